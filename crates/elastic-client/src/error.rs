@@ -1,0 +1,123 @@
+//! What can go wrong between us and a server, one variant a cause.
+//!
+//! Owns: the crate's error type and which of its causes are worth another try.
+//! Must not know: Arrow, DataFusion, or how often a caller will try again.
+
+use crate::config::ConfigError;
+use crate::query::QueryError;
+
+/// Every message stands alone: it names the connection, the index or slice, and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The node's own configuration is missing or wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The base query is not one.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// No node answered.
+    #[error(
+        "{what}: connection \"{connection}\": no node answered ({nodes}) after {attempts} attempts: {reason}"
+    )]
+    Unreachable {
+        /// What was being done.
+        what: String,
+        /// The connection's name.
+        connection: String,
+        /// The nodes tried, without credentials.
+        nodes: String,
+        /// How many requests were sent.
+        attempts: u32,
+        /// The last transport error, causes included.
+        reason: String,
+    },
+    /// The server's certificate was not accepted; trying again cannot help.
+    #[error(
+        "{what}: connection \"{connection}\": {node} was not trusted: {reason}; check tls.ca_file of this connection"
+    )]
+    Untrusted {
+        /// What was being done.
+        what: String,
+        /// The connection's name.
+        connection: String,
+        /// The node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server answered with an error status.
+    #[error("{what}: connection \"{connection}\": {status} {kind}: {reason}{hint} (after {attempts} attempts)")]
+    Status {
+        /// What was being done.
+        what: String,
+        /// The connection's name.
+        connection: String,
+        /// HTTP status.
+        status: u16,
+        /// The server's error type, such as `index_not_found_exception`.
+        kind: String,
+        /// The server's reason.
+        reason: String,
+        /// What to do next, or nothing.
+        hint: &'static str,
+        /// How many requests were sent.
+        attempts: u32,
+    },
+    /// The server answered, but with less than it was asked for.
+    #[error("{what}: incomplete answer: {detail}")]
+    Incomplete {
+        /// Which read.
+        what: String,
+        /// What was missing.
+        detail: String,
+    },
+    /// The server answered something that is not the protocol.
+    #[error("{what}: unexpected answer: {detail}")]
+    Protocol {
+        /// What was being done.
+        what: String,
+        /// What was found.
+        detail: String,
+    },
+    /// A page's rows could not be taken over as columns.
+    #[error("{what}: {source}")]
+    Decode {
+        /// Which slice.
+        what: String,
+        /// The decoder's own error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The request cannot be made as asked.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Error {
+    /// Whether the same read, from its start, may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Incomplete { .. } => true,
+            Self::Status { status, .. } => is_retryable_status(*status),
+            Self::Config(_)
+            | Self::Query(_)
+            | Self::Untrusted { .. }
+            | Self::Protocol { .. }
+            | Self::Decode { .. }
+            | Self::Refused(_) => false,
+        }
+    }
+
+    /// The HTTP status, where the server gave one.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// Statuses by which a server says "not now": 429, 502, 503, 504.
+pub(crate) fn is_retryable_status(status: u16) -> bool {
+    matches!(status, 429 | 502 | 503 | 504)
+}

@@ -1,0 +1,31 @@
+//! Talks to Elasticsearch and OpenSearch: connections, server kinds, snapshots, slices, pages.
+//!
+//! Owns: everything that is sent to a server, and the proof that what came back is whole.
+//! Must not know: Arrow and DataFusion. A page's bytes are decoded by whoever reads it
+//! ([`DecodePage`]).
+
+mod config;
+mod connection;
+mod error;
+mod mapping;
+mod query;
+mod read;
+mod registry;
+mod retry;
+mod server;
+mod slices;
+mod snapshot;
+
+pub use config::*;
+pub use connection::{Answer, Connection, Method, Repeat, Request, encode_index};
+pub use error::Error;
+pub use mapping::{IndexMappings, fetch_mappings};
+pub use query::*;
+pub use read::{DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};
+pub use registry::ConnectionRegistry;
+pub use retry::RetryPolicy;
+pub use server::{Product, Server, SnapshotSupport, Version, fetch_server};
+pub use slices::{Cut, IndexShards, Slice, SliceSource, Sort, group_slices, plan_cuts};
+pub use snapshot::{
+    ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, fetch_shards, open_snapshot,
+};

@@ -1,0 +1,239 @@
+//! The answer. Owns its reading: from the rows of the statement to findings and statistics; must not
+//! know how the rows were made.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use serde::Serialize;
+
+use crate::{Error, Result};
+
+/// What stands out, and what it stands out from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Detection {
+    /// Outgoing before incoming, then the farthest from the mean first, then by address.
+    pub findings: Vec<Finding>,
+    /// The statistics of each direction over all addresses.
+    pub statistics: Statistics,
+}
+
+/// An address, a direction, and the numbers that make it stand out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// The address.
+    pub address: String,
+    /// The direction in which it stands out.
+    pub direction: Direction,
+    /// Its flows as a source.
+    pub outgoing: u64,
+    /// Its flows as a destination.
+    pub incoming: u64,
+    /// The mean count of this direction.
+    pub mean: f64,
+    /// The population standard deviation of this direction.
+    pub stddev: f64,
+    /// How many standard deviations above the mean; for showing, the decision was exact.
+    pub z: f64,
+}
+
+/// Which of an address's two counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Flows with the address as source.
+    Outgoing,
+    /// Flows with the address as destination.
+    Incoming,
+}
+
+/// The statistics of both directions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Statistics {
+    /// Of the flows by source.
+    pub outgoing: ColumnStatistics,
+    /// Of the flows by destination.
+    pub incoming: ColumnStatistics,
+}
+
+/// The statistics of one direction over all addresses, those that count 0 there included.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ColumnStatistics {
+    /// How many addresses there are.
+    pub count: u64,
+    /// Mean count.
+    pub mean: Option<f64>,
+    /// Population standard deviation.
+    pub stddev: Option<f64>,
+    /// Greatest count.
+    pub max: Option<u64>,
+    /// Least count.
+    pub min: Option<u64>,
+}
+
+/// Reads the answer of [`plan_sql`](crate::plan_sql), in whatever batches it came.
+pub fn read_detection(batches: &[RecordBatch]) -> Result<Detection> {
+    let mut findings = Vec::new();
+    let mut statistics = None;
+    for batch in batches {
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        let rows = Rows::try_new(batch)?;
+        for row in 0..batch.num_rows() {
+            rows.push_findings(row, &mut findings)?;
+        }
+        if statistics.is_none() {
+            statistics = Some(Statistics {
+                outgoing: rows.outgoing.statistics(&rows, 0)?,
+                incoming: rows.incoming.statistics(&rows, 0)?,
+            });
+        }
+    }
+    findings.sort_by(|a, b| {
+        a.direction
+            .cmp(&b.direction)
+            .then_with(|| b.z.total_cmp(&a.z))
+            .then_with(|| a.address.cmp(&b.address))
+    });
+    let statistics = statistics.unwrap_or(Statistics {
+        outgoing: ColumnStatistics::default(),
+        incoming: ColumnStatistics::default(),
+    });
+    Ok(Detection { findings, statistics })
+}
+
+/// The columns of one batch of the answer.
+struct Rows {
+    address: Column,
+    n: Column,
+    outgoing: DirectionColumns,
+    incoming: DirectionColumns,
+}
+
+struct DirectionColumns {
+    direction: Direction,
+    count: Column,
+    stands_out: Column,
+    mean: Column,
+    stddev: Column,
+    max: Column,
+    min: Column,
+    z: Column,
+}
+
+impl Rows {
+    fn try_new(batch: &RecordBatch) -> Result<Self> {
+        let int = |name| Column::try_new(batch, name, &DataType::Int64);
+        let double = |name| Column::try_new(batch, name, &DataType::Float64);
+        let boolean = |name| Column::try_new(batch, name, &DataType::Boolean);
+        Ok(Self {
+            address: Column::try_new(batch, "address", &DataType::Utf8)?,
+            n: int("n")?,
+            outgoing: DirectionColumns {
+                direction: Direction::Outgoing,
+                count: int("outgoing")?,
+                stands_out: boolean("outgoing_stands_out")?,
+                mean: double("outgoing_mean")?,
+                stddev: double("outgoing_stddev")?,
+                max: int("outgoing_max")?,
+                min: int("outgoing_min")?,
+                z: double("outgoing_z")?,
+            },
+            incoming: DirectionColumns {
+                direction: Direction::Incoming,
+                count: int("incoming")?,
+                stands_out: boolean("incoming_stands_out")?,
+                mean: double("incoming_mean")?,
+                stddev: double("incoming_stddev")?,
+                max: int("incoming_max")?,
+                min: int("incoming_min")?,
+                z: double("incoming_z")?,
+            },
+        })
+    }
+
+    fn push_findings(&self, row: usize, findings: &mut Vec<Finding>) -> Result<()> {
+        for columns in [&self.outgoing, &self.incoming] {
+            if !columns.stands_out.boolean(row)? {
+                continue;
+            }
+            findings.push(Finding {
+                address: self.address.text(row)?.to_owned(),
+                direction: columns.direction,
+                outgoing: self.outgoing.count.unsigned(row)?,
+                incoming: self.incoming.count.unsigned(row)?,
+                mean: columns.mean.double(row)?,
+                stddev: columns.stddev.double(row)?,
+                z: columns.z.double(row)?,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl DirectionColumns {
+    /// The same in every row: the totals stand beside each address.
+    fn statistics(&self, rows: &Rows, row: usize) -> Result<ColumnStatistics> {
+        Ok(ColumnStatistics {
+            count: rows.n.unsigned(row)?,
+            mean: Some(self.mean.double(row)?),
+            stddev: Some(self.stddev.double(row)?),
+            max: Some(self.max.unsigned(row)?),
+            min: Some(self.min.unsigned(row)?),
+        })
+    }
+}
+
+/// A column of the answer, already of the type its reader asks for.
+struct Column {
+    name: &'static str,
+    values: ArrayRef,
+}
+
+impl Column {
+    fn try_new(batch: &RecordBatch, name: &'static str, data_type: &DataType) -> Result<Self> {
+        let Some(values) = batch.column_by_name(name) else {
+            return Err(Error::Answer { column: name, problem: "it is missing".to_owned() });
+        };
+        // An engine may answer with another kind of string; nothing else is converted.
+        let is_text =
+            matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        if values.data_type() != data_type && !(is_text && data_type == &DataType::Utf8) {
+            let problem = format!("it has type {}, not {data_type}", values.data_type());
+            return Err(Error::Answer { column: name, problem });
+        }
+        let values = cast(values, data_type).map_err(|source| Error::Convert { column: name, source })?;
+        Ok(Self { name, values })
+    }
+
+    fn check(&self, row: usize) -> Result<()> {
+        if self.values.is_null(row) {
+            return Err(Error::Answer { column: self.name, problem: format!("row {row} is null") });
+        }
+        Ok(())
+    }
+
+    fn text(&self, row: usize) -> Result<&str> {
+        self.check(row)?;
+        Ok(self.values.as_string::<i32>().value(row))
+    }
+
+    fn boolean(&self, row: usize) -> Result<bool> {
+        self.check(row)?;
+        Ok(self.values.as_boolean().value(row))
+    }
+
+    fn double(&self, row: usize) -> Result<f64> {
+        self.check(row)?;
+        Ok(self.values.as_primitive::<Float64Type>().value(row))
+    }
+
+    fn unsigned(&self, row: usize) -> Result<u64> {
+        self.check(row)?;
+        let value = self.values.as_primitive::<Int64Type>().value(row);
+        u64::try_from(value).map_err(|_| Error::Answer {
+            column: self.name,
+            problem: format!("row {row} is {value}, and a count is never negative"),
+        })
+    }
+}

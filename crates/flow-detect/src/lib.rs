@@ -1,0 +1,24 @@
+//! The detection: from a table of flows to the addresses whose counts stand out.
+//!
+//! Owns the statement, the exact threshold, the statistics and the findings. Knows tables and
+//! columns; must not know where a table comes from, how the statement is run, or on how many nodes.
+//!
+//! [`validate`] checks a [`DetectSpec`] against a schema, [`plan_sql`] writes the statement, whoever
+//! holds an engine runs it, and [`read_detection`] reads the answer.
+
+mod detection;
+mod error;
+mod sigma;
+mod spec;
+mod sql;
+mod validate;
+
+pub use detection::{ColumnStatistics, Detection, Direction, Finding, Statistics, read_detection};
+pub use error::{Error, Result};
+pub use sigma::Sigma;
+pub use spec::DetectSpec;
+pub use sql::{counts_by_union_sql, counts_sql, plan_sql};
+pub use validate::validate;
+
+#[cfg(test)]
+mod tests;

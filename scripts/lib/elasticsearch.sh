@@ -1,0 +1,136 @@
+# Elasticsearch from its integ-test-zip: one node, with users and TLS where asked for.
+# The unpacked distribution is shared and only read; what a node writes is in DIR.
+# shellcheck shell=bash disable=SC2154,SC2034
+
+SERVER_USER=flowsigma-es # Elasticsearch refuses to run as root
+READABLE_INDEX=seceon_flows
+ADMIN_USER=admin_user READER_USER=reader_user READER_ROLE=flows_reader
+
+# Sets AS_SERVER_USER, the start of a command that the server's user runs.
+prepare_elasticsearch() {
+  AS_SERVER_USER=()
+  ((EUID == 0)) || return 0
+  require_commands setpriv useradd
+  AS_SERVER_USER=(setpriv "--reuid=$SERVER_USER" "--regid=$SERVER_USER" --clear-groups)
+  # The second look is for two starts at once.
+  id "$SERVER_USER" >/dev/null 2>&1 ||
+    useradd --system --user-group --no-create-home --shell /usr/sbin/nologin "$SERVER_USER" ||
+    id "$SERVER_USER" >/dev/null
+}
+
+fetch_elasticsearch() { # DIRECTORY
+  run_maven unpack -DoutputDirectory="$1" \
+    -Dartifact="org.elasticsearch.distribution.integ-test-zip:elasticsearch:$VERSION:zip"
+  mv "$1/elasticsearch-$VERSION"/* "$1"
+  rmdir "$1/elasticsearch-$VERSION"
+  chmod +x "$1"/bin/*
+}
+
+configure_elasticsearch() {
+  local config=$DIR/config
+  "${AS_SERVER_USER[@]}" test -x "$DIST/bin/elasticsearch" ||
+    die "user $SERVER_USER cannot enter $CACHE: set FLOWSIGMA_SERVERS to a place that it can"
+  IN_INSTANCE+=("ES_JAVA_HOME=$JAVA" "ES_PATH_CONF=$config" "ES_TMPDIR=$DIR/tmp")
+  mkdir "$DIR/data" "$DIR/logs"
+  cp -R "$DIST/config" "$config"
+  # These options name paths in the distribution.
+  sed -i -E '/gc\.log|HeapDump|ErrorFile/d' "$config/jvm.options"
+  cat >"$config/elasticsearch.yml" <<EOF
+cluster.name: $CLUSTER
+node.name: node-1
+path.data: $DIR/data
+path.logs: $DIR/logs
+network.host: 127.0.0.1
+http.port: $HTTP_PORT
+transport.port: $TRANSPORT_PORT
+discovery.type: single-node
+cluster.routing.allocation.disk.threshold_enabled: false
+xpack.security.enabled: $SECURITY
+EOF
+  [[ $TLS == false ]] || configure_tls
+  [[ $SECURITY == false ]] || configure_security
+  ((EUID != 0)) || chown -R "$SERVER_USER:" "$config" "$DIR/data" "$DIR/logs" "$DIR/tmp"
+  [[ $SECURITY == false ]] || add_users
+}
+
+configure_security() {
+  cat >>"$DIR/config/elasticsearch.yml" <<EOF
+xpack.security.transport.ssl.enabled: false
+xpack.security.http.ssl.enabled: $TLS
+EOF
+  cat >"$DIR/config/roles.yml" <<EOF
+$READER_ROLE:
+  indices:
+    - names: ["$READABLE_INDEX"]
+      privileges: ["read", "view_index_metadata"]
+EOF
+}
+
+add_users() {
+  add_user "$ADMIN_USER" superuser
+  add_user "$READER_USER" "$READER_ROLE"
+  echo "user = \"$ADMIN_USER:$(cat "$DIR/$ADMIN_USER.password")\"" >>"$DIR/curlrc"
+}
+
+# The password goes by a file and standard input, where no process list shows it.
+add_user() { # USER ROLE
+  local file=$DIR/$1.password
+  (umask 077 && od -An -N18 -tx1 /dev/urandom | tr -d ' \n' >"$file")
+  { cat "$file"; echo; cat "$file"; echo; } |
+    "${IN_INSTANCE[@]}" "$DIST/bin/elasticsearch-users" useradd "$1" -r "$2" >&2
+}
+
+print_users() {
+  echo "USER=$ADMIN_USER"
+  echo "PASSWORD_FILE=$DIR/$ADMIN_USER.password"
+  echo "READER_USER=$READER_USER"
+  echo "READER_PASSWORD_FILE=$DIR/$READER_USER.password"
+}
+
+configure_tls() {
+  local tls=$DIR/tls
+  require_commands openssl
+  mkdir "$tls"
+  cat >"$tls/openssl.cnf" <<'EOF'
+[req]
+distinguished_name = name
+[name]
+[authority]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+[server]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectAltName = IP:127.0.0.1, DNS:localhost
+EOF
+  make_certificate "$tls/ca" "Flowsigma test CA" -x509 -extensions authority
+  make_certificate "$tls/wrong-ca" "Unrelated test CA" -x509 -extensions authority
+  make_certificate "$tls/http" localhost -out "$tls/http.csr"
+  openssl x509 -req -days 30 -in "$tls/http.csr" -CA "$tls/ca.crt" -CAkey "$tls/ca.key" \
+    -CAcreateserial -extfile "$tls/openssl.cnf" -extensions server -out "$tls/http.crt" 2>/dev/null
+  cp "$tls/http.crt" "$tls/http.key" "$DIR/config"
+  cat >>"$DIR/config/elasticsearch.yml" <<'EOF'
+xpack.security.http.ssl.certificate: http.crt
+xpack.security.http.ssl.key: http.key
+EOF
+  echo "cacert = \"$tls/ca.crt\"" >>"$DIR/curlrc"
+}
+
+# Makes PATH.key (0600) and PATH.crt, or what the options say in its place.
+make_certificate() { # PATH COMMON_NAME OPTION...
+  openssl req -config "${1%/*}/openssl.cnf" -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
+    -nodes -days 30 -subj "/CN=$2" -keyout "$1.key" -out "$1.crt" "${@:3}" 2>/dev/null
+}
+
+print_authorities() {
+  echo "CA_FILE=$DIR/tls/ca.crt"
+  echo "WRONG_CA_FILE=$DIR/tls/wrong-ca.crt"
+}
+
+launch_elasticsearch() {
+  local heap=${FLOWSIGMA_HEAP:-512m}
+  IN_INSTANCE+=("ES_JAVA_OPTS=-Xms$heap -Xmx$heap -XX:ErrorFile=$DIR/logs/hs_err_pid%p.log")
+  launch "$DIST/bin/elasticsearch" -p "$DIR/logs/pid"
+}

