@@ -17,7 +17,7 @@ cache_directory() {
 CACHE=$(cache_directory)
 
 run_maven() { # GOAL ARGUMENT...
-  JAVA_HOME=$JAVA mvn -q -B "$MAVEN_DEPENDENCY:$1" "${@:2}" >&2
+  JAVA_HOME=$JAVA mvn -q -B -Dstyle.color=never "$MAVEN_DEPENDENCY:$1" "${@:2}" >&2
 }
 
 # Sets DIST.

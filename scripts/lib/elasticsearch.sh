@@ -19,10 +19,11 @@ prepare_elasticsearch() {
 }
 
 fetch_elasticsearch() { # DIRECTORY
-  run_maven unpack -DoutputDirectory="$1" \
+  run_maven copy -DoutputDirectory="$1" \
     -Dartifact="org.elasticsearch.distribution.integ-test-zip:elasticsearch:$VERSION:zip"
+  (cd "$1" && "$JAVA/bin/jar" xf "elasticsearch-$VERSION.zip")
   mv "$1/elasticsearch-$VERSION"/* "$1"
-  rmdir "$1/elasticsearch-$VERSION"
+  rm -r "$1/elasticsearch-$VERSION" "$1/elasticsearch-$VERSION.zip"
   chmod +x "$1"/bin/*
 }
 
@@ -49,6 +50,7 @@ xpack.security.enabled: $SECURITY
 EOF
   [[ $TLS == false ]] || configure_tls
   [[ $SECURITY == false ]] || configure_security
+  chmod 700 "$config"
   ((EUID != 0)) || chown -R "$SERVER_USER:" "$config" "$DIR/data" "$DIR/logs" "$DIR/tmp"
   [[ $SECURITY == false ]] || add_users
 }
@@ -77,7 +79,7 @@ add_user() { # USER ROLE
   local file=$DIR/$1.password
   (umask 077 && od -An -N18 -tx1 /dev/urandom | tr -d ' \n' >"$file")
   { cat "$file"; echo; cat "$file"; echo; } |
-    "${IN_INSTANCE[@]}" "$DIST/bin/elasticsearch-users" useradd "$1" -r "$2" >&2
+    "${IN_INSTANCE[@]}" "$DIST/bin/elasticsearch-users" useradd "$1" -r "$2" >>"$DIR/server.log" 2>&1
 }
 
 print_users() {

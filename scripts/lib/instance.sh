@@ -61,7 +61,7 @@ find_ports() { # FIRST LAST COUNT
 # Sets LEADER. The server keeps none of our files open and outlives our terminal.
 launch() { # COMMAND...
   log "starting $NAME in $DIR"
-  (cd "$DIR" && exec "${IN_INSTANCE[@]}" setsid "$@") </dev/null >"$DIR/server.log" 2>&1 &
+  (cd "$DIR" && exec "${IN_INSTANCE[@]}" setsid "$@") </dev/null >>"$DIR/server.log" 2>&1 &
   LEADER=$!
 }
 

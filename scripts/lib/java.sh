@@ -16,7 +16,8 @@ find_java() {
   local home major
   for home in "${JAVA_HOME:-}" /usr/lib/jvm/*; do
     [[ -n $home ]] || continue
-    "${AS_SERVER_USER[@]}" test -x "$home/bin/java" || continue
+    # A JRE has no jar, which unpacks Elasticsearch.
+    "${AS_SERVER_USER[@]}" test -x "$home/bin/jar" || continue
     major=$(java_major "$home") || continue
     if ((major >= JAVA_MIN && major <= JAVA_MAX)); then
       echo "$home"

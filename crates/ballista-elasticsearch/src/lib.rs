@@ -1,1 +1,10 @@
-//! stub
+//! Elasticsearch tables on a Ballista cluster.
+//!
+//! Owns: the codecs, and the one registration that client, scheduler, executor and the embedded
+//! cluster share. Must not know: what the tables are used for.
+
+mod codec;
+mod register;
+
+pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
+pub use register::{embedded_context, remote_context, session_config, session_state};

@@ -1,1 +1,19 @@
-//! stub
+//! Elasticsearch and OpenSearch indices as DataFusion tables.
+//!
+//! Owns: the table, its options, what of a filter is pushed, and the scan node.
+//! Must not know: Ballista. How the plan travels is another crate's.
+
+mod decode;
+mod error;
+mod exec;
+mod factory;
+mod options;
+mod pushdown;
+mod snapshots;
+mod table;
+
+pub use exec::{EsScanExec, ScanSpec};
+pub use factory::EsTableFactory;
+pub use options::TableOptions;
+pub use snapshots::{OpenSnapshots, open_snapshots};
+pub use table::{EsTable, TableSpec};

@@ -1,1 +1,20 @@
-//! stub
+//! Elasticsearch and OpenSearch documents as Arrow.
+//!
+//! Owns: an index mapping into columns and an Arrow schema, and the bytes of one search answer into
+//! a `RecordBatch`. Must not know HTTP, connections, retries or DataFusion.
+
+mod error;
+mod field;
+mod hit;
+mod mapping;
+mod merge;
+mod page;
+mod rows;
+mod source;
+mod time;
+mod values;
+
+pub use error::{Error, Place};
+pub use field::{Column, FieldType, MetaField, ReadFrom, to_schema};
+pub use mapping::{IndexMapping, SchemaOptions, UnknownTypes, plan_columns};
+pub use page::{DecodedPage, Envelope, PageDecoder};

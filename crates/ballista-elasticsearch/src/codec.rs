@@ -1,0 +1,196 @@
+//! How tables and scans travel.
+//!
+//! Owns: the wire form. Must not know: any server; decoding does no I/O, and what travels names a
+//! connection, never its address or its secrets.
+
+use ballista_core::serde::{BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::datasource::file_format::FileFormatFactory;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{AggregateUDF, Extension, LogicalPlan, ScalarUDF, WindowUDF};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_elasticsearch::{EsScanExec, EsTable, ScanSpec, TableSpec};
+use datafusion_proto::logical_plan::LogicalExtensionCodec;
+use datafusion_proto::physical_plan::{
+    ComposedPhysicalExtensionCodec, PhysicalExtensionCodec, PhysicalProtoConverterExtension,
+};
+use elastic_client::ConnectionRegistry;
+use prost::Message;
+use std::any::Any;
+use std::sync::Arc;
+
+/// Marks our bytes among those of other codecs.
+const MAGIC: &str = "flowsigma";
+
+/// The envelope of everything of ours. Tags are append-only.
+#[derive(Clone, PartialEq, Message)]
+struct Wire {
+    #[prost(string, tag = "1")]
+    magic: String,
+    #[prost(oneof = "Body", tags = "2, 3")]
+    body: Option<Body>,
+}
+
+/// The specs as JSON: field names are their tags, and unknown ones are ignored.
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Body {
+    #[prost(string, tag = "2")]
+    Table(String),
+    #[prost(string, tag = "3")]
+    Scan(String),
+}
+
+impl Wire {
+    fn encode_into(body: Body, buf: &mut Vec<u8>) -> Result<()> {
+        let wire = Self { magic: MAGIC.into(), body: Some(body) };
+        wire.encode(buf).map_err(|e| DataFusionError::External(Box::new(e)))
+    }
+
+    fn decode_ours(buf: &[u8]) -> Option<Body> {
+        Self::decode(buf).ok().filter(|w| w.magic == MAGIC)?.body
+    }
+}
+
+fn json<T: serde::Serialize>(spec: &T) -> Result<String> {
+    serde_json::to_string(spec).map_err(|e| DataFusionError::External(Box::new(e)))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| DataFusionError::External(Box::new(e)))
+}
+
+/// Tables in logical plans; all else is Ballista's.
+#[derive(Debug)]
+pub struct EsLogicalCodec {
+    registry: Arc<ConnectionRegistry>,
+    inner: BallistaLogicalExtensionCodec,
+}
+
+impl EsLogicalCodec {
+    /// Decoded tables resolve their connections from this registry.
+    pub fn new(registry: Arc<ConnectionRegistry>) -> Self {
+        Self { registry, inner: BallistaLogicalExtensionCodec::default() }
+    }
+}
+
+impl LogicalExtensionCodec for EsLogicalCodec {
+    fn try_decode(&self, buf: &[u8], inputs: &[LogicalPlan], ctx: &TaskContext) -> Result<Extension> {
+        self.inner.try_decode(buf, inputs, ctx)
+    }
+
+    fn try_encode(&self, node: &Extension, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode(node, buf)
+    }
+
+    fn try_decode_table_provider(
+        &self,
+        buf: &[u8],
+        table_ref: &TableReference,
+        schema: SchemaRef,
+        ctx: &TaskContext,
+    ) -> Result<Arc<dyn TableProvider>> {
+        match Wire::decode_ours(buf) {
+            Some(Body::Table(text)) => {
+                let spec: TableSpec = from_json(&text)?;
+                Ok(Arc::new(EsTable::from_spec(Arc::clone(&self.registry), spec)))
+            }
+            Some(Body::Scan(_)) | None => self.inner.try_decode_table_provider(buf, table_ref, schema, ctx),
+        }
+    }
+
+    fn try_encode_table_provider(
+        &self,
+        table_ref: &TableReference,
+        node: Arc<dyn TableProvider>,
+        buf: &mut Vec<u8>,
+    ) -> Result<()> {
+        match (node.as_ref() as &dyn Any).downcast_ref::<EsTable>() {
+            Some(table) => Wire::encode_into(Body::Table(json(table.spec())?), buf),
+            None => self.inner.try_encode_table_provider(table_ref, node, buf),
+        }
+    }
+
+    fn try_decode_file_format(&self, buf: &[u8], ctx: &TaskContext) -> Result<Arc<dyn FileFormatFactory>> {
+        self.inner.try_decode_file_format(buf, ctx)
+    }
+
+    fn try_encode_file_format(&self, buf: &mut Vec<u8>, node: Arc<dyn FileFormatFactory>) -> Result<()> {
+        self.inner.try_encode_file_format(buf, node)
+    }
+
+    fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
+        self.inner.try_decode_udf(name, buf)
+    }
+
+    fn try_encode_udf(&self, node: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode_udf(node, buf)
+    }
+
+    fn try_decode_udaf(&self, name: &str, buf: &[u8]) -> Result<Arc<AggregateUDF>> {
+        self.inner.try_decode_udaf(name, buf)
+    }
+
+    fn try_encode_udaf(&self, node: &AggregateUDF, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode_udaf(node, buf)
+    }
+
+    fn try_decode_udwf(&self, name: &str, buf: &[u8]) -> Result<Arc<WindowUDF>> {
+        self.inner.try_decode_udwf(name, buf)
+    }
+
+    fn try_encode_udwf(&self, node: &WindowUDF, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode_udwf(node, buf)
+    }
+}
+
+/// Scans in physical plans.
+#[derive(Debug)]
+pub struct EsPhysicalCodec {
+    registry: Arc<ConnectionRegistry>,
+}
+
+impl EsPhysicalCodec {
+    /// Decoded scans resolve their connections from this registry.
+    pub fn new(registry: Arc<ConnectionRegistry>) -> Self {
+        Self { registry }
+    }
+}
+
+impl PhysicalExtensionCodec for EsPhysicalCodec {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _ctx: &TaskContext,
+        _proto_converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (Some(Body::Scan(text)), [child]) = (Wire::decode_ours(buf), inputs) else {
+            return Err(DataFusionError::Internal("not a scan of ours".into()));
+        };
+        let spec: ScanSpec = from_json(&text)?;
+        Ok(Arc::new(EsScanExec::over(Arc::clone(&self.registry), spec, Arc::clone(child))))
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        _proto_converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        match node.downcast_ref::<EsScanExec>() {
+            Some(scan) => Wire::encode_into(Body::Scan(json(scan.spec())?), buf),
+            None => Err(DataFusionError::NotImplemented(format!("{} is no scan of ours", node.name()))),
+        }
+    }
+}
+
+/// Ballista's own codec and ours.
+pub fn physical_codec(registry: &Arc<ConnectionRegistry>) -> Arc<dyn PhysicalExtensionCodec> {
+    Arc::new(ComposedPhysicalExtensionCodec::new(vec![
+        Arc::new(BallistaPhysicalExtensionCodec::default()),
+        Arc::new(EsPhysicalCodec::new(Arc::clone(registry))),
+    ]))
+}

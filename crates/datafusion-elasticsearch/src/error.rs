@@ -1,0 +1,17 @@
+//! The one place where our errors become DataFusion's.
+//!
+//! Owns: that boundary. A scheduler retries only what is rooted in an I/O error.
+
+use datafusion::error::DataFusionError;
+
+pub(crate) fn from_client(error: elastic_client::Error) -> DataFusionError {
+    if error.is_retryable() {
+        DataFusionError::IoError(std::io::Error::other(error))
+    } else {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+pub(crate) fn from_arrow(error: elastic_arrow::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

@@ -1,0 +1,228 @@
+//! The scan of an index.
+//!
+//! Owns: reading the slices of a partition in turn. Must not know: how it travels.
+//!
+//! It is a unary node over an in-memory table of slice descriptors, one partition a group of
+//! slices. Ballista cuts a stage into tasks by trimming leaves, and of leaves it knows only its own
+//! and DataFusion's: any other would be run whole by every task, and multiply rows in silence.
+
+use crate::decode::{Decoder, plan_fields};
+use crate::error::{from_arrow, from_client};
+use datafusion::arrow::array::{AsArray, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
+use elastic_arrow::{Column, PageDecoder, to_schema};
+use elastic_client::{ConnectionRegistry, PageOptions, ReadCounters, Slice, SliceReader};
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a scan reads, as it travels.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScanSpec {
+    /// The connection's name.
+    pub connection: String,
+    /// The table's index, for display.
+    pub index: String,
+    /// The projected columns.
+    pub columns: Vec<Column>,
+    /// The query sent.
+    pub query: Value,
+    /// Rows a page at most.
+    pub page_size: NonZeroU32,
+    /// Milliseconds.
+    pub keep_alive_ms: u64,
+}
+
+/// Reads slices page by page.
+#[derive(Debug)]
+pub struct EsScanExec {
+    registry: Arc<ConnectionRegistry>,
+    spec: ScanSpec,
+    slices: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl EsScanExec {
+    /// One partition a group of slices.
+    pub fn try_new(
+        registry: Arc<ConnectionRegistry>,
+        spec: ScanSpec,
+        partitions: &[Vec<Slice>],
+    ) -> Result<Self> {
+        let schema = Arc::new(Schema::new(vec![Field::new("slice", DataType::Utf8, false)]));
+        let mut rows = Vec::with_capacity(partitions.len());
+        for group in partitions {
+            let texts: std::result::Result<Vec<String>, _> = group.iter().map(serde_json::to_string).collect();
+            let texts = texts.map_err(|e| DataFusionError::External(Box::new(e)))?;
+            let column = Arc::new(StringArray::from(texts));
+            rows.push(vec![RecordBatch::try_new(Arc::clone(&schema), vec![column])?]);
+        }
+        let child = MemorySourceConfig::try_new_exec(&rows, schema, None)?;
+        Ok(Self::over(registry, spec, child))
+    }
+
+    /// Over a child of slice descriptors, as it arrived. No I/O.
+    pub fn over(
+        registry: Arc<ConnectionRegistry>,
+        spec: ScanSpec,
+        slices: Arc<dyn ExecutionPlan>,
+    ) -> Self {
+        let count = slices.properties().output_partitioning().partition_count();
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(to_schema(&spec.columns)),
+            Partitioning::UnknownPartitioning(count),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        ));
+        Self { registry, spec, slices, properties, metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// What travels beside the child.
+    pub fn spec(&self) -> &ScanSpec {
+        &self.spec
+    }
+}
+
+impl DisplayAs for EsScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.spec.columns.iter().map(|c| c.name.as_str()).collect();
+        write!(
+            f,
+            "EsScanExec: connection={}, index={}, columns=[{}], query={}",
+            self.spec.connection,
+            self.spec.index,
+            names.join(", "),
+            self.spec.query
+        )
+    }
+}
+
+impl ExecutionPlan for EsScanExec {
+    fn name(&self) -> &str {
+        "EsScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.slices]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let [child] = <[_; 1]>::try_from(children)
+            .map_err(|_| DataFusionError::Internal("a scan has one child".into()))?;
+        Ok(Arc::new(Self::over(Arc::clone(&self.registry), self.spec.clone(), child)))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let connection = self.registry.get(&self.spec.connection).map_err(from_client)?;
+        let decoder = PageDecoder::new(self.spec.columns.clone()).map_err(from_arrow)?;
+        let decoder = Decoder(Arc::new(decoder));
+        let options = PageOptions {
+            query: self.spec.query.clone(),
+            fields: plan_fields(&self.spec.columns),
+            page_size: self.spec.page_size,
+            keep_alive: Duration::from_millis(self.spec.keep_alive_ms),
+        };
+        let counters = Arc::new(ReadCounters::default());
+        let report = Arc::new(Report::new(&self.metrics, partition, Arc::clone(&counters)));
+        let descriptors = self.slices.execute(partition, context)?;
+        let batches = descriptors
+            .map(|batch| -> Result<_> {
+                let batch = batch?;
+                let texts = batch.column(0).as_string::<i32>();
+                let slices: Vec<Result<Slice>> = texts
+                    .iter()
+                    .map(|text| {
+                        serde_json::from_str(text.unwrap_or_default())
+                            .map_err(|e| DataFusionError::External(Box::new(e)))
+                    })
+                    .collect();
+                Ok(futures::stream::iter(slices))
+            })
+            .try_flatten()
+            .map_ok(move |slice| {
+                let reader = SliceReader::new(
+                    Arc::clone(&connection),
+                    slice,
+                    options.clone(),
+                    decoder.clone(),
+                    Arc::clone(&counters),
+                );
+                let report = Arc::clone(&report);
+                futures::stream::try_unfold(reader, move |mut reader| {
+                    let report = Arc::clone(&report);
+                    async move {
+                        let page = reader.next_page().await;
+                        report.update();
+                        Ok(page.map_err(from_client)?.map(|rows| (rows, reader)))
+                    }
+                })
+            })
+            .try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// Copies the reader's counters into the plan's metrics.
+struct Report {
+    counters: Arc<ReadCounters>,
+    pairs: Vec<Count>,
+}
+
+impl Report {
+    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize, counters: Arc<ReadCounters>) -> Self {
+        let names =
+            ["documents", "matched", "bytes", "pages", "retries", "server_wait_nanos", "decode_nanos"];
+        let pairs = names.map(|name| MetricBuilder::new(metrics).counter(name, partition)).to_vec();
+        Self { counters, pairs }
+    }
+
+    fn update(&self) {
+        let c = &self.counters;
+        let values =
+            [&c.documents, &c.matched, &c.bytes, &c.pages, &c.retries, &c.wait_nanos, &c.decode_nanos];
+        for (count, value) in self.pairs.iter().zip(values) {
+            let value: &AtomicU64 = value;
+            let now = value.load(Ordering::Relaxed) as usize;
+            count.add(now.saturating_sub(count.value()));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a user can say of a table.
+//!
+//! Owns: names, aliases from ES-Hadoop, and their checks. No option is a secret.
+
+use datafusion::error::{DataFusionError, Result};
+use elastic_client::ReadMode;
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Checked options of a table.
+#[derive(Clone, Debug)]
+pub struct TableOptions {
+    /// Base query, in the DSL.
+    pub query: Value,
+    /// Slices, and so partitions; as many as shards if none.
+    pub slices: Option<NonZeroU32>,
+    /// Rows a page at most.
+    pub page_size: NonZeroU32,
+    /// How long the server keeps the snapshot after each page.
+    pub keep_alive: Duration,
+    /// How to read.
+    pub read: ReadMode,
+    /// Fields that are lists.
+    pub arrays: BTreeSet<String>,
+    /// Whether `_id` and `_index` are columns.
+    pub metadata: bool,
+}
+
+const KNOWN: &[(&str, &[&str])] = &[
+    ("query", &["es.query"]),
+    ("slices", &[]),
+    ("page_size", &["es.scroll.size"]),
+    ("keep_alive", &["es.scroll.keepalive"]),
+    ("read", &[]),
+    ("arrays", &["es.read.field.as.array.include"]),
+    ("metadata", &["es.read.metadata"]),
+    ("sample", &[]),
+    ("seed", &[]),
+];
+
+fn refuse(message: String) -> DataFusionError {
+    DataFusionError::Configuration(message)
+}
+
+impl TableOptions {
+    /// Reads options as `CREATE EXTERNAL TABLE` or a caller gives them. `now` in the query's ranges
+    /// is pinned to one moment, so that all pages of the read see the same bounds.
+    pub fn parse(given: &HashMap<String, String>) -> Result<Self> {
+        let mut values: HashMap<&str, &str> = HashMap::new();
+        for (key, value) in given {
+            // A key without a dot arrives as `format.key` from SQL.
+            let short = key.strip_prefix("format.").unwrap_or(key);
+            let Some((name, _)) =
+                KNOWN.iter().find(|(name, aliases)| *name == short || aliases.contains(&short))
+            else {
+                let known: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
+                return Err(refuse(format!("unknown table option \"{short}\"; known are {}", known.join(", "))));
+            };
+            if values.insert(name, value).is_some() {
+                return Err(refuse(format!("table option \"{name}\" is given twice")));
+            }
+        }
+        let number = |name: &str| -> Result<Option<NonZeroU32>> {
+            values
+                .get(name)
+                .map(|text| {
+                    text.parse()
+                        .map_err(|_| refuse(format!("table option {name} = \"{text}\" is not a number from 1")))
+                })
+                .transpose()
+        };
+        let page_size = number("page_size")?.unwrap_or(NonZeroU32::new(10_000).expect("not 0"));
+        if page_size.get() > 10_000 {
+            return Err(refuse(format!("table option page_size = {page_size}: servers answer at most 10000 rows")));
+        }
+        let read = match values.get("read").copied() {
+            None | Some("auto") => ReadMode::Auto,
+            Some("pit") => ReadMode::Pit,
+            Some("scroll") => ReadMode::Scroll,
+            Some(other) => {
+                return Err(refuse(format!("table option read = \"{other}\" is none of auto, pit, scroll")));
+            }
+        };
+        let metadata = match values.get("metadata").copied() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => return Err(refuse(format!("table option metadata = \"{other}\" is not true or false"))),
+        };
+        let query = match values.get("query") {
+            Some(text) => {
+                let base = elastic_client::parse_base_query(text).map_err(|e| refuse(format!("table option query: {e}")))?;
+                let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+                elastic_client::pin_now(&elastic_client::translate_filtered(&base.query), &now)
+            }
+            None => serde_json::json!({ "match_all": {} }),
+        };
+        let query = sampled(query, values.get("sample").copied(), values.get("seed").copied())?;
+        Ok(Self {
+            query,
+            slices: number("slices")?,
+            page_size,
+            keep_alive: keep_alive(values.get("keep_alive").copied().unwrap_or("5m"))?,
+            read,
+            arrays: values
+                .get("arrays")
+                .map(|text| text.split(',').map(|f| f.trim().to_owned()).collect())
+                .unwrap_or_default(),
+            metadata,
+        })
+    }
+}
+
+
+/// A repeatable sample without replacement: each document draws from its sequence number and the
+/// seed, so every read of the same documents draws alike.
+fn sampled(query: Value, sample: Option<&str>, seed: Option<&str>) -> Result<Value> {
+    let Some(text) = sample else { return Ok(query) };
+    let share: f64 = text.parse().unwrap_or(f64::NAN);
+    if !(share > 0.0 && share <= 1.0) {
+        return Err(refuse(format!("sample = {text} is not a share above 0 and up to 1")));
+    }
+    let seed: i64 = match seed {
+        Some(text) => text.parse().map_err(|_| refuse(format!("seed = \"{text}\" is not a whole number")))?,
+        None => 42,
+    };
+    Ok(serde_json::json!({ "function_score": {
+        "query": query,
+        "random_score": { "seed": seed, "field": "_seq_no" },
+        "boost_mode": "replace",
+        "min_score": 1.0 - share,
+    }}))
+}
+
+fn keep_alive(text: &str) -> Result<Duration> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    match number.parse::<u64>().ok().and_then(|n| n.checked_mul(seconds)) {
+        Some(n) if (1..=86_400).contains(&n) => Ok(Duration::from_secs(n)),
+        _ => Err(refuse(format!("table option keep_alive = \"{text}\" is not a time such as 30s, 5m, 1h, up to 24h"))),
+    }
+}

@@ -1,0 +1,189 @@
+//! An index as a table.
+//!
+//! Owns: the columns, and the plan of a scan. Must not know: how plans travel.
+
+use crate::error::{from_arrow, from_client};
+use crate::exec::{EsScanExec, ScanSpec};
+use crate::options::TableOptions;
+use crate::pushdown::translate;
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use elastic_arrow::{Column, IndexMapping, MetaField, SchemaOptions, plan_columns, to_schema};
+use elastic_client::{
+    ConnectionRegistry, ReadMode, Slice, SnapshotRequest, fetch_mappings, group_slices, open_snapshot,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a table is, as it travels: a connection's name, never its address.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TableSpec {
+    /// The connection's name.
+    pub connection: String,
+    /// Index, pattern or alias.
+    pub index: String,
+    /// All columns.
+    pub columns: Vec<Column>,
+    /// Base query.
+    pub query: Value,
+    /// Slices wanted.
+    pub slices: Option<NonZeroU32>,
+    /// Rows a page at most.
+    pub page_size: NonZeroU32,
+    /// Milliseconds.
+    pub keep_alive_ms: u64,
+    /// `auto`, `pit` or `scroll`.
+    pub read: String,
+    /// The open snapshot's slices; none until the query is planned.
+    pub snapshot: Option<Vec<Slice>>,
+}
+
+impl TableSpec {
+    pub(crate) fn snapshot_request(&self) -> SnapshotRequest {
+        SnapshotRequest {
+            index: self.index.clone(),
+            read: match self.read.as_str() {
+                "pit" => ReadMode::Pit,
+                "scroll" => ReadMode::Scroll,
+                _ => ReadMode::Auto,
+            },
+            keep_alive: Duration::from_millis(self.keep_alive_ms),
+            slices: self.slices,
+        }
+    }
+}
+
+/// A table over an index, pattern or alias.
+#[derive(Debug, Clone)]
+pub struct EsTable {
+    registry: Arc<ConnectionRegistry>,
+    spec: TableSpec,
+    schema: SchemaRef,
+}
+
+impl EsTable {
+    /// Reads the mappings of every index behind the name.
+    pub async fn try_new(
+        registry: Arc<ConnectionRegistry>,
+        connection: &str,
+        index: &str,
+        options: &HashMap<String, String>,
+    ) -> Result<Self> {
+        let options = TableOptions::parse(options)?;
+        let live = registry.get(connection).map_err(from_client)?;
+        let mappings: Vec<IndexMapping> = fetch_mappings(&live, index)
+            .await
+            .map_err(from_client)?
+            .into_iter()
+            .map(|(index, mapping)| IndexMapping { index, mapping })
+            .collect();
+        let metadata = if options.metadata { vec![MetaField::Id, MetaField::Index] } else { Vec::new() };
+        let schema_options = SchemaOptions { arrays: options.arrays, metadata, ..SchemaOptions::default() };
+        let columns = plan_columns(&mappings, &schema_options).map_err(from_arrow)?;
+        let read = match options.read {
+            ReadMode::Auto => "auto",
+            ReadMode::Pit => "pit",
+            ReadMode::Scroll => "scroll",
+        };
+        Ok(Self::from_spec(
+            registry,
+            TableSpec {
+                connection: connection.to_owned(),
+                index: index.to_owned(),
+                columns,
+                query: options.query,
+                slices: options.slices,
+                page_size: options.page_size,
+                keep_alive_ms: options.keep_alive.as_millis() as u64,
+                read: read.to_owned(),
+                snapshot: None,
+            },
+        ))
+    }
+
+    /// As it arrived from another node. No I/O.
+    pub fn from_spec(registry: Arc<ConnectionRegistry>, spec: TableSpec) -> Self {
+        let schema = to_schema(&spec.columns);
+        Self { registry, spec, schema }
+    }
+
+    /// What travels.
+    pub fn spec(&self) -> &TableSpec {
+        &self.spec
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<ConnectionRegistry> {
+        &self.registry
+    }
+
+    fn query_with(&self, filters: &[Expr]) -> Value {
+        let mut clauses: Vec<Value> =
+            filters.iter().filter_map(|f| translate(f, &self.spec.columns)).collect();
+        if clauses.is_empty() {
+            return self.spec.query.clone();
+        }
+        clauses.insert(0, self.spec.query.clone());
+        json!({ "bool": { "filter": clauses } })
+    }
+}
+
+#[async_trait]
+impl TableProvider for EsTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(filters
+            .iter()
+            .map(|f| match translate(f, &self.spec.columns) {
+                Some(_) => TableProviderFilterPushDown::Inexact,
+                None => TableProviderFilterPushDown::Unsupported,
+            })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let slices = match &self.spec.snapshot {
+            Some(slices) => slices.clone(),
+            None => {
+                // Nobody opened one for the whole query: this scan has its own, which the server
+                // drops after keep_alive.
+                let live = self.registry.get(&self.spec.connection).map_err(from_client)?;
+                open_snapshot(&live, &self.spec.snapshot_request()).await.map_err(from_client)?.slices
+            }
+        };
+        let columns = match projection {
+            Some(indices) => indices.iter().map(|&i| self.spec.columns[i].clone()).collect(),
+            None => self.spec.columns.clone(),
+        };
+        let spec = ScanSpec {
+            connection: self.spec.connection.clone(),
+            index: self.spec.index.clone(),
+            columns,
+            query: self.query_with(filters),
+            page_size: self.spec.page_size,
+            keep_alive_ms: self.spec.keep_alive_ms,
+        };
+        let partitions = group_slices(slices, self.spec.slices);
+        Ok(Arc::new(EsScanExec::try_new(Arc::clone(&self.registry), spec, &partitions)?))
+    }
+}

@@ -1,0 +1,242 @@
+//! One hit into one row.
+//!
+//! Owns: the keys of a hit: `fields`, `_source`, `_id`, `_index`, `sort`. Must not know the page
+//! around it, nor what a value becomes.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::field::MetaField;
+use crate::page::PageDecoder;
+use crate::rows::Rows;
+use crate::source::SourceSeed;
+use crate::values::{Misfit, Scalar};
+
+/// A value as JSON text, untouched.
+pub(crate) fn json_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+    let raw = <&'de RawValue>::deserialize(deserializer)?;
+    Ok(Cow::Borrowed(raw.get()))
+}
+
+struct JsonText;
+
+impl<'de> DeserializeSeed<'de> for JsonText {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        json_text(deserializer)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum HitKey {
+    #[serde(rename = "_index")]
+    Index,
+    #[serde(rename = "_id")]
+    Id,
+    #[serde(rename = "_source")]
+    Source,
+    Fields,
+    Sort,
+    #[serde(other)]
+    Other,
+}
+
+/// One hit; its value is the text of its sort values.
+pub(crate) struct HitSeed<'a, 'd> {
+    pub(crate) rows: &'a mut Rows<'d>,
+    /// Where among the doc value columns the next key is expected.
+    pub(crate) hint: &'a mut usize,
+}
+
+impl<'de> DeserializeSeed<'de> for HitSeed<'_, '_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for HitSeed<'_, '_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a hit")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut id: Option<Text<'de>> = None;
+        let mut index: Option<Text<'de>> = None;
+        let mut sort = None;
+        while let Some(key) = map.next_key()? {
+            match key {
+                HitKey::Id => id = Some(map.next_value()?),
+                HitKey::Index => index = Some(map.next_value()?),
+                HitKey::Sort => sort = Some(map.next_value_seed(JsonText)?),
+                HitKey::Fields => {
+                    map.next_value_seed(FieldsSeed { rows: &mut *self.rows, hint: &mut *self.hint })?;
+                }
+                HitKey::Source => read_source(&mut map, self.rows)?,
+                HitKey::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let id = id.as_ref().map(|text| text.0.as_ref());
+        if !self.rows.end_row(id, index.as_ref().map(|text| text.0.as_ref())) {
+            return Err(A::Error::custom("the hit does not fit its columns"));
+        }
+        Ok(sort)
+    }
+}
+
+fn read_source<'de, A: MapAccess<'de>>(map: &mut A, rows: &mut Rows<'_>) -> Result<(), A::Error> {
+    let decoder = rows.decoder;
+    let tree = &decoder.source;
+    let whole = decoder.metadata.iter().find(|(meta, _)| *meta == MetaField::Source);
+    let Some((_, column)) = whole else {
+        if tree.is_empty() {
+            return map.next_value::<IgnoredAny>().map(|_| ());
+        }
+        return map.next_value_seed(SourceSeed { tree, rows, depth: 0 });
+    };
+    let text = map.next_value_seed(JsonText)?;
+    rows.push_json(*column, &text);
+    if tree.is_empty() {
+        return Ok(());
+    }
+    let mut inner = serde_json::Deserializer::from_str(&text);
+    SourceSeed { tree, rows, depth: 0 }.deserialize(&mut inner).map_err(A::Error::custom)
+}
+
+struct FieldsSeed<'a, 'd> {
+    rows: &'a mut Rows<'d>,
+    hint: &'a mut usize,
+}
+
+impl<'de> DeserializeSeed<'de> for FieldsSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FieldsSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the object \"fields\"")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let decoder = self.rows.decoder;
+        *self.hint = 0;
+        while let Some(position) = map.next_key_seed(FieldKey { decoder, hint: *self.hint })? {
+            let Some(position) = position else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            *self.hint = position + 1;
+            map.next_value_seed(ValuesSeed { rows: &mut *self.rows, column: decoder.doc_values[position] })?;
+        }
+        Ok(())
+    }
+}
+
+/// A key of `fields` as a position among the doc value columns.
+struct FieldKey<'d> {
+    decoder: &'d PageDecoder,
+    hint: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for FieldKey<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FieldKey<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.decoder.position_of(name, self.hint))
+    }
+}
+
+/// The values of one field, an array or a value alone.
+struct ValuesSeed<'a, 'd> {
+    rows: &'a mut Rows<'d>,
+    column: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for ValuesSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValuesSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("doc values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(ValuesSeed { rows: &mut *self.rows, column: self.column })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.rows.keep(self.column, Err(Misfit::value("an object", "an object is no value")));
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.rows.push(self.column, Scalar::Boolean(value));
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.rows.push(self.column, Scalar::Integer(value.into()));
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.rows.push(self.column, Scalar::Integer(value.into()));
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.rows.push(self.column, Scalar::Float(value));
+        Ok(())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        self.rows.push(self.column, Scalar::Text(value));
+        Ok(())
+    }
+}

@@ -1,0 +1,466 @@
+//! Mappings into columns.
+//!
+//! Owns: which leaves a mapping has, their types, and what can be read of each from where. Must not
+//! know pages, nor how several indices become one schema (`merge.rs`).
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+use crate::field::{Column, FieldType, MetaField, ReadFrom};
+use crate::merge;
+
+/// The mapping of one index.
+#[derive(Clone, Debug)]
+pub struct IndexMapping {
+    /// The index.
+    pub index: String,
+    /// The value of `mappings` in `GET index/_mapping`.
+    pub mapping: Value,
+}
+
+/// How mappings become columns.
+#[derive(Clone, Debug, Default)]
+pub struct SchemaOptions {
+    /// Dotted names of columns that hold several values.
+    pub arrays: BTreeSet<String>,
+    /// Metadata columns, in this order before all others.
+    pub metadata: Vec<MetaField>,
+    /// What to do with a type that has no column type.
+    pub unknown_types: UnknownTypes,
+}
+
+/// What to do with a type that has no column type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownTypes {
+    /// An error that names it.
+    #[default]
+    Error,
+    /// A column of its JSON text from `_source`.
+    JsonText,
+}
+
+/// The columns of all `mappings` together: metadata first, then in mapping order.
+pub fn plan_columns(mappings: &[IndexMapping], options: &SchemaOptions) -> Result<Vec<Column>, Error> {
+    let mut columns = Vec::new();
+    let sourceless =
+        mappings.iter().find(|m| m.mapping.get("_source").is_some_and(|rule| !flag(rule, "enabled", true)));
+    for meta in &options.metadata {
+        let read_from = match (meta, sourceless) {
+            (MetaField::Source, Some(mapping)) => {
+                ReadFrom::Unavailable { reason: format!("index \"{}\" has _source disabled", mapping.index) }
+            }
+            (MetaField::Id | MetaField::Index | MetaField::Source, _) => ReadFrom::Metadata,
+        };
+        columns.push(Column::metadata(*meta, read_from));
+    }
+    let mut indices = Vec::with_capacity(mappings.len());
+    for mapping in mappings {
+        indices.push(plan_index(mapping, options)?);
+    }
+    columns.extend(merge::merge(indices)?);
+    Ok(columns)
+}
+
+/// The leaves of one index.
+pub(crate) struct IndexFields {
+    pub(crate) index: String,
+    pub(crate) leaves: Vec<Leaf>,
+    /// Names of objects, which no leaf of another index may have.
+    pub(crate) objects: BTreeSet<String>,
+}
+
+/// One leaf: its column as this index alone has it.
+pub(crate) struct Leaf {
+    pub(crate) column: Column,
+    /// Why `_source` does not hold its values, if it does not.
+    pub(crate) not_in_source: Option<String>,
+}
+
+fn plan_index(mapping: &IndexMapping, options: &SchemaOptions) -> Result<IndexFields, Error> {
+    let Some(root) = mapping.mapping.as_object() else {
+        return Err(invalid(&mapping.index, "mappings", "it is not an object"));
+    };
+    let body = typed_body(root).unwrap_or(root);
+    let mut planner = Planner {
+        index: &mapping.index,
+        options,
+        source: SourceRule::from_mapping(body),
+        copied: HashSet::new(),
+        aliases: Vec::new(),
+        leaves: Vec::new(),
+        objects: BTreeSet::new(),
+    };
+    if let Some(properties) = body.get("properties") {
+        collect_copied(properties, &mut planner.copied);
+        planner.plan_properties("", properties)?;
+    }
+    planner.resolve_aliases()?;
+    if let Some(runtime) = body.get("runtime") {
+        planner.plan_runtime("", runtime)?;
+    }
+    Ok(IndexFields { index: mapping.index.clone(), leaves: planner.leaves, objects: planner.objects })
+}
+
+/// Elasticsearch 6 wraps the mapping in its type's name.
+fn typed_body(root: &Map<String, Value>) -> Option<&Map<String, Value>> {
+    let mut entries = root.iter();
+    let (Some((name, body)), None) = (entries.next(), entries.next()) else { return None };
+    let known = ["properties", "runtime", "dynamic_templates", "_meta", "_source", "_routing"];
+    let body = body.as_object()?;
+    (!known.contains(&name.as_str()) && body.contains_key("properties")).then_some(body)
+}
+
+struct Planner<'a> {
+    index: &'a str,
+    options: &'a SchemaOptions,
+    source: SourceRule,
+    /// Targets of `copy_to`: `_source` lacks what was copied.
+    copied: HashSet<String>,
+    aliases: Vec<Alias>,
+    leaves: Vec<Leaf>,
+    objects: BTreeSet<String>,
+}
+
+struct Alias {
+    name: String,
+    target: String,
+    /// Where among the leaves it stood.
+    position: usize,
+}
+
+impl Planner<'_> {
+    fn plan_properties(&mut self, parent: &str, properties: &Value) -> Result<(), Error> {
+        let Some(properties) = properties.as_object() else {
+            return Err(invalid(self.index, parent, "properties are not an object"));
+        };
+        for (key, definition) in properties {
+            let name = join(parent, key);
+            if !definition.is_object() {
+                return Err(invalid(self.index, &name, "its definition is not an object"));
+            }
+            match definition.get("type").and_then(Value::as_str).unwrap_or("object") {
+                "object" | "passthrough" if !flag(definition, "enabled", true) => {
+                    self.push_leaf(name.clone(), &name, FieldType::Object, definition);
+                }
+                "object" | "passthrough" => {
+                    if let Some(children) = definition.get("properties") {
+                        self.plan_properties(&name, children)?;
+                    }
+                    self.objects.insert(name);
+                }
+                "alias" => {
+                    let Some(target) = definition.get("path").and_then(Value::as_str) else {
+                        return Err(invalid(self.index, &name, "the alias has no path"));
+                    };
+                    let target = target.to_owned();
+                    self.aliases.push(Alias { name, target, position: self.leaves.len() });
+                }
+                type_name => self.plan_field(name, type_name, definition)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn plan_field(&mut self, name: String, type_name: &str, definition: &Value) -> Result<(), Error> {
+        let field_type = self.field_type(&name, type_name)?;
+        self.push_leaf(name.clone(), &name, field_type, definition);
+        let Some(subfields) = definition.get("fields").and_then(Value::as_object) else { return Ok(()) };
+        for (key, subfield) in subfields {
+            let path = join(&name, key);
+            let type_name = subfield.get("type").and_then(Value::as_str).unwrap_or_default();
+            let field_type = self.field_type(&path, type_name)?;
+            self.push_leaf(path, &name, field_type, subfield);
+        }
+        Ok(())
+    }
+
+    fn field_type(&self, name: &str, type_name: &str) -> Result<FieldType, Error> {
+        if let Some(field_type) = FieldType::from_mapping(type_name) {
+            return Ok(field_type);
+        }
+        match self.options.unknown_types {
+            UnknownTypes::JsonText => Ok(FieldType::Unknown(type_name.to_owned())),
+            UnknownTypes::Error => Err(Error::UnknownType {
+                index: self.index.to_owned(),
+                field: name.to_owned(),
+                field_type: type_name.to_owned(),
+            }),
+        }
+    }
+
+    fn push_leaf(&mut self, name: String, source_path: &str, field_type: FieldType, definition: &Value) {
+        let doc_values = has_doc_values(&field_type, definition);
+        let token_count = definition.get("type").and_then(Value::as_str) == Some("token_count");
+        let not_in_source = if self.copied.contains(source_path) {
+            Some("it is filled by copy_to, and _source lacks what was copied".to_owned())
+        } else if token_count {
+            Some("a token count is not in _source".to_owned())
+        } else if field_type == FieldType::ConstantKeyword {
+            Some("_source may lack the value of a constant_keyword".to_owned())
+        } else {
+            self.source
+                .refusal(source_path, field_type.is_json())
+                .or_else(|| date_refusal(&field_type, definition))
+        };
+        let column = Column {
+            array: self.options.arrays.contains(&name),
+            source_path: source_path.to_owned(),
+            indexed: flag(definition, "index", true) && field_type != FieldType::Object,
+            doc_values,
+            keyword_subfield: keyword_subfield(&name, &field_type, definition),
+            normalizer: definition.get("normalizer").is_some_and(|value| !value.is_null()),
+            ignore_above: definition
+                .get("ignore_above")
+                .and_then(Value::as_u64)
+                .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+            null_value: definition.get("null_value").is_some_and(|value| !value.is_null()),
+            mixed: false,
+            read_from: self.read_from(doc_values, &field_type, not_in_source.as_deref()),
+            field_type,
+            name,
+        };
+        self.leaves.push(Leaf { column, not_in_source });
+    }
+
+    fn read_from(&self, doc_values: bool, field_type: &FieldType, not_in_source: Option<&str>) -> ReadFrom {
+        match (doc_values, not_in_source) {
+            (true, _) => ReadFrom::DocValues { format: field_type.doc_value_format() },
+            (false, None) => ReadFrom::Source,
+            (false, Some(reason)) => {
+                ReadFrom::Unavailable { reason: format!("in index \"{}\" {reason}", self.index) }
+            }
+        }
+    }
+
+    /// An alias is its target under another name; `docvalue_fields` takes that name, `_source` does not.
+    fn resolve_aliases(&mut self) -> Result<(), Error> {
+        let mut placed = Vec::with_capacity(self.aliases.len());
+        for alias in std::mem::take(&mut self.aliases) {
+            let Some(target) = self.leaves.iter().find(|leaf| leaf.column.name == alias.target) else {
+                let reason = format!("the alias points at \"{}\", which is no field", alias.target);
+                return Err(invalid(self.index, &alias.name, &reason));
+            };
+            let array = self.options.arrays.contains(&alias.name);
+            let column = Column { name: alias.name, array, ..target.column.clone() };
+            placed.push((alias.position, Leaf { column, not_in_source: target.not_in_source.clone() }));
+        }
+        for (position, leaf) in placed.into_iter().rev() {
+            self.leaves.insert(position, leaf);
+        }
+        Ok(())
+    }
+
+    /// Runtime fields are computed, read like doc values, and hide a mapped field of their name.
+    fn plan_runtime(&mut self, parent: &str, runtime: &Value) -> Result<(), Error> {
+        let Some(fields) = runtime.as_object() else {
+            return Err(invalid(self.index, "runtime", "it is not an object"));
+        };
+        for (key, definition) in fields {
+            let name = join(parent, key);
+            let type_name = definition.get("type").and_then(Value::as_str).unwrap_or_default();
+            if type_name == "composite" {
+                self.plan_runtime(&name, definition.get("fields").unwrap_or(&Value::Null))?;
+                continue;
+            }
+            let field_type = self.field_type(&name, type_name)?;
+            let doc_values = has_doc_values(&field_type, &Value::Null);
+            let reason = "it is a runtime field, which _source lacks".to_owned();
+            let read_from = self.read_from(doc_values, &field_type, Some(&reason));
+            let column = Column {
+                array: self.options.arrays.contains(&name),
+                source_path: name.clone(),
+                indexed: true,
+                doc_values,
+                keyword_subfield: None,
+                normalizer: false,
+                ignore_above: None,
+                null_value: false,
+                mixed: false,
+                read_from,
+                field_type,
+                name,
+            };
+            let leaf = Leaf { column, not_in_source: Some(reason) };
+            match self.leaves.iter_mut().find(|other| other.column.name == leaf.column.name) {
+                Some(hidden) => *hidden = leaf,
+                None => self.leaves.push(leaf),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_doc_values(field_type: &FieldType, definition: &Value) -> bool {
+    match field_type {
+        FieldType::Keyword
+        | FieldType::ConstantKeyword
+        | FieldType::Ip
+        | FieldType::Byte
+        | FieldType::Short
+        | FieldType::Integer
+        | FieldType::Long
+        | FieldType::UnsignedLong
+        | FieldType::HalfFloat
+        | FieldType::Float
+        | FieldType::Double
+        | FieldType::ScaledFloat
+        | FieldType::Boolean
+        | FieldType::Date
+        | FieldType::DateNanos
+        | FieldType::Version => flag(definition, "doc_values", true),
+        // Elasticsearch always has them, OpenSearch only on request, and a mapping does not tell
+        // which of the two it comes from.
+        FieldType::Wildcard => flag(definition, "doc_values", false),
+        FieldType::Text
+        | FieldType::Binary
+        | FieldType::GeoPoint
+        | FieldType::Flattened
+        | FieldType::Nested
+        | FieldType::Object
+        | FieldType::Unknown(_)
+        | FieldType::Metadata(_) => false,
+    }
+}
+
+/// Date formats whose texts have one meaning without the server. The lenient ones take numbers as years.
+const PLAIN_DATE_FORMATS: [&str; 8] = [
+    "epoch_millis",
+    "strict_date",
+    "strict_date_optional_time",
+    "strict_date_optional_time_nanos",
+    "strict_date_time",
+    "strict_date_time_no_millis",
+    "strictDateOptionalTime",
+    "strictDateOptionalTimeNanos",
+];
+
+fn date_refusal(field_type: &FieldType, definition: &Value) -> Option<String> {
+    if !matches!(field_type, FieldType::Date | FieldType::DateNanos) {
+        return None;
+    }
+    let format = definition.get("format")?.as_str()?;
+    let plain = format.split("||").all(|part| PLAIN_DATE_FORMATS.contains(&part));
+    (!plain).then(|| format!("its date format \"{format}\" is only understood by the server"))
+}
+
+fn keyword_subfield(name: &str, field_type: &FieldType, definition: &Value) -> Option<String> {
+    if *field_type != FieldType::Text {
+        return None;
+    }
+    for (key, subfield) in definition.get("fields")?.as_object()? {
+        let keyword = subfield.get("type").and_then(Value::as_str) == Some("keyword");
+        let exact = subfield.get("ignore_above").is_none() && subfield.get("normalizer").is_none();
+        if keyword && exact && flag(subfield, "index", true) {
+            return Some(join(name, key));
+        }
+    }
+    None
+}
+
+fn collect_copied(properties: &Value, copied: &mut HashSet<String>) {
+    let Some(properties) = properties.as_object() else { return };
+    for definition in properties.values() {
+        match definition.get("copy_to") {
+            Some(Value::String(target)) => {
+                copied.insert(target.clone());
+            }
+            Some(Value::Array(targets)) => {
+                copied.extend(targets.iter().filter_map(Value::as_str).map(str::to_owned));
+            }
+            _ => {}
+        }
+        if let Some(children) = definition.get("properties") {
+            collect_copied(children, copied);
+        }
+    }
+}
+
+/// What `_source` keeps of a document.
+struct SourceRule {
+    enabled: bool,
+    includes: Vec<String>,
+    excludes: Vec<String>,
+}
+
+impl SourceRule {
+    fn from_mapping(body: &Map<String, Value>) -> Self {
+        let rule = body.get("_source").unwrap_or(&Value::Null);
+        let enabled = flag(rule, "enabled", true) && rule.get("mode").is_none_or(|mode| mode != "disabled");
+        Self { enabled, includes: patterns(rule.get("includes")), excludes: patterns(rule.get("excludes")) }
+    }
+
+    fn refusal(&self, path: &str, json: bool) -> Option<String> {
+        if !self.enabled {
+            return Some("_source is disabled".to_owned());
+        }
+        if let Some(pattern) = self.excludes.iter().find(|pattern| excludes(pattern, path, json)) {
+            return Some(format!("_source excludes \"{pattern}\""));
+        }
+        if !self.includes.is_empty() && !self.includes.iter().any(|pattern| covers(pattern, path)) {
+            return Some("_source does not include it".to_owned());
+        }
+        None
+    }
+}
+
+fn patterns(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::String(pattern)) => vec![pattern.clone()],
+        Some(Value::Array(patterns)) => {
+            patterns.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the pattern matches the path or an object above it.
+fn covers(pattern: &str, path: &str) -> bool {
+    matches_glob(pattern, path) || path.match_indices('.').any(|(dot, _)| matches_glob(pattern, &path[..dot]))
+}
+
+/// As `covers`; of an object kept as JSON text also a part, whose names only documents know.
+fn excludes(pattern: &str, path: &str, json: bool) -> bool {
+    if covers(pattern, path) {
+        return true;
+    }
+    let below = format!("{path}.");
+    let fixed = pattern.split('*').next().unwrap_or_default();
+    json && (fixed.starts_with(&below) || pattern.contains('*') && below.starts_with(fixed))
+}
+
+fn matches_glob(pattern: &str, text: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut rest) = text.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = tail.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+fn join(parent: &str, key: &str) -> String {
+    if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
+}
+
+/// A boolean setting, which old versions also keep as text.
+fn flag(definition: &Value, key: &str, default: bool) -> bool {
+    match definition.get(key) {
+        Some(Value::Bool(value)) => *value,
+        Some(Value::String(text)) if text == "true" => true,
+        Some(Value::String(text)) if text == "false" => false,
+        _ => default,
+    }
+}
+
+fn invalid(index: &str, field: &str, reason: &str) -> Error {
+    let field = if field.is_empty() { "mappings" } else { field };
+    Error::InvalidMapping { index: index.to_owned(), field: field.to_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+#[path = "mapping_tests.rs"]
+mod tests;

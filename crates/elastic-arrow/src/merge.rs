@@ -1,0 +1,176 @@
+//! Several indices into one list of columns.
+//!
+//! Owns: widening, conflicts, and where a column is read from when indices differ. Must not know
+//! mappings as JSON, nor pages.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use crate::error::Error;
+use crate::field::{Column, FieldType, ReadFrom};
+use crate::mapping::{IndexFields, Leaf};
+
+/// One column a name, in the order names first appear.
+pub(crate) fn merge(indices: Vec<IndexFields>) -> Result<Vec<Column>, Error> {
+    check_objects(&indices)?;
+    let mut groups: Vec<Vec<(String, Leaf)>> = Vec::new();
+    let mut positions: HashMap<String, usize> = HashMap::new();
+    for fields in indices {
+        for leaf in fields.leaves {
+            let position = *positions.entry(leaf.column.name.clone()).or_insert(groups.len());
+            if position == groups.len() {
+                groups.push(Vec::new());
+            }
+            groups[position].push((fields.index.clone(), leaf));
+        }
+    }
+    let mut columns = Vec::with_capacity(groups.len());
+    for group in groups {
+        columns.push(merge_group(group)?);
+    }
+    Ok(columns)
+}
+
+/// A name that is a leaf here and an object there.
+fn check_objects(indices: &[IndexFields]) -> Result<(), Error> {
+    let mut objects: HashMap<&str, &str> = HashMap::new();
+    for fields in indices {
+        for name in &fields.objects {
+            objects.entry(name).or_insert(&fields.index);
+        }
+    }
+    for fields in indices {
+        for leaf in &fields.leaves {
+            let column = &leaf.column;
+            let Some(index) = objects.get(column.name.as_str()) else { continue };
+            let kind = &column.field_type;
+            let kind =
+                if *kind == FieldType::Object { "disabled object".to_owned() } else { kind.to_string() };
+            return Err(Error::Conflict {
+                field: column.name.clone(),
+                types: format!("{kind} in \"{}\"; object in \"{index}\"", fields.index),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn merge_group(group: Vec<(String, Leaf)>) -> Result<Column, Error> {
+    let field_type = merged_type(&group)?;
+    let read_from = merged_read(&group, &field_type);
+    let mut leaves = group.into_iter().map(|(_, leaf)| leaf.column);
+    let Some(mut merged) = leaves.next() else { unreachable!("a group starts with its first leaf") };
+    for column in leaves {
+        merged.indexed &= column.indexed;
+        merged.doc_values &= column.doc_values;
+        merged.normalizer |= column.normalizer;
+        merged.null_value |= column.null_value;
+        merged.mixed |= merged.field_type != column.field_type;
+        merged.ignore_above = match (merged.ignore_above, column.ignore_above) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if merged.keyword_subfield != column.keyword_subfield {
+            merged.keyword_subfield = None;
+        }
+    }
+    merged.field_type = field_type;
+    merged.read_from = read_from;
+    Ok(merged)
+}
+
+fn merged_type(group: &[(String, Leaf)]) -> Result<FieldType, Error> {
+    let mut merged: Option<FieldType> = None;
+    for (_, leaf) in group {
+        let next = &leaf.column.field_type;
+        let Some(so_far) = merged.take() else {
+            merged = Some(next.clone());
+            continue;
+        };
+        let Some(wider) = widen(&so_far, next) else { return Err(conflict(group)) };
+        merged = Some(wider);
+    }
+    merged.ok_or_else(|| conflict(group))
+}
+
+/// The type that holds both without loss.
+fn widen(a: &FieldType, b: &FieldType) -> Option<FieldType> {
+    if a == b {
+        return Some(a.clone());
+    }
+    if let (Some(a), Some(b)) = (integer_rank(a), integer_rank(b)) {
+        return [FieldType::Byte, FieldType::Short, FieldType::Integer, FieldType::Long]
+            .into_iter()
+            .nth(a.max(b));
+    }
+    if is_exact(a) && is_exact(b) {
+        return Some(FieldType::Keyword);
+    }
+    let small = |t: &FieldType| matches!(t, FieldType::HalfFloat | FieldType::Float);
+    if small(a) && small(b) {
+        return Some(FieldType::Float);
+    }
+    let floating = |t: &FieldType| small(t) || matches!(t, FieldType::Double | FieldType::ScaledFloat);
+    let in_double = |t: &FieldType| floating(t) || integer_rank(t).is_some_and(|rank| rank < 3);
+    (in_double(a) && in_double(b)).then_some(FieldType::Double)
+}
+
+fn integer_rank(field_type: &FieldType) -> Option<usize> {
+    match field_type {
+        FieldType::Byte => Some(0),
+        FieldType::Short => Some(1),
+        FieldType::Integer => Some(2),
+        FieldType::Long => Some(3),
+        _ => None,
+    }
+}
+
+fn is_exact(field_type: &FieldType) -> bool {
+    matches!(field_type, FieldType::Keyword | FieldType::ConstantKeyword | FieldType::Wildcard)
+}
+
+/// Doc values if all have them; else `_source`, if that holds the field in all, at one path.
+fn merged_read(group: &[(String, Leaf)], field_type: &FieldType) -> ReadFrom {
+    if group.iter().all(|(_, leaf)| leaf.column.doc_values) {
+        return ReadFrom::DocValues { format: field_type.doc_value_format() };
+    }
+    for (index, leaf) in group {
+        let Some(reason) = &leaf.not_in_source else { continue };
+        let reason = if leaf.column.doc_values {
+            format!("other indices lack doc values, and in index \"{index}\" {reason}")
+        } else {
+            format!("in index \"{index}\" {reason}")
+        };
+        return ReadFrom::Unavailable { reason };
+    }
+    let path = group.first().map(|(_, leaf)| &leaf.column.source_path);
+    if group.iter().any(|(_, leaf)| Some(&leaf.column.source_path) != path) {
+        return ReadFrom::Unavailable {
+            reason: "some indices lack doc values, and _source holds it at different paths".to_owned(),
+        };
+    }
+    ReadFrom::Source
+}
+
+fn conflict(group: &[(String, Leaf)]) -> Error {
+    let mut kinds: Vec<(&FieldType, Vec<&str>)> = Vec::new();
+    for (index, leaf) in group {
+        let field_type = &leaf.column.field_type;
+        match kinds.iter_mut().find(|(kind, _)| *kind == field_type) {
+            Some((_, indices)) => indices.push(index),
+            None => kinds.push((field_type, vec![index])),
+        }
+    }
+    let mut types = String::new();
+    for (kind, indices) in kinds {
+        let separator = if types.is_empty() { "" } else { "; " };
+        // Three indices are enough to find the rest; thousands would bury the types.
+        let named: Vec<String> = indices.iter().take(3).map(|index| format!("\"{index}\"")).collect();
+        let _ = write!(types, "{separator}{kind} in {}", named.join(", "));
+        if indices.len() > 3 {
+            let _ = write!(types, " and {} more", indices.len() - 3);
+        }
+    }
+    let field = group.first().map(|(_, leaf)| leaf.column.name.clone()).unwrap_or_default();
+    Error::Conflict { field, types }
+}

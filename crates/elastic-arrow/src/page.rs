@@ -1,0 +1,347 @@
+//! One page into one batch.
+//!
+//! Owns: the shape of a search answer down to its hits (`hit.rs`). Must not know how it was asked
+//! for, nor what a value becomes.
+//!
+//! Everything is generic over the deserializer; `hit::json_text` and `PageDecoder::decode` are all that a
+//! second format has to have its own of.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::field::{Column, FieldType, MetaField, ReadFrom, to_schema};
+use crate::hit::HitSeed;
+use crate::rows::Rows;
+use crate::source::SourceTree;
+
+/// Over this a string column might not fit its 32 bit offsets.
+const MAX_BODY: usize = i32::MAX as usize;
+
+/// What a page says besides its documents.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Envelope {
+    /// Whether `timed_out` and `_shards.failed` were both there: without them a page proves nothing.
+    pub complete: bool,
+    /// The search ran into its time limit, rows may be missing.
+    pub timed_out: bool,
+    /// The search stopped early (`terminate_after`), rows may be missing.
+    pub terminated_early: bool,
+    /// Shards that were asked.
+    pub shards_total: Option<u64>,
+    /// Shards that failed, rows are missing.
+    pub shards_failed: u64,
+    /// The first failure, as `type: reason`.
+    pub shard_failure: Option<String>,
+    /// Remote clusters that were skipped, failed or answered in part, rows are missing.
+    pub clusters_incomplete: u64,
+    /// How many documents match, only if exact.
+    pub total: Option<u64>,
+    /// The PIT to use next.
+    pub pit_id: Option<String>,
+    /// The scroll to use next.
+    pub scroll_id: Option<String>,
+    /// Documents in this page.
+    pub hits: usize,
+    /// The sort values of the last document.
+    pub last_sort: Option<Vec<Value>>,
+}
+
+/// A page, decoded.
+#[derive(Clone, Debug)]
+pub struct DecodedPage {
+    /// What it says besides its documents.
+    pub envelope: Envelope,
+    /// Its documents.
+    pub batch: RecordBatch,
+}
+
+/// Decodes pages into batches of the same columns.
+#[derive(Debug)]
+pub struct PageDecoder {
+    pub(crate) columns: Vec<Column>,
+    schema: SchemaRef,
+    /// Doc value columns in their order, which answers mostly keep.
+    pub(crate) doc_values: Vec<usize>,
+    /// Name to position in `doc_values`.
+    by_name: HashMap<String, usize>,
+    pub(crate) source: SourceTree,
+    pub(crate) metadata: Vec<(MetaField, usize)>,
+}
+
+impl PageDecoder {
+    /// A decoder of these columns. Fails if one of them is `Unavailable` or there twice.
+    pub fn new(columns: Vec<Column>) -> Result<Self, Error> {
+        let schema = to_schema(&columns);
+        let mut decoder = Self {
+            columns: Vec::new(),
+            schema,
+            doc_values: Vec::new(),
+            by_name: HashMap::new(),
+            source: SourceTree::default(),
+            metadata: Vec::new(),
+        };
+        let mut names = std::collections::HashSet::new();
+        for (position, column) in columns.iter().enumerate() {
+            if !names.insert(&column.name) {
+                return Err(Error::DuplicateColumn { column: column.name.clone() });
+            }
+            match (&column.read_from, &column.field_type) {
+                (ReadFrom::Unavailable { reason }, _) => {
+                    return Err(Error::Unavailable { column: column.name.clone(), reason: reason.clone() });
+                }
+                (ReadFrom::Metadata, FieldType::Metadata(meta)) => decoder.metadata.push((*meta, position)),
+                (ReadFrom::Metadata, field_type) => {
+                    let reason = format!("type {field_type} is not read from metadata");
+                    return Err(Error::Unavailable { column: column.name.clone(), reason });
+                }
+                (ReadFrom::Source, _) => decoder.source.insert(&column.source_path, position),
+                (ReadFrom::DocValues { .. }, _) => {
+                    decoder.by_name.insert(column.name.clone(), decoder.doc_values.len());
+                    decoder.doc_values.push(position);
+                }
+            }
+        }
+        decoder.columns = columns;
+        Ok(decoder)
+    }
+
+    /// The schema of every batch.
+    pub fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
+    /// The columns, in schema order.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// One search answer in JSON.
+    pub fn decode(&self, body: &[u8]) -> Result<DecodedPage, Error> {
+        if body.len() > MAX_BODY {
+            return Err(Error::TooLarge { bytes: body.len(), limit: MAX_BODY });
+        }
+        let mut rows = Rows::new(self);
+        let mut deserializer = serde_json::Deserializer::from_slice(body);
+        let answer = PageSeed { rows: &mut rows }.deserialize(&mut deserializer);
+        let answer = answer.and_then(|envelope| deserializer.end().map(|()| envelope));
+        if let Some(error) = rows.error.take() {
+            return Err(error);
+        }
+        let envelope = answer.map_err(|source| Error::Malformed { bytes: body.len(), source })?;
+        let batch = rows.finish()?;
+        Ok(DecodedPage { envelope, batch })
+    }
+
+    /// The position of `name` in `doc_values`, which is `hint` more often than not.
+    pub(crate) fn position_of(&self, name: &str, hint: usize) -> Option<usize> {
+        let hinted = self.doc_values.get(hint).filter(|column| self.columns[**column].name == name);
+        if hinted.is_some() { Some(hint) } else { self.by_name.get(name).copied() }
+    }
+}
+
+#[derive(Deserialize)]
+struct Shards {
+    total: Option<u64>,
+    failed: Option<u64>,
+    #[serde(default)]
+    failures: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Clusters {
+    #[serde(default)]
+    skipped: u64,
+    #[serde(default)]
+    partial: u64,
+    #[serde(default)]
+    failed: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Total {
+    Number(u64),
+    Counted { value: u64, relation: Option<String> },
+}
+
+impl Total {
+    fn exact(self) -> Option<u64> {
+        match self {
+            Self::Number(value) => Some(value),
+            Self::Counted { value, relation } => (relation.as_deref() == Some("eq")).then_some(value),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum PageKey {
+    #[serde(rename = "_shards")]
+    Shards,
+    #[serde(rename = "_clusters")]
+    Clusters,
+    #[serde(rename = "_scroll_id")]
+    ScrollId,
+    PitId,
+    TimedOut,
+    TerminatedEarly,
+    Hits,
+    #[serde(other)]
+    Other,
+}
+
+struct PageSeed<'a, 'd> {
+    rows: &'a mut Rows<'d>,
+}
+
+impl<'de> DeserializeSeed<'de> for PageSeed<'_, '_> {
+    type Value = Envelope;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Envelope, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PageSeed<'_, '_> {
+    type Value = Envelope;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a search answer")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
+        let mut envelope = Envelope::default();
+        let mut timed_out = None;
+        let mut failed = None;
+        while let Some(key) = map.next_key()? {
+            match key {
+                PageKey::Shards => {
+                    let shards: Shards = map.next_value()?;
+                    failed = shards.failed;
+                    envelope.shards_total = shards.total;
+                    envelope.shard_failure = shards.failures.first().map(failure_text);
+                }
+                PageKey::Clusters => {
+                    let clusters: Clusters = map.next_value()?;
+                    let counts = [clusters.skipped, clusters.partial, clusters.failed];
+                    envelope.clusters_incomplete = counts.into_iter().fold(0, u64::saturating_add);
+                }
+                PageKey::ScrollId => envelope.scroll_id = map.next_value()?,
+                PageKey::PitId => envelope.pit_id = map.next_value()?,
+                PageKey::TimedOut => timed_out = map.next_value()?,
+                PageKey::TerminatedEarly => {
+                    envelope.terminated_early = map.next_value::<Option<bool>>()?.unwrap_or_default();
+                }
+                PageKey::Hits => {
+                    map.next_value_seed(HitsSeed { rows: &mut *self.rows, envelope: &mut envelope })?;
+                }
+                PageKey::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        envelope.complete = timed_out.is_some() && failed.is_some();
+        envelope.timed_out = timed_out.unwrap_or_default();
+        envelope.shards_failed = failed.unwrap_or_default();
+        envelope.hits = self.rows.rows;
+        Ok(envelope)
+    }
+}
+
+fn failure_text(failure: &Value) -> String {
+    let reason = failure.get("reason").unwrap_or(failure);
+    let part = |key| reason.get(key).and_then(Value::as_str);
+    match (part("type"), part("reason")) {
+        (Some(kind), Some(reason)) => format!("{kind}: {reason}"),
+        (Some(text), None) | (None, Some(text)) => text.to_owned(),
+        (None, None) => reason.to_string(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum HitsKey {
+    Total,
+    Hits,
+    #[serde(other)]
+    Other,
+}
+
+struct HitsSeed<'a, 'd> {
+    rows: &'a mut Rows<'d>,
+    envelope: &'a mut Envelope,
+}
+
+impl<'de> DeserializeSeed<'de> for HitsSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for HitsSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the object \"hits\"")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key()? {
+            match key {
+                HitsKey::Total => {
+                    self.envelope.total = map.next_value::<Option<Total>>()?.and_then(Total::exact)
+                }
+                HitsKey::Hits => {
+                    self.envelope.last_sort = map.next_value_seed(HitList { rows: &mut *self.rows })?;
+                }
+                HitsKey::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+struct HitList<'a, 'd> {
+    rows: &'a mut Rows<'d>,
+}
+
+impl<'de> DeserializeSeed<'de> for HitList<'_, '_> {
+    type Value = Option<Vec<Value>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for HitList<'_, '_> {
+    type Value = Option<Vec<Value>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of hits")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut hint = 0;
+        let mut last = None;
+        while let Some(sort) = seq.next_element_seed(HitSeed { rows: &mut *self.rows, hint: &mut hint })? {
+            last = sort;
+        }
+        let Some(text) = last else { return Ok(None) };
+        serde_json::from_str(&text).map_err(A::Error::custom)
+    }
+}
+
+#[cfg(test)]
+#[path = "page_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! The rows of a page while it is read.
+//!
+//! Owns: the builders of all columns, and which document a refused value belongs to. Must not know
+//! the shape of a page.
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+
+use crate::error::{Error, Place};
+use crate::field::MetaField;
+use crate::page::PageDecoder;
+use crate::values::{ColumnBuilder, Misfit, Scalar};
+
+/// The rows of a page while it is read.
+pub(crate) struct Rows<'d> {
+    pub(crate) decoder: &'d PageDecoder,
+    builders: Vec<ColumnBuilder>,
+    pub(crate) rows: usize,
+    /// The first value of this row that was not taken. Known before `_id` may be, so it waits.
+    misfit: Option<(usize, Misfit)>,
+    pub(crate) error: Option<Error>,
+}
+
+impl<'d> Rows<'d> {
+    pub(crate) fn new(decoder: &'d PageDecoder) -> Self {
+        let builders = decoder.columns.iter().map(ColumnBuilder::new).collect();
+        Self { decoder, builders, rows: 0, misfit: None, error: None }
+    }
+
+    pub(crate) fn push(&mut self, column: usize, value: Scalar<'_>) {
+        let result = self.builders[column].push(value);
+        self.keep(column, result);
+    }
+
+    pub(crate) fn push_json(&mut self, column: usize, text: &str) {
+        let result = self.builders[column].push_json(text);
+        self.keep(column, result);
+    }
+
+    pub(crate) fn keep(&mut self, column: usize, result: Result<(), Misfit>) {
+        if let Err(misfit) = result {
+            self.misfit.get_or_insert((column, misfit));
+        }
+    }
+
+    /// Ends a row; `false` if the page cannot be used, and `error` says why.
+    pub(crate) fn end_row(&mut self, id: Option<&str>, index: Option<&str>) -> bool {
+        for (meta, column) in &self.decoder.metadata {
+            let value = match meta {
+                MetaField::Id => id,
+                MetaField::Index => index,
+                MetaField::Source => continue,
+            };
+            let Some(value) = value else {
+                let place = self.place(id, index);
+                self.error = Some(Error::MissingMetadata { place, field: meta.name().to_owned() });
+                return false;
+            };
+            if let Err(misfit) = self.builders[*column].push(Scalar::Text(value)) {
+                self.misfit.get_or_insert((*column, misfit));
+            }
+        }
+        if let Some((column, misfit)) = self.misfit.take() {
+            self.error = Some(self.describe(column, misfit, self.place(id, index)));
+            return false;
+        }
+        for builder in &mut self.builders {
+            builder.end_row();
+        }
+        self.rows += 1;
+        true
+    }
+
+    fn place(&self, id: Option<&str>, index: Option<&str>) -> Box<Place> {
+        Box::new(Place { index: index.map(str::to_owned), id: id.map(str::to_owned), row: self.rows })
+    }
+
+    fn describe(&self, column: usize, misfit: Misfit, place: Box<Place>) -> Error {
+        let column = &self.decoder.columns[column];
+        let field = column.name.clone();
+        match misfit {
+            Misfit::Several => Error::MultipleValues { place, field },
+            Misfit::Value { shown, reason } => Error::Misfit {
+                place,
+                field,
+                field_type: column.field_type.to_string(),
+                value: shown,
+                reason,
+            },
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<RecordBatch, Error> {
+        let mut arrays = Vec::with_capacity(self.builders.len());
+        for builder in self.builders {
+            arrays.push(builder.finish()?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        Ok(RecordBatch::try_new_with_options(self.decoder.schema(), arrays, &options)?)
+    }
+}

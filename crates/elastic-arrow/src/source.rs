@@ -1,0 +1,152 @@
+//! Walking `_source`.
+//!
+//! Owns: finding columns in a document, whether its keys are dotted or nested. Must not know what a
+//! value becomes, nor the rest of a page.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::hit::json_text;
+use crate::rows::Rows;
+use crate::values::MAX_DEPTH;
+
+/// The paths that columns are read from, as a tree.
+#[derive(Debug, Default)]
+pub(crate) struct SourceTree {
+    columns: Vec<usize>,
+    children: HashMap<String, SourceTree>,
+}
+
+impl SourceTree {
+    pub(crate) fn insert(&mut self, path: &str, column: usize) {
+        let mut node = self;
+        for segment in path.split('.') {
+            node = node.children.entry(segment.to_owned()).or_default();
+        }
+        node.columns.push(column);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.children.is_empty()
+    }
+
+    fn descend(&self, key: &str) -> Option<&Self> {
+        let mut node = self;
+        for segment in key.split('.') {
+            node = node.children.get(segment)?;
+        }
+        Some(node)
+    }
+}
+
+/// Reads what stands at `tree` into the columns below it.
+pub(crate) struct SourceSeed<'a, 'd> {
+    pub(crate) tree: &'a SourceTree,
+    pub(crate) rows: &'a mut Rows<'d>,
+    pub(crate) depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for SourceSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if self.depth > MAX_DEPTH {
+            return Err(serde::de::Error::custom("_source is nested too deep"));
+        }
+        if self.tree.columns.is_empty() {
+            return deserializer.deserialize_any(self);
+        }
+        let text = json_text(deserializer)?;
+        if !self.tree.children.is_empty() && text.trim_start().starts_with('{') {
+            // Both "a" and "a.b" are fields: an object can only be about the latter.
+            let mut inner = serde_json::Deserializer::from_str(&text);
+            return inner.deserialize_any(self).map_err(serde::de::Error::custom);
+        }
+        for column in &self.tree.columns {
+            self.rows.push_json(*column, &text);
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for SourceSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(child) = map.next_key_seed(KeySeed { tree: self.tree })? {
+            match child {
+                Some(tree) => {
+                    map.next_value_seed(SourceSeed { tree, rows: &mut *self.rows, depth: self.depth + 1 })?;
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        loop {
+            let seed = SourceSeed { tree: self.tree, rows: &mut *self.rows, depth: self.depth + 1 };
+            if seq.next_element_seed(seed)?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    // A value where an object should be has none of its leaves.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+struct KeySeed<'a> {
+    tree: &'a SourceTree,
+}
+
+impl<'de, 'a> DeserializeSeed<'de> for KeySeed<'a> {
+    type Value = Option<&'a SourceTree>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl<'de, 'a> Visitor<'de> for KeySeed<'a> {
+    type Value = Option<&'a SourceTree>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.tree.descend(key))
+    }
+}

@@ -1,0 +1,99 @@
+//! `now` in date math → one instant.
+//!
+//! A server works out `now` for each request, so the pages of one read, and its slices, would each ask for other
+//! documents.
+
+use serde_json::{Map, Value, json};
+
+use super::walk::{kind_and_body, map_children, query_of};
+
+const BOUNDS: &[&str] = &["gte", "gt", "lte", "lt", "from", "to"];
+/// The format of the pinned instant, known to every server since Elasticsearch 2.
+const PINNED_FORMAT: &str = "strict_date_optional_time";
+/// From here up a number is taken for milliseconds: as seconds it would be past the year 5138.
+const SURELY_MILLIS: f64 = 1e11;
+
+/// Replaces the `now` of each `range` bound by the instant `now` (`2026-01-02T03:04:05.678Z`), however deep the range
+/// stands: `now-1h/d` becomes `2026-01-02T03:04:05.678Z||-1h/d`, and `now` alone the instant alone.
+///
+/// A bound is read by the range's `format`, else by the field's own, which is not known here. So the range gets a
+/// format that reads the instant:
+///
+/// | the other bounds | the range's `format` | becomes |
+/// |---|---|---|
+/// | none, or `now` too | any or none | `strict_date_optional_time` |
+/// | dates or numbers | F | `F\|\|strict_date_optional_time`: F first, so that they are read as before |
+/// | numbers that can only be milliseconds | none | `strict_date_optional_time\|\|epoch_millis` |
+/// | other dates and numbers | none | `strict_date_optional_time` |
+///
+/// In the last row a date that only the field's own format reads is an error of the server, never another date; a
+/// `format` in the range settles it. Queries in Lucene's syntax (`query_string`) and date math in `term` or `match`
+/// stay as they are.
+pub fn pin_now(query: &Value, now: &str) -> Value {
+    let Some((kind, body)) = kind_and_body(query) else {
+        return query.clone();
+    };
+    let body = match (kind, body) {
+        ("range", Value::Object(fields)) => pin_fields(fields, now),
+        _ => map_children(kind, body, &|child| pin_now(child, now)),
+    };
+    query_of(kind, body)
+}
+
+fn pin_fields(fields: &Map<String, Value>, now: &str) -> Value {
+    let mut pinned = Map::new();
+    for (field, range) in fields {
+        let range = match range {
+            Value::Object(range) => pin_range(range, now).unwrap_or_else(|| range.clone()).into(),
+            other => other.clone(),
+        };
+        pinned.insert(field.clone(), range);
+    }
+    Value::Object(pinned)
+}
+
+/// The pinned range; `None` if there is nothing to pin.
+fn pin_range(range: &Map<String, Value>, now: &str) -> Option<Map<String, Value>> {
+    let mut pinned = range.clone();
+    let mut others = Vec::new();
+    let mut has_now = false;
+    for bound in BOUNDS {
+        let Some(value) = pinned.get_mut(*bound).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        let Some(math) = value.as_str().and_then(math_after_now) else {
+            others.push(value.clone());
+            continue;
+        };
+        let instant = if math.is_empty() { now.to_owned() } else { format!("{now}||{math}") };
+        *value = Value::String(instant);
+        has_now = true;
+    }
+    if !has_now {
+        return None;
+    }
+    let format = match range.get("format") {
+        _ if others.is_empty() => PINNED_FORMAT.to_owned(),
+        Some(Value::String(own)) => format!("{own}||{PINNED_FORMAT}"),
+        // Not a format: the server says so.
+        Some(_) => return None,
+        None if others.iter().all(is_surely_millis) => format!("{PINNED_FORMAT}||epoch_millis"),
+        None => PINNED_FORMAT.to_owned(),
+    };
+    pinned.insert("format".to_owned(), json!(format));
+    Some(pinned)
+}
+
+/// What follows `now` in `now-1h/d`; `None` where `now` only begins another word.
+fn math_after_now(bound: &str) -> Option<&str> {
+    let math = bound.strip_prefix("now")?;
+    (math.is_empty() || math.starts_with(['+', '-', '/'])).then_some(math)
+}
+
+fn is_surely_millis(bound: &Value) -> bool {
+    let number = bound.as_f64().or_else(|| {
+        let digits = bound.as_str().filter(|text| text.chars().all(|c| c.is_ascii_digit()))?;
+        digits.parse().ok()
+    });
+    number.is_some_and(|number| number >= SURELY_MILLIS)
+}

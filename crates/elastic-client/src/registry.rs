@@ -1,0 +1,42 @@
+//! The connections of this process, by name.
+//!
+//! Owns: resolving a name from this node's own configuration, once.
+//! Must not know: who asks. An address never comes from outside of this node.
+
+use crate::config::{Config, ConnectionConfig};
+use crate::connection::Connection;
+use crate::error::Error;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Resolves names to live connections; one of each a process.
+#[derive(Debug, Default)]
+pub struct ConnectionRegistry {
+    config: Config,
+    live: Mutex<HashMap<String, Arc<Connection>>>,
+}
+
+impl ConnectionRegistry {
+    /// Over one node's configuration. Reads no secret yet.
+    pub fn new(config: Config) -> Self {
+        Self { config, live: Mutex::default() }
+    }
+
+    /// Adds a connection that this process made up itself, such as for `--url`.
+    pub fn insert(&self, name: &str, config: &ConnectionConfig) -> Result<(), Error> {
+        let connection = Arc::new(Connection::try_new(name, config)?);
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), connection);
+        Ok(())
+    }
+
+    /// The connection of that name. An unknown one is an error that lists the known.
+    pub fn get(&self, name: &str) -> Result<Arc<Connection>, Error> {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = live.get(name) {
+            return Ok(Arc::clone(connection));
+        }
+        let connection = Arc::new(Connection::try_new(name, self.config.connection(name)?)?);
+        live.insert(name.to_owned(), Arc::clone(&connection));
+        Ok(connection)
+    }
+}

@@ -1,0 +1,144 @@
+//! Which slices a read is made of. Pure.
+//!
+//! Owns: slice arithmetic. Must not know: requests.
+//!
+//! With as many slices as shards a slice is a shard, which costs nothing. More slices cut within a
+//! shard. Fewer are never asked for: on OpenSearch a slice over two shards skips rows in silence
+//! when it is paged by `search_after`; instead a partition reads several slices in turn.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::num::NonZeroU32;
+
+/// The servers' default for `index.max_slices_per_scroll` and `index.max_slices_per_pit`.
+const MAX_SLICES: u32 = 1024;
+
+/// One concrete index of a snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexShards {
+    /// Its name.
+    pub index: String,
+    /// How many shards the name that was asked for reaches.
+    pub shards: u32,
+    /// The filter of the alias it was reached by.
+    pub filter: Option<Value>,
+}
+
+/// `slice: {id, max}` of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Which.
+    pub id: u32,
+    /// Of how many; above 1.
+    pub max: u32,
+}
+
+/// The sort that is unique within a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sort {
+    /// `_shard_doc`: unique over all shards of an Elasticsearch PIT.
+    ShardDoc,
+    /// `_doc`: unique within one shard.
+    Doc,
+}
+
+/// What a slice is read from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SliceSource {
+    /// A point in time.
+    Pit {
+        /// Its id, as opened.
+        id: String,
+        /// How its pages are ordered.
+        sort: Sort,
+    },
+    /// A scroll of its own, opened when the slice is read.
+    Scroll,
+}
+
+/// One slice of a snapshot; this is what a partition reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// Which, from 0, over all indices.
+    pub ordinal: u32,
+    /// Of how many.
+    pub of: u32,
+    /// The index, or the name that was asked for where one PIT spans all.
+    pub index: String,
+    /// What it is read from.
+    pub source: SliceSource,
+    /// The server-side cut; none where the slice is a whole index.
+    pub cut: Option<Cut>,
+    /// An alias's filter, where the server does not apply it by itself.
+    pub filter: Option<Value>,
+}
+
+impl Slice {
+    /// As errors name it.
+    pub fn describe(&self) -> String {
+        format!("index \"{}\" slice {}/{}", self.index, self.ordinal + 1, self.of)
+    }
+}
+
+/// How many cuts each index gets: its shards, or its share of `wanted` where that is more.
+pub fn plan_cuts(indices: &[IndexShards], wanted: Option<NonZeroU32>) -> Vec<u32> {
+    let total: u64 = indices.iter().map(|i| u64::from(i.shards)).sum();
+    let wanted = wanted.map_or(0, |n| u64::from(n.get()));
+    indices
+        .iter()
+        .map(|i| {
+            let share = (wanted * u64::from(i.shards)).div_ceil(total.max(1));
+            u32::try_from(share).unwrap_or(u32::MAX).max(i.shards).min(MAX_SLICES.max(i.shards))
+        })
+        .collect()
+}
+
+/// Deals slices onto at most `partitions` partitions, in turn; each keeps their order.
+pub fn group_slices(slices: Vec<Slice>, partitions: Option<NonZeroU32>) -> Vec<Vec<Slice>> {
+    let count = partitions.map_or(slices.len(), |n| (n.get() as usize).min(slices.len())).max(1);
+    let mut groups: Vec<Vec<Slice>> = vec![Vec::new(); count];
+    for (i, slice) in slices.into_iter().enumerate() {
+        groups[i % count].push(slice);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shards(counts: &[u32]) -> Vec<IndexShards> {
+        counts
+            .iter()
+            .map(|&shards| IndexShards { index: format!("i{shards}"), shards, filter: None })
+            .collect()
+    }
+
+    #[test]
+    fn never_fewer_cuts_than_shards() {
+        assert_eq!(plan_cuts(&shards(&[3]), None), [3]);
+        assert_eq!(plan_cuts(&shards(&[3]), NonZeroU32::new(1)), [3]);
+        assert_eq!(plan_cuts(&shards(&[3]), NonZeroU32::new(8)), [8]);
+        assert_eq!(plan_cuts(&shards(&[3, 2, 1]), NonZeroU32::new(8)), [4, 3, 2]);
+        assert_eq!(plan_cuts(&shards(&[1, 1]), NonZeroU32::new(5000)), [1024, 1024]);
+    }
+
+    #[test]
+    fn every_slice_is_dealt_once() {
+        let slice = |ordinal| Slice {
+            ordinal,
+            of: 7,
+            index: "i".into(),
+            source: SliceSource::Scroll,
+            cut: None,
+            filter: None,
+        };
+        for partitions in [1, 3, 7, 20] {
+            let groups = group_slices((0..7).map(slice).collect(), NonZeroU32::new(partitions));
+            assert_eq!(groups.len(), partitions.min(7) as usize);
+            let mut seen: Vec<u32> = groups.iter().flatten().map(|s| s.ordinal).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
+        }
+    }
+}

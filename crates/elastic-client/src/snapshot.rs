@@ -1,0 +1,273 @@
+//! Opening and closing a snapshot.
+//!
+//! Owns: the requests that hold one state of the indices, and what slices it is read in.
+//! Must not know: columns or pages.
+
+use crate::connection::{Connection, Method, Request, encode_index};
+use crate::error::Error;
+use crate::server::{SnapshotSupport, fetch_json, fetch_server};
+use crate::slices::{Cut, IndexShards, Slice, SliceSource, Sort, plan_cuts};
+use serde_json::{Value, json};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// How to read, by option `read`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReadMode {
+    /// A point in time where the server has one, else scroll.
+    #[default]
+    Auto,
+    /// A point in time, or an error.
+    Pit,
+    /// Sliced scroll: not a snapshot.
+    Scroll,
+}
+
+/// What holds the state that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotKind {
+    /// One PIT over all indices.
+    SharedPit,
+    /// One PIT an index.
+    PitPerIndex,
+    /// A scroll a slice, each opened when it is read.
+    Scroll,
+}
+
+impl SnapshotKind {
+    /// As the coverage names it.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::SharedPit => "point in time",
+            Self::PitPerIndex => "point in time per index",
+            Self::Scroll => "scroll (not a snapshot)",
+        }
+    }
+}
+
+/// What is to be held.
+#[derive(Clone, Debug)]
+pub struct SnapshotRequest {
+    /// Name, pattern, alias, or several with commas.
+    pub index: String,
+    /// How.
+    pub read: ReadMode,
+    /// How long the server keeps it after each page.
+    pub keep_alive: Duration,
+    /// Slices wanted; as many as shards if none.
+    pub slices: Option<NonZeroU32>,
+}
+
+/// A snapshot that is open on the server.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What holds it.
+    pub kind: SnapshotKind,
+    /// All of its slices.
+    pub slices: Vec<Slice>,
+}
+
+impl Snapshot {
+    fn pit_ids(&self) -> Vec<&str> {
+        let mut ids: Vec<&str> = self
+            .slices
+            .iter()
+            .filter_map(|s| match &s.source {
+                SliceSource::Pit { id, .. } => Some(id.as_str()),
+                SliceSource::Scroll => None,
+            })
+            .collect();
+        ids.dedup();
+        ids
+    }
+}
+
+/// A duration as the servers write it.
+pub(crate) fn keep_alive_text(keep_alive: Duration) -> String {
+    format!("{}ms", keep_alive.as_millis().max(1000))
+}
+
+/// The concrete indices behind a name with the shards that it reaches, sorted by name.
+pub async fn fetch_shards(connection: &Connection, index: &str) -> Result<Vec<IndexShards>, Error> {
+    let what = format!("find the shards of index \"{index}\"");
+    let path = format!("/{}/_search_shards", encode_index(index));
+    let body = fetch_json(connection, Request::new(Method::Get, path, &what)).await?;
+    let Some(groups) = body["shards"].as_array() else {
+        return Err(Error::Protocol { what, detail: "no \"shards\"".into() });
+    };
+    let mut indices: Vec<IndexShards> = Vec::new();
+    for group in groups {
+        let Some(name) = group[0]["index"].as_str() else {
+            return Err(Error::Incomplete { what, detail: "a shard has no started copy".into() });
+        };
+        match indices.iter_mut().find(|i| i.index == name) {
+            Some(known) => known.shards += 1,
+            None => {
+                let filter = body["indices"][name].get("filter").cloned();
+                indices.push(IndexShards { index: name.to_owned(), shards: 1, filter });
+            }
+        }
+    }
+    if indices.is_empty() {
+        return Err(Error::Refused(format!(
+            "{what}: no index of connection \"{}\" has that name",
+            connection.name()
+        )));
+    }
+    indices.sort_by(|a, b| a.index.cmp(&b.index));
+    Ok(indices)
+}
+
+/// Opens a snapshot. Whoever opens it closes it by [`close_snapshot`]; the server drops it when it
+/// was not read for `keep_alive`.
+pub async fn open_snapshot(connection: &Connection, request: &SnapshotRequest) -> Result<Snapshot, Error> {
+    let server = fetch_server(connection).await?;
+    let indices = fetch_shards(connection, &request.index).await?;
+    let support = match (request.read, server.snapshot_support()) {
+        (ReadMode::Scroll, _) => SnapshotSupport::ScrollOnly,
+        (ReadMode::Pit, SnapshotSupport::ScrollOnly) => {
+            return Err(Error::Refused(format!(
+                "index \"{}\": read = \"pit\", but this server has no sliced point in time; use read = \"scroll\"",
+                request.index
+            )));
+        }
+        (ReadMode::Auto | ReadMode::Pit, support) => support,
+    };
+    match support {
+        SnapshotSupport::SharedPit => open_shared_pit(connection, request, &indices).await,
+        SnapshotSupport::PitPerIndex => open_pit_per_index(connection, request, &indices).await,
+        SnapshotSupport::ScrollOnly => Ok(plan_scrolls(request, &indices)),
+    }
+}
+
+async fn open_shared_pit(
+    connection: &Connection,
+    request: &SnapshotRequest,
+    indices: &[IndexShards],
+) -> Result<Snapshot, Error> {
+    let what = format!("open a point in time on index \"{}\"", request.index);
+    let open = Request::new(Method::Post, format!("/{}/_pit", encode_index(&request.index)), &what)
+        .with_param("keep_alive", keep_alive_text(request.keep_alive));
+    let id = pit_id(&fetch_json(connection, open).await?, "id", &what)?;
+    let shards: u32 = indices.iter().map(|i| i.shards).sum();
+    let all = IndexShards { index: request.index.clone(), shards, filter: None };
+    let max = plan_cuts(&[all], request.slices)[0].min(1024);
+    let source = SliceSource::Pit { id, sort: Sort::ShardDoc };
+    let slices = cuts(max).map(|(i, cut)| Slice {
+        ordinal: i,
+        of: max,
+        index: request.index.clone(),
+        source: source.clone(),
+        cut,
+        filter: None,
+    });
+    Ok(Snapshot { kind: SnapshotKind::SharedPit, slices: slices.collect() })
+}
+
+async fn open_pit_per_index(
+    connection: &Connection,
+    request: &SnapshotRequest,
+    indices: &[IndexShards],
+) -> Result<Snapshot, Error> {
+    let mut snapshot = Snapshot { kind: SnapshotKind::PitPerIndex, slices: Vec::new() };
+    for (index, max) in indices.iter().zip(plan_cuts(indices, request.slices)) {
+        match open_index_pit(connection, request, index).await {
+            Ok(id) => {
+                let source = SliceSource::Pit { id, sort: Sort::Doc };
+                push_slices(&mut snapshot.slices, index, max, &source);
+            }
+            Err(e) => {
+                close_snapshot(connection, &snapshot).await.unwrap_or_else(|close| {
+                    tracing::warn!(%close, "a half-opened snapshot stays open until its keep_alive");
+                });
+                return Err(e);
+            }
+        }
+    }
+    number(&mut snapshot.slices);
+    Ok(snapshot)
+}
+
+async fn open_index_pit(
+    connection: &Connection,
+    request: &SnapshotRequest,
+    index: &IndexShards,
+) -> Result<String, Error> {
+    let what = format!("open a point in time on index \"{}\"", index.index);
+    let path = format!("/{}/_search/point_in_time", encode_index(&index.index));
+    let open = Request::new(Method::Post, path, &what)
+        .with_param("keep_alive", keep_alive_text(request.keep_alive))
+        .with_param("allow_partial_pit_creation", "false");
+    let body = fetch_json(connection, open).await?;
+    let failed = body["_shards"]["failed"].as_u64();
+    let total = body["_shards"]["total"].as_u64();
+    if failed != Some(0) || total != Some(u64::from(index.shards)) {
+        let detail = format!("{total:?} shards with {failed:?} failed, of {}", index.shards);
+        return Err(Error::Incomplete { what, detail });
+    }
+    pit_id(&body, "pit_id", &what)
+}
+
+fn pit_id(body: &Value, key: &str, what: &str) -> Result<String, Error> {
+    body[key]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::Protocol { what: what.into(), detail: format!("no \"{key}\"") })
+}
+
+fn plan_scrolls(request: &SnapshotRequest, indices: &[IndexShards]) -> Snapshot {
+    let mut slices = Vec::new();
+    for (index, max) in indices.iter().zip(plan_cuts(indices, request.slices)) {
+        push_slices(&mut slices, index, max, &SliceSource::Scroll);
+    }
+    number(&mut slices);
+    Snapshot { kind: SnapshotKind::Scroll, slices }
+}
+
+fn cuts(max: u32) -> impl Iterator<Item = (u32, Option<Cut>)> {
+    (0..max).map(move |id| (id, (max > 1).then_some(Cut { id, max })))
+}
+
+fn push_slices(slices: &mut Vec<Slice>, index: &IndexShards, max: u32, source: &SliceSource) {
+    slices.extend(cuts(max).map(|(_, cut)| Slice {
+        ordinal: 0,
+        of: 0,
+        index: index.index.clone(),
+        source: source.clone(),
+        cut,
+        filter: index.filter.clone(),
+    }));
+}
+
+fn number(slices: &mut [Slice]) {
+    let of = slices.len() as u32;
+    for (ordinal, slice) in slices.iter_mut().enumerate() {
+        slice.ordinal = ordinal as u32;
+        slice.of = of;
+    }
+}
+
+/// Frees what the server holds. One that is gone already is no error.
+pub async fn close_snapshot(connection: &Connection, snapshot: &Snapshot) -> Result<(), Error> {
+    let ids = snapshot.pit_ids();
+    let what = "close a point in time";
+    let requests: Vec<Request> = match snapshot.kind {
+        SnapshotKind::Scroll => Vec::new(),
+        SnapshotKind::SharedPit => ids
+            .iter()
+            .map(|id| Request::new(Method::Delete, "/_pit", what).with_body(&json!({ "id": id })))
+            .collect(),
+        SnapshotKind::PitPerIndex if ids.is_empty() => Vec::new(),
+        SnapshotKind::PitPerIndex => vec![
+            Request::new(Method::Delete, "/_search/point_in_time", what).with_body(&json!({ "pit_id": ids })),
+        ],
+    };
+    for request in requests {
+        match connection.send(&request).await {
+            Ok(_) => {}
+            Err(e) if e.status() == Some(404) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
