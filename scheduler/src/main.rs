@@ -1,2 +1,56 @@
-//! stub
-fn main() {}
+//! The scheduler: Ballista's own, with our tables registered.
+//!
+//! Owns: nothing but the registration. Every option, REST and metrics endpoint is Ballista's.
+
+use anyhow::Context;
+use ballista_elasticsearch::{EsLogicalCodec, physical_codec, session_config, session_state};
+use ballista_scheduler::cluster::BallistaCluster;
+use ballista_scheduler::config::{Config, SchedulerConfig};
+use ballista_scheduler::scheduler_process::start_server;
+use clap::Parser;
+use elastic_client::ConnectionRegistry;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+
+/// Flowsigma's scheduler: a Ballista scheduler that knows Elasticsearch and OpenSearch tables.
+#[derive(Parser)]
+#[command(name = "flowsigma-scheduler", version)]
+struct Args {
+    /// File with this node's connections [default: $FLOWSIGMA_CONFIG, ./flowsigma.toml, then the
+    /// user's configuration folder]
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    ballista: Config,
+}
+
+fn main() -> anyhow::Result<()> {
+    // Plans are deep recursions, debug builds of them more so.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(32 << 20).build()?;
+    runtime.block_on(async { tokio::spawn(serve(Args::parse())).await? })
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(args.ballista.log_level_setting.clone()));
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter).init();
+    let loaded = elastic_client::Config::load(args.config.as_deref())?;
+    let registry = Arc::new(ConnectionRegistry::new(loaded.config));
+    let address: SocketAddr = format!("{}:{}", args.ballista.bind_host, args.ballista.bind_port)
+        .parse()
+        .context("--bind-host and --bind-port are no address")?;
+    let config: SchedulerConfig = args.ballista.try_into()?;
+    let for_config = Arc::clone(&registry);
+    let for_state = Arc::clone(&registry);
+    let mut config = config
+        .with_override_config_producer(Arc::new(move || session_config(&for_config)))
+        .with_override_session_builder(Arc::new(move |c| Ok(session_state(&for_state, c))));
+    config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
+    config.override_physical_codec = Some(physical_codec(&registry));
+    let cluster = BallistaCluster::new_from_config(&config).await?;
+    start_server(cluster, address, Arc::new(config)).await?;
+    Ok(())
+}

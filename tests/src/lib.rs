@@ -1,1 +1,6 @@
-//! stub
+//! What the integration tests share: the golden flows, servers and clusters, all of them real.
+//!
+//! Owns: loading test data and starting processes. Must not know: what a test expects.
+
+pub mod cluster;
+pub mod golden;

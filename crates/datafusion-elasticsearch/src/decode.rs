@@ -21,7 +21,7 @@ impl DecodePage for Decoder {
         let page = self.0.decode(body)?;
         let e = page.envelope;
         let envelope = Envelope {
-            complete: e.complete && !e.terminated_early && !e.clusters_incomplete,
+            complete: e.complete && !e.terminated_early && e.clusters_incomplete == 0,
             timed_out: e.timed_out,
             shards_failed: e.shards_failed,
             shard_failure: e.shard_failure,

@@ -1,0 +1,161 @@
+//! The notebook's job gives the notebook's numbers, however it is read and wherever it runs.
+
+use ballista_elasticsearch::{embedded_context, remote_context};
+use datafusion::prelude::SessionContext;
+use datafusion_elasticsearch::{EsTable, open_snapshots};
+use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry, Method, Request};
+use flow_detect::{DetectSpec, Detection, Direction, plan_sql, read_detection};
+use flowsigma_tests::cluster::Cluster;
+use flowsigma_tests::golden::{FLOWS, NOTEBOOK_QUERY, documents, load, open_contexts};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+fn servers() -> Vec<String> {
+    let names = std::env::var("FLOWSIGMA_TEST_SERVERS").expect("run scripts/test, which starts the servers");
+    names.split_whitespace().map(str::to_owned).collect()
+}
+
+fn registry(url: &str) -> Arc<ConnectionRegistry> {
+    let registry = ConnectionRegistry::default();
+    registry.insert("test", &ConnectionConfig::from_url(url).unwrap()).unwrap();
+    Arc::new(registry)
+}
+
+fn options(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+async fn remake(connection: &Connection, index: &str, shards: u32, address: &str) {
+    let delete = Request::new(Method::Delete, format!("/{index}"), "delete a test index")
+        .with_param("ignore_unavailable", "true");
+    connection.send(&delete).await.unwrap();
+    load(connection, index, shards, address, &documents()).await.unwrap();
+}
+
+async fn run(ctx: &SessionContext, sql: &str) -> Vec<datafusion::arrow::record_batch::RecordBatch> {
+    let plan = ctx.sql(sql).await.unwrap().into_unoptimized_plan();
+    let (plan, open) = open_snapshots(plan).await.unwrap();
+    let answer = ctx.execute_logical_plan(plan).await.unwrap().collect().await;
+    open.close().await.unwrap();
+    answer.unwrap()
+}
+
+async fn detect(
+    ctx: &SessionContext,
+    registry: &Arc<ConnectionRegistry>,
+    index: &str,
+    with: &[(&str, &str)],
+) -> Detection {
+    let table = EsTable::try_new(Arc::clone(registry), "test", index, &options(with)).await.unwrap();
+    ctx.deregister_table("flows").unwrap();
+    ctx.register_table("flows", Arc::new(table)).unwrap();
+    let spec = DetectSpec {
+        table: "flows".into(),
+        time_field: "@timestamp".into(),
+        source_field: "netflow.ipv4_src_addr".into(),
+        destination_field: "netflow.ipv4_dst_addr".into(),
+        since: None,
+        until: None,
+        sigma: "3".parse().unwrap(),
+    };
+    read_detection(&run(ctx, &plan_sql(&spec)).await).unwrap()
+}
+
+fn assert_golden(detection: &Detection, how: &str) {
+    let found: Vec<_> = detection
+        .findings
+        .iter()
+        .map(|f| (f.address.as_str(), f.direction, f.outgoing, f.incoming))
+        .collect();
+    let expected =
+        [("20.54.0.162", Direction::Outgoing, 1253, 0), ("10.54.0.162", Direction::Incoming, 0, 1253)];
+    assert_eq!(found, expected, "{how}");
+    for column in [&detection.statistics.outgoing, &detection.statistics.incoming] {
+        assert_eq!((column.count, column.max, column.min), (26, Some(1253), Some(0)), "{how}");
+        assert_eq!(column.mean, Some(55.0), "{how}");
+        assert!((column.stddev.unwrap() - 240.011858681).abs() < 1e-9, "{how}: {:?}", column.stddev);
+    }
+}
+
+/// The count of rows of a table, as SQL counts them.
+async fn count(ctx: &SessionContext, sql: &str) -> i64 {
+    use datafusion::arrow::array::AsArray;
+    use datafusion::arrow::datatypes::Int64Type;
+    let batches = run(ctx, sql).await;
+    batches
+        .iter()
+        .filter(|b| b.num_rows() > 0)
+        .map(|b| b.column(0).as_primitive::<Int64Type>().value(0))
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_golden_numbers_by_pit_and_scroll_and_by_keyword_and_ip() {
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        let ctx = embedded_context(Arc::clone(&registry)).await.unwrap();
+        for address in ["keyword", "ip"] {
+            let index = format!("golden_{address}");
+            remake(&connection, &index, 3, address).await;
+            for read in ["pit", "scroll"] {
+                for slices in ["1", "3", "8"] {
+                    let with = [
+                        ("query", NOTEBOOK_QUERY),
+                        ("read", read),
+                        ("slices", slices),
+                        ("page_size", "50"),
+                    ];
+                    let how = format!("{url} {address} {read} {slices}");
+                    assert_golden(&detect(&ctx, &registry, &index, &with).await, &how);
+                }
+            }
+        }
+        assert_eq!(open_contexts(&connection).await.unwrap(), 0, "{url}: contexts left open");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_are_exact_on_clusters_of_every_shape() {
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        let mut all = 0;
+        for (index, shards) in [("many_a", 3), ("many_b", 2), ("many_c", 1)] {
+            remake(&connection, index, shards, "keyword").await;
+            all += documents().len() as i64;
+        }
+        let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
+        for (executors, vcores) in [(1, 1), (1, 8), (2, 2)] {
+            let cluster = Cluster::start(executors, vcores, &config).await.unwrap();
+            let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
+            for (adaptive, per_task) in [("true", "0"), ("true", "1"), ("false", "0"), ("false", "1")] {
+                for set in [
+                    format!("SET ballista.planner.adaptive.enabled = {adaptive}"),
+                    format!("SET ballista.scheduler.max_partitions_per_task = {per_task}"),
+                ] {
+                    ctx.sql(&set).await.unwrap().collect().await.unwrap();
+                }
+                for slices in ["1", "3", "8"] {
+                    let how = format!("{url} {executors}x{vcores} {adaptive} {per_task} {slices}");
+                    let with = [("slices", slices), ("page_size", "50")];
+                    for (index, rows) in [("many_a", documents().len() as i64), ("many_*", all)] {
+                        let options = options(&with);
+                        let table = EsTable::try_new(Arc::clone(&registry), "test", index, &options);
+                        ctx.deregister_table("t").unwrap();
+                        ctx.register_table("t", Arc::new(table.await.unwrap())).unwrap();
+                        assert_eq!(count(&ctx, "SELECT count(*) FROM t").await, rows, "{how} {index}");
+                    }
+                    let with = [("query", NOTEBOOK_QUERY), ("slices", slices), ("page_size", "50")];
+                    assert_golden(&detect(&ctx, &registry, "many_a", &with).await, &how);
+                }
+            }
+        }
+        assert_eq!(open_contexts(&connection).await.unwrap(), 0, "{url}: contexts left open");
+    }
+}
+
+#[test]
+fn the_golden_flows_are_1430() {
+    assert_eq!(FLOWS.iter().map(|(_, _, n)| n).sum::<usize>(), 1430);
+}

@@ -1,0 +1,131 @@
+//! A scheduler and executors as processes, on free ports, stopped when dropped.
+
+use anyhow::{Context, Result, bail};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Where cargo puts the binaries of this build.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("no target folder")?;
+    let path = folder.join(name);
+    anyhow::ensure!(path.exists(), "{} is not built: run scripts/test", path.display());
+    Ok(path)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A running cluster.
+pub struct Cluster {
+    /// Where to submit.
+    pub scheduler_url: String,
+    /// Logs and work of all processes.
+    pub folder: TempDir,
+    _processes: Vec<Process>,
+}
+
+impl Cluster {
+    /// Starts a scheduler and `executors` executors of `vcores` each, whose connections are those of
+    /// `config`, and waits until all have registered.
+    pub async fn start(executors: usize, vcores: usize, config: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let config_file = folder.path().join("flowsigma.toml");
+        std::fs::write(&config_file, config)?;
+        let port = free_port()?;
+        let mut processes = Vec::new();
+        let spawn = |name: &str, log: String, args: Vec<String>| -> Result<Process> {
+            let log = std::fs::File::create(folder.path().join(log))?;
+            let child = Command::new(binary(name)?)
+                .arg("--config")
+                .arg(&config_file)
+                .args(args)
+                .current_dir(folder.path())
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .spawn()?;
+            Ok(Process(child))
+        };
+        let arg = |key: &str, value: &str| [format!("--{key}"), value.to_owned()];
+        let mut args = Vec::new();
+        args.extend(arg("bind-host", "127.0.0.1"));
+        args.extend(arg("external-host", "127.0.0.1"));
+        args.extend(arg("bind-port", &port.to_string()));
+        processes.push(spawn("flowsigma-scheduler", "scheduler.log".into(), args)?);
+        wait_for_port(port)?;
+        for i in 0..executors {
+            let work = folder.path().join(format!("work-{i}"));
+            std::fs::create_dir(&work)?;
+            let mut args = Vec::new();
+            args.extend(arg("scheduler-host", "127.0.0.1"));
+            args.extend(arg("scheduler-port", &port.to_string()));
+            args.extend(arg("bind-host", "127.0.0.1"));
+            args.extend(arg("external-host", "127.0.0.1"));
+            args.extend(arg("bind-port", &free_port()?.to_string()));
+            args.extend(arg("bind-grpc-port", &free_port()?.to_string()));
+            args.extend(arg("bind-health-port", &free_port()?.to_string()));
+            args.extend(arg("vcores", &vcores.to_string()));
+            args.extend(arg("work-dir", &work.to_string_lossy()));
+            processes.push(spawn("flowsigma-executor", format!("executor-{i}.log"), args)?);
+        }
+        let cluster = Self {
+            scheduler_url: format!("http://127.0.0.1:{port}"),
+            folder,
+            _processes: processes,
+        };
+        cluster.wait_for_executors(executors).await?;
+        Ok(cluster)
+    }
+
+    async fn wait_for_executors(&self, count: usize) -> Result<()> {
+        let config = elastic_client::ConnectionConfig::from_url(&self.scheduler_url)?;
+        let rest = elastic_client::Connection::try_new("scheduler", &config)?;
+        let ask = elastic_client::Request::new(elastic_client::Method::Get, "/api/executors", "executors");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let seen = rest.send(&ask).await?.json("executors")?.as_array().map_or(0, Vec::len);
+            if seen == count {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{seen} of {count} executors registered; logs:\n{}", self.logs());
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What all processes wrote.
+    pub fn logs(&self) -> String {
+        let Ok(entries) = std::fs::read_dir(self.folder.path()) else { return String::new() };
+        entries
+            .flatten()
+            .filter(|e| e.path().extension().is_some_and(|x| x == "log"))
+            .map(|e| std::fs::read_to_string(e.path()).unwrap_or_default())
+            .collect()
+    }
+}
+
+fn wait_for_port(port: u16) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+    bail!("nothing listens on port {port}")
+}
