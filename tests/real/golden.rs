@@ -100,12 +100,8 @@ async fn the_golden_numbers_by_pit_and_scroll_and_by_keyword_and_ip() {
             remake(&connection, &index, 3, address).await;
             for read in ["pit", "scroll"] {
                 for slices in ["1", "3", "8"] {
-                    let with = [
-                        ("query", NOTEBOOK_QUERY),
-                        ("read", read),
-                        ("slices", slices),
-                        ("page_size", "50"),
-                    ];
+                    let with =
+                        [("query", NOTEBOOK_QUERY), ("read", read), ("slices", slices), ("page_size", "50")];
                     let how = format!("{url} {address} {read} {slices}");
                     assert_golden(&detect(&ctx, &registry, &index, &with).await, &how);
                 }

@@ -82,11 +82,8 @@ impl Cluster {
             args.extend(arg("work-dir", &work.to_string_lossy()));
             processes.push(spawn("flowsigma-executor", format!("executor-{i}.log"), args)?);
         }
-        let cluster = Self {
-            scheduler_url: format!("http://127.0.0.1:{port}"),
-            folder,
-            _processes: processes,
-        };
+        let cluster =
+            Self { scheduler_url: format!("http://127.0.0.1:{port}"), folder, _processes: processes };
         cluster.wait_for_executors(executors).await?;
         Ok(cluster)
     }

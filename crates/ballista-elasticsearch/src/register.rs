@@ -30,9 +30,8 @@ pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) 
 /// A session with a scheduler and an executor in this process.
 pub async fn embedded_context(registry: Arc<ConnectionRegistry>) -> Result<SessionContext> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let config = session_config(&registry)
-        .with_target_partitions(cores)
-        .with_ballista_standalone_parallelism(cores);
+    let config =
+        session_config(&registry).with_target_partitions(cores).with_ballista_standalone_parallelism(cores);
     SessionContext::standalone_with_state(session_state(&registry, config)).await
 }
 

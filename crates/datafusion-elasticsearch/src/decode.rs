@@ -3,7 +3,7 @@
 //! Owns: nothing but the conversion. The reader knows no Arrow, the decoder no HTTP.
 
 use datafusion::arrow::record_batch::RecordBatch;
-use elastic_arrow::{Column, MetaField, PageDecoder, ReadFrom, FieldType};
+use elastic_arrow::{Column, FieldType, MetaField, PageDecoder, ReadFrom};
 use elastic_client::{DecodePage, Envelope, FieldsRequest};
 use std::sync::Arc;
 

@@ -19,9 +19,7 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::{Column, PageDecoder, to_schema};
 use elastic_client::{ConnectionRegistry, PageOptions, ReadCounters, Slice, SliceReader};
 use futures::{StreamExt, TryStreamExt};
@@ -69,7 +67,8 @@ impl EsScanExec {
         let schema = Arc::new(Schema::new(vec![Field::new("slice", DataType::Utf8, false)]));
         let mut rows = Vec::with_capacity(partitions.len());
         for group in partitions {
-            let texts: std::result::Result<Vec<String>, _> = group.iter().map(serde_json::to_string).collect();
+            let texts: std::result::Result<Vec<String>, _> =
+                group.iter().map(serde_json::to_string).collect();
             let texts = texts.map_err(|e| DataFusionError::External(Box::new(e)))?;
             let column = Arc::new(StringArray::from(texts));
             rows.push(vec![RecordBatch::try_new(Arc::clone(&schema), vec![column])?]);
@@ -79,11 +78,7 @@ impl EsScanExec {
     }
 
     /// Over a child of slice descriptors, as it arrived. No I/O.
-    pub fn over(
-        registry: Arc<ConnectionRegistry>,
-        spec: ScanSpec,
-        slices: Arc<dyn ExecutionPlan>,
-    ) -> Self {
+    pub fn over(registry: Arc<ConnectionRegistry>, spec: ScanSpec, slices: Arc<dyn ExecutionPlan>) -> Self {
         let count = slices.properties().output_partitioning().partition_count();
         let properties = Arc::new(PlanProperties::new(
             EquivalenceProperties::new(to_schema(&spec.columns)),

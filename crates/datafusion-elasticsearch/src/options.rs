@@ -56,7 +56,10 @@ impl TableOptions {
                 KNOWN.iter().find(|(name, aliases)| *name == short || aliases.contains(&short))
             else {
                 let known: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
-                return Err(refuse(format!("unknown table option \"{short}\"; known are {}", known.join(", "))));
+                return Err(refuse(format!(
+                    "unknown table option \"{short}\"; known are {}",
+                    known.join(", ")
+                )));
             };
             if values.insert(name, value).is_some() {
                 return Err(refuse(format!("table option \"{name}\" is given twice")));
@@ -66,14 +69,17 @@ impl TableOptions {
             values
                 .get(name)
                 .map(|text| {
-                    text.parse()
-                        .map_err(|_| refuse(format!("table option {name} = \"{text}\" is not a number from 1")))
+                    text.parse().map_err(|_| {
+                        refuse(format!("table option {name} = \"{text}\" is not a number from 1"))
+                    })
                 })
                 .transpose()
         };
         let page_size = number("page_size")?.unwrap_or(NonZeroU32::new(10_000).expect("not 0"));
         if page_size.get() > 10_000 {
-            return Err(refuse(format!("table option page_size = {page_size}: servers answer at most 10000 rows")));
+            return Err(refuse(format!(
+                "table option page_size = {page_size}: servers answer at most 10000 rows"
+            )));
         }
         let read = match values.get("read").copied() {
             None | Some("auto") => ReadMode::Auto,
@@ -86,11 +92,14 @@ impl TableOptions {
         let metadata = match values.get("metadata").copied() {
             None | Some("false") => false,
             Some("true") => true,
-            Some(other) => return Err(refuse(format!("table option metadata = \"{other}\" is not true or false"))),
+            Some(other) => {
+                return Err(refuse(format!("table option metadata = \"{other}\" is not true or false")));
+            }
         };
         let query = match values.get("query") {
             Some(text) => {
-                let base = elastic_client::parse_base_query(text).map_err(|e| refuse(format!("table option query: {e}")))?;
+                let base = elastic_client::parse_base_query(text)
+                    .map_err(|e| refuse(format!("table option query: {e}")))?;
                 let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
                 elastic_client::pin_now(&elastic_client::translate_filtered(&base.query), &now)
             }
@@ -111,7 +120,6 @@ impl TableOptions {
         })
     }
 }
-
 
 /// A repeatable sample without replacement: each document draws from its sequence number and the
 /// seed, so every read of the same documents draws alike.
@@ -144,6 +152,8 @@ fn keep_alive(text: &str) -> Result<Duration> {
     };
     match number.parse::<u64>().ok().and_then(|n| n.checked_mul(seconds)) {
         Some(n) if (1..=86_400).contains(&n) => Ok(Duration::from_secs(n)),
-        _ => Err(refuse(format!("table option keep_alive = \"{text}\" is not a time such as 30s, 5m, 1h, up to 24h"))),
+        _ => Err(refuse(format!(
+            "table option keep_alive = \"{text}\" is not a time such as 30s, 5m, 1h, up to 24h"
+        ))),
     }
 }

@@ -23,9 +23,7 @@ pub(crate) fn translate(expr: &Expr, columns: &[Column]) -> Option<Value> {
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
             (Expr::Column(c), Expr::Literal(value, _)) => compare(find(&c.name, columns)?, *op, value),
-            (Expr::Literal(value, _), Expr::Column(c)) => {
-                compare(find(&c.name, columns)?, op.swap()?, value)
-            }
+            (Expr::Literal(value, _), Expr::Column(c)) => compare(find(&c.name, columns)?, op.swap()?, value),
             _ => None,
         },
         Expr::IsNotNull(inner) => match inner.as_ref() {
@@ -45,19 +43,17 @@ pub(crate) fn translate(expr: &Expr, columns: &[Column]) -> Option<Value> {
                 .collect();
             Some(json!({ "bool": { "should": any?, "minimum_should_match": 1 } }))
         }
-        Expr::Between(between) if !between.negated => match (
-            between.expr.as_ref(),
-            between.low.as_ref(),
-            between.high.as_ref(),
-        ) {
-            (Expr::Column(c), Expr::Literal(low, _), Expr::Literal(high, _)) => {
-                let column = find(&c.name, columns)?;
-                let low = compare(column, Operator::GtEq, low)?;
-                let high = compare(column, Operator::LtEq, high)?;
-                Some(json!({ "bool": { "filter": [low, high] } }))
+        Expr::Between(between) if !between.negated => {
+            match (between.expr.as_ref(), between.low.as_ref(), between.high.as_ref()) {
+                (Expr::Column(c), Expr::Literal(low, _), Expr::Literal(high, _)) => {
+                    let column = find(&c.name, columns)?;
+                    let low = compare(column, Operator::GtEq, low)?;
+                    let high = compare(column, Operator::LtEq, high)?;
+                    Some(json!({ "bool": { "filter": [low, high] } }))
+                }
+                _ => None,
             }
-            _ => None,
-        },
+        }
         _ => None,
     }
 }
@@ -79,7 +75,9 @@ fn compare(column: &Column, op: Operator, value: &ScalarValue) -> Option<Value> 
             FieldType::Keyword | FieldType::ConstantKeyword,
             ScalarValue::Utf8(Some(s)) | ScalarValue::Utf8View(Some(s)) | ScalarValue::LargeUtf8(Some(s)),
         ) if op == Operator::Eq && !column.normalizer => (json!(s), None),
-        (FieldType::Date, ScalarValue::TimestampMillisecond(Some(ms), _)) => (json!(ms), Some("epoch_millis")),
+        (FieldType::Date, ScalarValue::TimestampMillisecond(Some(ms), _)) => {
+            (json!(ms), Some("epoch_millis"))
+        }
         (FieldType::Boolean, ScalarValue::Boolean(Some(b))) if op == Operator::Eq => (json!(b), None),
         (FieldType::Byte | FieldType::Short | FieldType::Integer | FieldType::Long, value) => match value {
             ScalarValue::Int8(Some(n)) => (json!(n), None),

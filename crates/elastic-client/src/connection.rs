@@ -263,20 +263,12 @@ impl Connection {
         let params = (!request.params.is_empty()).then_some(&request.params);
         let response = node
             .transport
-            .send(
-                request.method,
-                &request.path,
-                headers,
-                params,
-                request.body.clone(),
-                Some(self.timeout),
-            )
+            .send(request.method, &request.path, headers, params, request.body.clone(), Some(self.timeout))
             .await
             .map_err(|e| Failure::Transport(causes(&e)))?;
         let status = response.status_code().as_u16();
-        let header = |name: &str| {
-            response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
-        };
+        let header =
+            |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let elastic = header("x-elastic-product").is_some_and(|v| v == "Elasticsearch");
         let retry_after = header("retry-after").and_then(|v| v.parse().ok()).map(Duration::from_secs);
         let body = response.bytes().await.map_err(|e| Failure::Transport(causes(&e)))?;

@@ -46,7 +46,9 @@ pub enum Error {
         reason: String,
     },
     /// The server answered with an error status.
-    #[error("{what}: connection \"{connection}\": {status} {kind}: {reason}{hint} (after {attempts} attempts)")]
+    #[error(
+        "{what}: connection \"{connection}\": {status} {kind}: {reason}{hint} (after {attempts} attempts)"
+    )]
     Status {
         /// What was being done.
         what: String,

@@ -22,7 +22,10 @@ pub async fn fetch_mappings(connection: &Connection, index: &str) -> Result<Inde
     let mut mappings: IndexMappings =
         indices.into_iter().map(|(name, mut value)| (name, value["mappings"].take())).collect();
     if mappings.is_empty() {
-        return Err(Error::Refused(format!("{what}: no index of connection \"{}\" has that name", connection.name())));
+        return Err(Error::Refused(format!(
+            "{what}: no index of connection \"{}\" has that name",
+            connection.name()
+        )));
     }
     mappings.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(mappings)

@@ -45,10 +45,8 @@ pub trait DecodePage: Send + Sync {
     /// What a page becomes.
     type Rows: Send;
     /// Decodes one page, whole.
-    fn decode(
-        &self,
-        body: &[u8],
-    ) -> Result<(Envelope, Self::Rows), Box<dyn std::error::Error + Send + Sync>>;
+    fn decode(&self, body: &[u8])
+    -> Result<(Envelope, Self::Rows), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// Which fields a page carries.
@@ -229,9 +227,10 @@ impl<D: DecodePage> SliceReader<D> {
         let request = match &self.slice.source {
             SliceSource::Scroll => self.scroll_request()?,
             SliceSource::Pit { .. } => {
-                let cursor = page
-                    .last_sort
-                    .ok_or_else(|| Error::Protocol { what: self.what(), detail: "a row without sort".into() })?;
+                let cursor = page.last_sort.ok_or_else(|| Error::Protocol {
+                    what: self.what(),
+                    detail: "a row without sort".into(),
+                })?;
                 self.pit_request(Some(cursor))
             }
         };
@@ -296,7 +295,8 @@ impl<D: DecodePage> SliceReader<D> {
     }
 
     fn filter_path(&self) -> String {
-        let mut path = "_shards,timed_out,pit_id,_scroll_id,hits.total,hits.hits.sort,hits.hits.fields".to_owned();
+        let mut path =
+            "_shards,timed_out,pit_id,_scroll_id,hits.total,hits.hits.sort,hits.hits.fields".to_owned();
         if self.options.fields.metadata {
             path.push_str(",hits.hits._id,hits.hits._index");
         }
@@ -364,4 +364,3 @@ impl<D: DecodePage> Drop for SliceReader<D> {
 fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
-

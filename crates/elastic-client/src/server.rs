@@ -98,7 +98,8 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
         Err(e) => return Err(e),
     }
     let is_elasticsearch = connection.is_elasticsearch(&root).await;
-    let nodes = Request::new(Method::Get, "/_nodes/_local", what).with_param("filter_path", "nodes.*.version");
+    let nodes =
+        Request::new(Method::Get, "/_nodes/_local", what).with_param("filter_path", "nodes.*.version");
     let version = match connection.send(&nodes).await {
         Ok(answer) => answer.json(what)?["nodes"]
             .as_object()

@@ -196,8 +196,7 @@ impl Column {
             return Err(Error::Answer { column: name, problem: "it is missing".to_owned() });
         };
         // An engine may answer with another kind of string; nothing else is converted.
-        let is_text =
-            matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        let is_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
         if values.data_type() != data_type && !(is_text && data_type == &DataType::Utf8) {
             let problem = format!("it has type {}, not {data_type}", values.data_type());
             return Err(Error::Answer { column: name, problem });

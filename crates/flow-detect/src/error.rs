@@ -48,6 +48,19 @@ pub enum Error {
         /// Its type.
         data_type: DataType,
     },
+    /// The time field counts whole seconds, and the window does not.
+    #[error(
+        "time field {field:?} has type {data_type}: a window on it must begin and end on whole seconds, \
+         not at {instant} ms"
+    )]
+    BetweenSeconds {
+        /// The field.
+        field: String,
+        /// Its type.
+        data_type: DataType,
+        /// The bound, in milliseconds since the epoch.
+        instant: i64,
+    },
     /// The window holds no instant.
     #[error("the window is empty: since {since} is not before until {until}")]
     EmptyWindow {

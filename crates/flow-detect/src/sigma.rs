@@ -77,3 +77,50 @@ fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
     }
     a
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sigma_is_an_exact_decimal() {
+        for (text, numerator, denominator, shown) in [
+            ("3", 3, 1, "3"),
+            ("3.0", 3, 1, "3"),
+            ("2.5", 5, 2, "2.5"),
+            ("0.000001", 1, 1_000_000, "0.000001"),
+            ("0012.050", 241, 20, "12.05"),
+            ("1000", 1000, 1, "1000"),
+            ("999.999999", 999_999_999, 1_000_000, "999.999999"),
+        ] {
+            let sigma: Sigma = text.parse().unwrap();
+            assert_eq!((sigma.numerator(), sigma.denominator()), (numerator, denominator), "{text}");
+            assert_eq!(sigma.to_string(), shown);
+        }
+        for text in [
+            "",
+            "0",
+            "0.000000",
+            "-1",
+            "-0",
+            "+3",
+            "NaN",
+            "inf",
+            "1e2",
+            "3.",
+            ".5",
+            "1.2.3",
+            " 3",
+            "3 ",
+            "٣",
+            "1000.000001",
+            "1001",
+            "0.0000001",
+            "2.5000000",
+            "99999999999999999999999",
+        ] {
+            let error = text.parse::<Sigma>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("sigma {text:?} is not usable: ")), "{error}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ const TIME: i64 = 1_700_000_000_000;
 
 type Flow<'a> = (Option<&'a str>, Option<&'a str>);
 
-fn spec(sigma: &str) -> DetectSpec {
+pub(crate) fn spec(sigma: &str) -> DetectSpec {
     DetectSpec {
         table: "flows".to_owned(),
         time_field: "@timestamp".to_owned(),
@@ -113,10 +113,7 @@ fn assert_golden(detection: &Detection) {
         .collect();
     assert_eq!(
         found,
-        [
-            ("20.54.0.162", Direction::Outgoing, 1253, 0),
-            ("10.54.0.162", Direction::Incoming, 0, 1253)
-        ]
+        [("20.54.0.162", Direction::Outgoing, 1253, 0), ("10.54.0.162", Direction::Incoming, 0, 1253)]
     );
 }
 
@@ -238,7 +235,8 @@ async fn agrees_with_integers_computed_here() {
     for seed in 0..6 {
         let flows = random_flows(seed, 2000 + 500 * seed as usize);
         let flows = as_flows(&flows);
-        for (sigma, num, den) in [("3", 3, 1), ("2.5", 5, 2), ("0.1", 1, 10), ("1.000001", 1_000_001, 1_000_000)]
+        for (sigma, num, den) in
+            [("3", 3, 1), ("2.5", 5, 2), ("0.1", 1, 10), ("1.000001", 1_000_001, 1_000_000)]
         {
             let detection = detect(&spec(sigma), &flows).await;
             assert_detection(&detection, &count_flows(&flows), num, den);
@@ -282,7 +280,8 @@ async fn half_a_sigma_decides() {
 async fn a_tie_is_not_a_finding() {
     // n = 10, nine addresses with 1 and one with 11: S = 20, Q = 130, n·Q − S² = 900,
     // n·11 − S = 90 = 3 · √900 exactly.
-    let mut counts: Vec<_> = ["b", "c", "d", "e", "f", "g", "h", "i", "j"].map(|address| (address, 1)).to_vec();
+    let mut counts: Vec<_> =
+        ["b", "c", "d", "e", "f", "g", "h", "i", "j"].map(|address| (address, 1)).to_vec();
     counts.push(("a", 11));
     let flows = flows_from(&counts);
     assert!(detect(&spec("3"), &flows).await.findings.is_empty());
@@ -400,7 +399,8 @@ async fn odd_names_are_quoted() {
         };
         assert_golden(&detect(&spec, &golden_flows()).await);
     }
-    let spec = DetectSpec { source_field: "address".to_owned(), destination_field: "n".to_owned(), ..spec("3") };
+    let spec =
+        DetectSpec { source_field: "address".to_owned(), destination_field: "n".to_owned(), ..spec("3") };
     assert_golden(&detect(&spec, &golden_flows()).await);
 }
 
@@ -426,6 +426,7 @@ async fn the_window_is_half_open_and_leaves_the_column_alone() {
     for (unit, zone) in [
         (TimeUnit::Millisecond, None),
         (TimeUnit::Millisecond, Some("UTC")),
+        (TimeUnit::Millisecond, Some("+00")),
         (TimeUnit::Millisecond, Some("+00:00")),
         (TimeUnit::Microsecond, None),
         (TimeUnit::Nanosecond, None),
@@ -467,103 +468,9 @@ async fn the_table_is_scanned_twice() {
 }
 
 #[test]
-fn sigma_is_an_exact_decimal() {
-    for (text, numerator, denominator, shown) in [
-        ("3", 3, 1, "3"),
-        ("3.0", 3, 1, "3"),
-        ("2.5", 5, 2, "2.5"),
-        ("0.000001", 1, 1_000_000, "0.000001"),
-        ("0012.050", 241, 20, "12.05"),
-        ("1000", 1000, 1, "1000"),
-        ("999.999999", 999_999_999, 1_000_000, "999.999999"),
-    ] {
-        let sigma: Sigma = text.parse().unwrap();
-        assert_eq!((sigma.numerator(), sigma.denominator()), (numerator, denominator), "{text}");
-        assert_eq!(sigma.to_string(), shown);
-    }
-    for text in [
-        "", "0", "0.000000", "-1", "-0", "+3", "NaN", "inf", "1e2", "3.", ".5", "1.2.3", " 3", "3 ", "٣",
-        "1000.000001", "1001", "0.0000001", "2.5000000", "99999999999999999999999",
-    ] {
-        let error = text.parse::<Sigma>().unwrap_err().to_string();
-        assert!(error.starts_with(&format!("sigma {text:?} is not usable: ")), "{error}");
-    }
-}
-
-fn check(fields: Vec<Field>, spec: &DetectSpec, expected: &str) {
-    let error = validate(&Schema::new(fields), spec).unwrap_err().to_string();
-    assert_eq!(error, expected);
-}
-
-#[test]
-fn validation_names_field_and_type() {
-    let spec = DetectSpec { since: Some(1), until: Some(2), ..spec("3") };
-    let time = || Field::new("@timestamp", DataType::Timestamp(TimeUnit::Millisecond, None), true);
-    let source = |data_type| Field::new("netflow.ipv4_src_addr", data_type, true);
-    let destination = || Field::new("netflow.ipv4_dst_addr", DataType::Utf8View, true);
-    let good = Schema::new(vec![time(), source(DataType::Utf8), destination()]);
-    validate(&good, &spec).unwrap();
-
-    let lost = DetectSpec { source_field: "ipv4_src_adr".to_owned(), ..spec.clone() };
-    check(
-        vec![time(), source(DataType::Utf8), destination()],
-        &lost,
-        r#"table "flows" has no field "ipv4_src_adr", did you mean "netflow.ipv4_src_addr"?"#,
-    );
-    let foreign = DetectSpec { source_field: "bytes".to_owned(), ..spec.clone() };
-    check(
-        vec![time(), source(DataType::Utf8), destination()],
-        &foreign,
-        r#"table "flows" has no field "bytes""#,
-    );
-    check(
-        vec![time(), source(DataType::Float64), destination()],
-        &spec,
-        r#"field "netflow.ipv4_src_addr" has type Float64: a fraction has no exact text, and an address must be a string or an integer"#,
-    );
-    let list = DataType::new_list(DataType::Utf8, true);
-    check(
-        vec![time(), source(list.clone()), destination()],
-        &spec,
-        &format!(
-            r#"field "netflow.ipv4_src_addr" has type {list}: it holds several values in a row, and an address must be a string or an integer"#
-        ),
-    );
-    let json = source(DataType::Utf8)
-        .with_metadata([("ARROW:extension:name".to_owned(), "arrow.json".to_owned())].into());
-    check(
-        vec![time(), json, destination()],
-        &spec,
-        r#"field "netflow.ipv4_src_addr" has type Utf8: it holds the JSON text of nested values, and an address must be a string or an integer"#,
-    );
-    let text_time = Field::new("@timestamp", DataType::Utf8, true);
-    check(
-        vec![text_time.clone(), source(DataType::Utf8), destination()],
-        &spec,
-        r#"time field "@timestamp" has type Utf8: a window needs a date, or a timestamp in UTC"#,
-    );
-    let zoned = DataType::Timestamp(TimeUnit::Millisecond, Some("+02:00".into()));
-    check(
-        vec![Field::new("@timestamp", zoned, true), source(DataType::Utf8), destination()],
-        &spec,
-        r#"time field "@timestamp" has type Timestamp(ms, "+02:00"): a window needs a date, or a timestamp in UTC"#,
-    );
-    let backwards = DetectSpec { since: Some(2), until: Some(2), ..spec.clone() };
-    check(
-        vec![time(), source(DataType::Utf8), destination()],
-        &backwards,
-        "the window is empty: since 2 is not before until 2",
-    );
-
-    let no_window = DetectSpec { since: None, until: None, ..spec };
-    validate(&Schema::new(vec![text_time, source(DataType::Int64), destination()]), &no_window).unwrap();
-    validate(&Schema::new(vec![source(DataType::LargeUtf8), destination()]), &no_window).unwrap();
-}
-
-#[test]
 fn an_answer_of_another_statement_is_refused() {
-    let batch =
-        RecordBatch::try_from_iter([("address", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)]).unwrap();
+    let batch = RecordBatch::try_from_iter([("address", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)])
+        .unwrap();
     let error = read_detection(&[batch]).unwrap_err().to_string();
     assert_eq!(error, r#"answer column "n": it is missing"#);
 }
@@ -571,30 +478,8 @@ fn an_answer_of_another_statement_is_refused() {
 #[test]
 fn the_statement_as_written() {
     let spec = DetectSpec { since: Some(TIME), until: Some(TIME + 3_600_000), ..spec("2.5") };
-    println!("{}", plan_sql(&spec));
-    assert!(plan_sql(&spec).contains("k² = 25/4."));
-}
-
-#[tokio::test]
-async fn zz_temp_memory() {
-    let n: usize = std::env::var("ZZ_N").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
-    if n == 0 { return; }
-    let counts: Vec<_> = (0..n).map(|i| (format!("10.{}.{}.{}", i >> 16, (i >> 8) & 255, i & 255), (i % 977) as i64, 1)).collect();
-    let rss = || std::fs::read_to_string("/proc/self/status").unwrap().lines().filter(|l| l.starts_with("VmHWM") || l.starts_with("VmRSS")).collect::<Vec<_>>().join(" ");
-    println!("before {}", rss());
-    let t = std::time::Instant::now();
-    let d = decide(&counts, "3").await;
-    println!("after {} {:?} {:?}", rss(), t.elapsed(), d.statistics);
-}
-#[tokio::test]
-async fn zz_temp_plan() {
-    let spec = DetectSpec { since: Some(TIME), until: Some(TIME + 1000), ..spec("3") };
-    for ty in [DataType::Timestamp(TimeUnit::Millisecond, None), DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), DataType::Timestamp(TimeUnit::Second, None), DataType::Date32, DataType::Date64, DataType::Timestamp(TimeUnit::Nanosecond, None)] {
-        let schema = Arc::new(Schema::new(vec![Field::new(&spec.time_field, ty.clone(), true), Field::new(&spec.source_field, DataType::Utf8, true), Field::new(&spec.destination_field, DataType::Utf8, true)]));
-        let context = context(2);
-        register(&context, "flows", &RecordBatch::new_empty(schema));
-        let plan = context.sql(&plan_sql(&spec)).await.unwrap().into_optimized_plan().unwrap().display_indent().to_string();
-        for l in plan.lines().filter(|l| l.contains("Filter:") && l.contains("timestamp") && l.contains("src")) { println!("{ty} {l}"); }
-        if ty == DataType::Timestamp(TimeUnit::Millisecond, None) { println!("{plan}"); }
-    }
+    let sql = plan_sql(&spec);
+    assert!(sql.contains("more than 2.5 standard deviations"), "{sql}");
+    assert!(sql.contains("k² = 25/4."), "{sql}");
+    assert!(sql.contains(r#"FROM "flows""#), "{sql}");
 }
