@@ -130,7 +130,7 @@ ORDER BY address",
 fn totals(x: &str) -> String {
     format!(
         "    sum(CAST({x} AS DECIMAL(20, 0))) OVER () AS {x}_sum,
-    sum(CAST({x} AS DECIMAL(19, 0)) * CAST({x} AS DECIMAL(19, 0))) OVER () AS {x}_squares,
+    sum(CAST({x} AS DECIMAL(76, 0)) * CAST({x} AS DECIMAL(76, 0))) OVER () AS {x}_squares,
     max({x}) OVER () AS {x}_max,
     min({x}) OVER () AS {x}_min"
     )

@@ -1,2 +1,74 @@
-//! stub
-fn main() {}
+//! The command line.
+//!
+//! Owns: arguments, output and exit codes. Data goes to stdout, all else to stderr. Exit codes:
+//! 0 done, 1 failed, 2 wrong arguments or configuration.
+
+mod detect;
+mod sql;
+
+use clap::{Parser, Subcommand};
+use elastic_client::{Config, ConnectionRegistry};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+
+/// Finds the addresses whose outgoing or incoming flow counts stand out.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// File with this node's connections [default: $FLOWSIGMA_CONFIG, ./flowsigma.toml, then the
+    /// user's configuration folder]
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find the addresses that stand out
+    #[command(after_help = "Example: flowsigma detect --url http://127.0.0.1:9200 --index flows --since 1h")]
+    Detect(detect::DetectArgs),
+    /// Run SQL over indices
+    #[command(after_help = "Example: flowsigma sql -c \"CREATE EXTERNAL TABLE f STORED AS ELASTICSEARCH \
+                            LOCATION 'elasticsearch://prod/flows'; SELECT count(*) FROM f\"")]
+    Sql(sql::SqlArgs),
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter).init();
+    // Plans are deep recursions, debug builds of them more so.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(32 << 20).build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async { tokio::spawn(run(args)).await.map_err(anyhow::Error::from)? })
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let loaded = Config::load(args.config.as_deref())?;
+    let registry = Arc::new(ConnectionRegistry::new(loaded.config));
+    match args.command {
+        Command::Detect(args) => detect::run(args, registry).await,
+        Command::Sql(args) => sql::run(args, registry).await,
+    }
+}
