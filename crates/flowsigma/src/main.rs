@@ -29,7 +29,7 @@ struct Args {
 enum Command {
     /// Find the addresses that stand out
     #[command(after_help = "Example: flowsigma detect --url http://127.0.0.1:9200 --index flows --since 1h")]
-    Detect(detect::DetectArgs),
+    Detect(Box<detect::DetectArgs>),
     /// Run SQL over indices
     #[command(after_help = "Example: flowsigma sql -c \"CREATE EXTERNAL TABLE f STORED AS ELASTICSEARCH \
                             LOCATION 'elasticsearch://prod/flows'; SELECT count(*) FROM f\"")]
@@ -79,7 +79,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let loaded = Config::load(args.config.as_deref())?;
     let registry = Arc::new(ConnectionRegistry::new(loaded.config));
     match args.command {
-        Command::Detect(args) => detect::run(args, registry).await,
+        Command::Detect(args) => detect::run(*args, registry).await,
         Command::Sql(args) => sql::run(args, registry).await,
     }
 }
