@@ -291,7 +291,7 @@ impl Connection {
             Failure::Status { status, kind, reason, elastic, .. } => {
                 let hint = match status {
                     401 => "; check the credentials of this connection",
-                    403 => "; this user lacks a privilege, see docs/security.md",
+                    403 => "; this user needs read and view_index_metadata on the index",
                     404 if kind == "search_context_missing_exception" => {
                         "; the snapshot expired, raise keep_alive"
                     }
