@@ -157,9 +157,15 @@ pub(crate) async fn run(args: DetectArgs, registry: Arc<ConnectionRegistry>) -> 
         answer = async { ctx.execute_logical_plan(plan).await?.collect().await } => Some(answer),
         _ = tokio::signal::ctrl_c() => None,
     };
-    open.close().await?;
-    let Some(answer) = answer else { bail!("interrupted; the snapshot was closed") };
-    let detection = read_detection(&answer?)?;
+    // Closed in every case, but the query's own error goes before that of closing.
+    let closed = open.close().await;
+    let Some(answer) = answer else {
+        closed?;
+        bail!("interrupted; the snapshot was closed")
+    };
+    let answer = answer?;
+    closed?;
+    let detection = read_detection(&answer)?;
     match args.format {
         Format::Json => println!(
             "{}",

@@ -1,7 +1,7 @@
 //! The command line.
 //!
 //! Owns: arguments, output and exit codes. Data goes to stdout, all else to stderr. Exit codes:
-//! 0 done, 1 failed, 2 wrong arguments or configuration.
+//! 0 done, 2 not done.
 
 mod detect;
 mod sql;

@@ -45,8 +45,10 @@ pub(crate) async fn run(args: SqlArgs, registry: Arc<ConnectionRegistry>) -> any
         let plan = ctx.state().statement_to_plan(statement).await?;
         let (plan, open) = open_snapshots(plan).await?;
         let answer = async { ctx.execute_logical_plan(plan).await?.collect().await }.await;
-        open.close().await?;
+        // Closed in every case, but the query's own error goes before that of closing.
+        let closed = open.close().await;
         let batches = answer?;
+        closed?;
         if batches.iter().all(|b| b.num_columns() == 0) {
             continue;
         }
