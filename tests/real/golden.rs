@@ -1,6 +1,8 @@
 //! The notebook's job gives the notebook's numbers, however it is read and wherever it runs.
 
 use ballista_elasticsearch::{embedded_context, remote_context};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry, Method, Request};
@@ -10,34 +12,34 @@ use flowsigma_tests::golden::{FLOWS, NOTEBOOK_QUERY, documents, load, open_conte
 use std::collections::HashMap;
 use std::sync::Arc;
 
-fn servers() -> Vec<String> {
+pub(crate) fn servers() -> Vec<String> {
     let names = std::env::var("FLOWSIGMA_TEST_SERVERS").expect("run scripts/test, which starts the servers");
     names.split_whitespace().map(str::to_owned).collect()
 }
 
-fn registry(url: &str) -> Arc<ConnectionRegistry> {
+pub(crate) fn registry(url: &str) -> Arc<ConnectionRegistry> {
     let registry = ConnectionRegistry::default();
     registry.insert("test", &ConnectionConfig::from_url(url).unwrap()).unwrap();
     Arc::new(registry)
 }
 
-fn options(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+pub(crate) fn options(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-async fn remake(connection: &Connection, index: &str, shards: u32, address: &str) {
+pub(crate) async fn remake(connection: &Connection, index: &str, shards: u32, address: &str) {
     let delete = Request::new(Method::Delete, format!("/{index}"), "delete a test index")
         .with_param("ignore_unavailable", "true");
     connection.send(&delete).await.unwrap();
     load(connection, index, shards, address, &documents()).await.unwrap();
 }
 
-async fn run(ctx: &SessionContext, sql: &str) -> Vec<datafusion::arrow::record_batch::RecordBatch> {
-    let plan = ctx.sql(sql).await.unwrap().into_unoptimized_plan();
-    let (plan, open) = open_snapshots(plan).await.unwrap();
-    let answer = ctx.execute_logical_plan(plan).await.unwrap().collect().await;
-    open.close().await.unwrap();
-    answer.unwrap()
+async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
+    let plan = ctx.sql(sql).await?.into_unoptimized_plan();
+    let (plan, open) = open_snapshots(plan).await?;
+    let answer = ctx.execute_logical_plan(plan).await?.collect().await;
+    open.close().await?;
+    answer
 }
 
 async fn detect(
@@ -58,7 +60,7 @@ async fn detect(
         until: None,
         sigma: "3".parse().unwrap(),
     };
-    read_detection(&run(ctx, &plan_sql(&spec)).await).unwrap()
+    read_detection(&run(ctx, &plan_sql(&spec)).await.unwrap()).unwrap()
 }
 
 fn assert_golden(detection: &Detection, how: &str) {
@@ -78,19 +80,19 @@ fn assert_golden(detection: &Detection, how: &str) {
 }
 
 /// The count of rows of a table, as SQL counts them.
-async fn count(ctx: &SessionContext, sql: &str) -> i64 {
+pub(crate) async fn count(ctx: &SessionContext, sql: &str) -> Result<i64> {
     use datafusion::arrow::array::AsArray;
     use datafusion::arrow::datatypes::Int64Type;
-    let batches = run(ctx, sql).await;
-    batches
+    let batches = run(ctx, sql).await?;
+    Ok(batches
         .iter()
         .filter(|b| b.num_rows() > 0)
         .map(|b| b.column(0).as_primitive::<Int64Type>().value(0))
-        .sum()
+        .sum())
 }
 
 /// One test at a time: open contexts are counted over the whole server.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Scrolls are freed in the background, so this waits for the state.
 async fn assert_nothing_open(connection: &Connection) {
@@ -153,7 +155,11 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
                         let table = EsTable::try_new(Arc::clone(&registry), "test", index, &options);
                         ctx.deregister_table("t").unwrap();
                         ctx.register_table("t", Arc::new(table.await.unwrap())).unwrap();
-                        assert_eq!(count(&ctx, "SELECT count(*) FROM t").await, rows, "{how} {index}");
+                        assert_eq!(
+                            count(&ctx, "SELECT count(*) FROM t").await.unwrap(),
+                            rows,
+                            "{how} {index}"
+                        );
                     }
                     let with = [("query", NOTEBOOK_QUERY), ("slices", slices), ("page_size", "50")];
                     assert_golden(&detect(&ctx, &registry, "many_a", &with).await, &how);

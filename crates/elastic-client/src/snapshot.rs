@@ -135,9 +135,38 @@ pub async fn open_snapshot(connection: &Connection, request: &SnapshotRequest) -
     };
     match support {
         SnapshotSupport::SharedPit => open_shared_pit(connection, request, &indices).await,
-        SnapshotSupport::PitPerIndex => open_pit_per_index(connection, request, &indices).await,
-        SnapshotSupport::ScrollOnly => Ok(plan_scrolls(request, &indices)),
+        SnapshotSupport::PitPerIndex => {
+            refuse_routing(connection, request, &indices).await?;
+            open_pit_per_index(connection, request, &indices).await
+        }
+        SnapshotSupport::ScrollOnly => {
+            refuse_routing(connection, request, &indices).await?;
+            Ok(plan_scrolls(request, &indices))
+        }
     }
+}
+
+/// These reads name each concrete index, and so lose the routing of an alias: they would return
+/// rows that the alias does not hold. An alias's filter they keep.
+async fn refuse_routing(
+    connection: &Connection,
+    request: &SnapshotRequest,
+    indices: &[IndexShards],
+) -> Result<(), Error> {
+    for reached in indices {
+        if reached.index == request.index {
+            continue;
+        }
+        let whole: u32 = fetch_shards(connection, &reached.index).await?.iter().map(|i| i.shards).sum();
+        if whole != reached.shards {
+            return Err(Error::Refused(format!(
+                "index \"{}\": an alias with routing reaches {} of {whole} shards of \"{}\", which only a \
+                 point in time of Elasticsearch can read; name the index itself, with a filter",
+                request.index, reached.shards, reached.index
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn open_shared_pit(

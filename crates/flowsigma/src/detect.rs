@@ -183,7 +183,7 @@ pub(crate) async fn run(args: DetectArgs, registry: Arc<ConnectionRegistry>) -> 
 fn print_tables(detection: &Detection, coverage: &str) {
     let statistics = &detection.statistics;
     if statistics.outgoing.count == 0 {
-        println!("no matching document ({coverage})");
+        println!("no matching document with an address ({coverage})");
         return;
     }
     let number = |n: f64| format!("{n:.9}");

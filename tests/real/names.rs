@@ -1,0 +1,90 @@
+//! A name reads what the server says it holds: aliases with filters, aliases with routing, samples.
+
+use crate::golden::{ALONE, count, options, registry, remake, servers};
+use ballista_elasticsearch::embedded_context;
+use datafusion::error::Result;
+use datafusion::prelude::SessionContext;
+use datafusion_elasticsearch::EsTable;
+use elastic_client::{Connection, ConnectionRegistry, Method, Request};
+use serde_json::json;
+use std::sync::Arc;
+
+/// What the server itself counts behind a name.
+async fn server_count(connection: &Connection, name: &str) -> i64 {
+    let ask = Request::new(Method::Get, format!("/{name}/_count"), "count");
+    connection.send(&ask).await.unwrap().json("count").unwrap()["count"].as_i64().unwrap()
+}
+
+async fn try_count(
+    ctx: &SessionContext,
+    registry: &Arc<ConnectionRegistry>,
+    name: &str,
+    with: &[(&str, &str)],
+    condition: &str,
+) -> Result<i64> {
+    let table = EsTable::try_new(Arc::clone(registry), "test", name, &options(with)).await?;
+    ctx.deregister_table("t")?;
+    ctx.register_table("t", Arc::new(table))?;
+    count(ctx, &format!("SELECT count(*) FROM t {condition}")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_reads_neither_more_nor_less_than_the_server_counts() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "named", 3, "keyword").await;
+        let filter = json!({ "term": { "src_addr_space": "private" } });
+        let actions = json!({ "actions": [
+            { "add": { "index": "named", "alias": "filtered", "filter": filter } },
+            { "add": { "index": "named", "alias": "routed", "routing": "1" } },
+        ] });
+        let add = Request::new(Method::Post, "/_aliases", "make aliases").with_body(&actions);
+        connection.send(&add).await.unwrap();
+        let ctx = embedded_context(Arc::clone(&registry)).await.unwrap();
+        for read in ["scroll", "pit"] {
+            let how = format!("{url} {read}");
+            let with = [("read", read), ("page_size", "50"), ("slices", "4")];
+            let filtered = try_count(&ctx, &registry, "filtered", &with, "").await.unwrap();
+            let expected = server_count(&connection, "filtered").await;
+            assert!(expected > 0 && expected < server_count(&connection, "named").await);
+            assert_eq!(filtered, expected, "{how}");
+            // Routing reaches one shard of three: exactly that one, or an error that says so.
+            match try_count(&ctx, &registry, "routed", &with, "").await {
+                Ok(rows) => assert_eq!(rows, server_count(&connection, "routed").await, "{how}"),
+                Err(e) => assert!(e.to_string().contains("routing"), "{how}: {e}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_is_a_share_repeats_by_its_seed_and_keeps_under_a_filter() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "sampled", 3, "keyword").await;
+        let all = server_count(&connection, "sampled").await;
+        let ctx = embedded_context(Arc::clone(&registry)).await.unwrap();
+        let mut by_seed = Vec::new();
+        for seed in ["1", "2"] {
+            let mut seen = Vec::new();
+            for read in ["pit", "scroll"] {
+                let with = [("sample", "0.2"), ("seed", seed), ("read", read), ("page_size", "50")];
+                let pushed = "WHERE src_addr_space IS NOT NULL";
+                for condition in ["", pushed, ""] {
+                    seen.push(try_count(&ctx, &registry, "sampled", &with, condition).await.unwrap());
+                }
+            }
+            let first = seen[0];
+            assert!(seen.iter().all(|n| *n == first), "{url} seed {seed}: {seen:?}");
+            // 20% of 1,730 with a standard deviation of 16.6: five of them either side.
+            assert!((first - all / 5).abs() < 84, "{url} seed {seed}: {first} of {all}");
+            by_seed.push(first);
+        }
+        let whole = try_count(&ctx, &registry, "sampled", &[("sample", "1")], "").await.unwrap();
+        assert_eq!(whole, all, "{url}");
+    }
+}
