@@ -1,6 +1,6 @@
 //! The notebook's job gives the notebook's numbers, however it is read and wherever it runs.
 
-use ballista_elasticsearch::{embedded_context, remote_context};
+use ballista_elasticsearch::Cluster as Session;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
@@ -21,6 +21,14 @@ pub(crate) fn registry(url: &str) -> Arc<ConnectionRegistry> {
     let registry = ConnectionRegistry::default();
     registry.insert("test", &ConnectionConfig::from_url(url).unwrap()).unwrap();
     Arc::new(registry)
+}
+
+pub(crate) async fn embedded(registry: &Arc<ConnectionRegistry>) -> SessionContext {
+    Session::embedded(Arc::clone(registry)).await.unwrap().context().clone()
+}
+
+async fn remote(registry: &Arc<ConnectionRegistry>, scheduler_url: &str) -> SessionContext {
+    Session::remote(Arc::clone(registry), scheduler_url).await.unwrap().context().clone()
 }
 
 pub(crate) fn options(pairs: &[(&str, &str)]) -> HashMap<String, String> {
@@ -58,6 +66,7 @@ async fn detect(
         destination_field: "netflow.ipv4_dst_addr".into(),
         since: None,
         until: None,
+        filter: None,
         sigma: "3".parse().unwrap(),
     };
     read_detection(&run(ctx, &plan_sql(&spec)).await.unwrap()).unwrap()
@@ -108,7 +117,7 @@ async fn the_golden_numbers_by_pit_and_scroll_and_by_keyword_and_ip() {
     for url in servers() {
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
-        let ctx = embedded_context(Arc::clone(&registry)).await.unwrap();
+        let ctx = embedded(&registry).await;
         for address in ["keyword", "ip"] {
             let index = format!("golden_{address}");
             remake(&connection, &index, 3, address).await;
@@ -139,7 +148,7 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
         let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
         for (executors, vcores) in [(1, 1), (1, 8), (2, 2)] {
             let cluster = Cluster::start(executors, vcores, &config).await.unwrap();
-            let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
+            let ctx = remote(&registry, &cluster.scheduler_url).await;
             for (adaptive, per_task) in [("true", "0"), ("true", "1"), ("false", "0"), ("false", "1")] {
                 for set in [
                     format!("SET ballista.planner.adaptive.enabled = {adaptive}"),

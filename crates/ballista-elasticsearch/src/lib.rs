@@ -3,8 +3,12 @@
 //! Owns: the codecs, and the one registration that client, scheduler, executor and the embedded
 //! cluster share. Must not know: what the tables are used for.
 
+mod cluster;
 mod codec;
+mod job;
 mod register;
 
+pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
-pub use register::{embedded_context, remote_context, session_config, session_state};
+pub use job::{Job, ScanReport};
+pub use register::{session_config, session_state};

@@ -3,10 +3,9 @@
 //! Owns: what a session needs so that Elasticsearch tables work, on whichever side it is.
 
 use crate::codec::{EsLogicalCodec, physical_codec};
-use ballista::extension::{SessionConfigExt, SessionContextExt};
-use datafusion::error::Result;
+use ballista_core::extension::SessionConfigExt;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionConfig;
 use datafusion_elasticsearch::EsTableFactory;
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use std::sync::Arc;
 /// A session configuration with Ballista's settings and our codecs.
 pub fn session_config(registry: &Arc<ConnectionRegistry>) -> SessionConfig {
     SessionConfig::new_with_ballista()
+        .with_information_schema(true)
         .with_ballista_logical_extension_codec(Arc::new(EsLogicalCodec::new(Arc::clone(registry))))
         .with_ballista_physical_extension_codec(physical_codec(registry))
 }
@@ -25,21 +25,4 @@ pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) 
         .with_config(config)
         .with_table_factory("ELASTICSEARCH".into(), Arc::new(EsTableFactory::new(Arc::clone(registry))))
         .build()
-}
-
-/// A session with a scheduler and an executor in this process.
-pub async fn embedded_context(registry: Arc<ConnectionRegistry>) -> Result<SessionContext> {
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let config =
-        session_config(&registry).with_target_partitions(cores).with_ballista_standalone_parallelism(cores);
-    SessionContext::standalone_with_state(session_state(&registry, config)).await
-}
-
-/// A session that submits to a scheduler, such as `df://localhost:50050` or `http://…`.
-pub async fn remote_context(
-    registry: Arc<ConnectionRegistry>,
-    scheduler_url: &str,
-) -> Result<SessionContext> {
-    let config = session_config(&registry);
-    SessionContext::remote_with_state(scheduler_url, session_state(&registry, config)).await
 }

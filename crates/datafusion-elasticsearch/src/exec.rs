@@ -153,7 +153,8 @@ impl ExecutionPlan for EsScanExec {
             keep_alive: Duration::from_millis(self.spec.keep_alive_ms),
         };
         let counters = Arc::new(ReadCounters::default());
-        let report = Arc::new(Report::new(&self.metrics, partition, Arc::clone(&counters)));
+        let report = Report::new(&self.metrics, partition, Arc::clone(&counters), Arc::clone(&self.registry));
+        let report = Arc::new(report);
         let descriptors = self.slices.execute(partition, context)?;
         let batches = descriptors
             .map(|batch| -> Result<_> {
@@ -183,7 +184,11 @@ impl ExecutionPlan for EsScanExec {
                     async move {
                         let page = reader.next_page().await;
                         report.update();
-                        Ok(page.map_err(from_client)?.map(|rows| (rows, reader)))
+                        let page = page.map_err(from_client)?;
+                        if page.is_none() {
+                            report.slice_done();
+                        }
+                        Ok(page.map(|rows| (rows, reader)))
                     }
                 })
             })
@@ -196,28 +201,47 @@ impl ExecutionPlan for EsScanExec {
     }
 }
 
-/// Copies the reader's counters into the plan's metrics.
+/// Copies the reader's counters into the plan's metrics, and what was read into the process's own.
 struct Report {
     counters: Arc<ReadCounters>,
+    registry: Arc<ConnectionRegistry>,
     pairs: Vec<Count>,
 }
 
 impl Report {
-    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize, counters: Arc<ReadCounters>) -> Self {
+    fn new(
+        metrics: &ExecutionPlanMetricsSet,
+        partition: usize,
+        counters: Arc<ReadCounters>,
+        registry: Arc<ConnectionRegistry>,
+    ) -> Self {
         let names =
             ["documents", "matched", "bytes", "pages", "retries", "server_wait_nanos", "decode_nanos"];
         let pairs = names.map(|name| MetricBuilder::new(metrics).counter(name, partition)).to_vec();
-        Self { counters, pairs }
+        Self { counters, registry, pairs }
     }
 
     fn update(&self) {
-        let c = &self.counters;
-        let values =
-            [&c.documents, &c.matched, &c.bytes, &c.pages, &c.retries, &c.wait_nanos, &c.decode_nanos];
-        for (count, value) in self.pairs.iter().zip(values) {
-            let value: &AtomicU64 = value;
-            let now = value.load(Ordering::Relaxed) as usize;
-            count.add(now.saturating_sub(count.value()));
+        let (c, p) = (&self.counters, self.registry.progress());
+        let values: [(&AtomicU64, Option<&AtomicU64>); 7] = [
+            (&c.documents, Some(&p.documents)),
+            (&c.matched, Some(&p.matched)),
+            (&c.bytes, None),
+            (&c.pages, None),
+            (&c.retries, None),
+            (&c.wait_nanos, None),
+            (&c.decode_nanos, None),
+        ];
+        for (count, (value, progress)) in self.pairs.iter().zip(values) {
+            let more = (value.load(Ordering::Relaxed) as usize).saturating_sub(count.value());
+            count.add(more);
+            if let Some(progress) = progress {
+                progress.fetch_add(more as u64, Ordering::Relaxed);
+            }
         }
+    }
+
+    fn slice_done(&self) {
+        self.registry.progress().slices.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct OpenSnapshots {
     held: Vec<(Arc<Connection>, Snapshot)>,
+    reads: usize,
 }
 
 impl OpenSnapshots {
@@ -33,6 +34,11 @@ impl OpenSnapshots {
     /// What holds the state, as the coverage names it.
     pub fn describe(&self) -> Option<String> {
         self.held.first().map(|(_, s)| s.kind.describe().to_owned())
+    }
+
+    /// Slices that will be read, over all scans: with two scans of a table, each of its slices twice.
+    pub fn reads(&self) -> usize {
+        self.reads
     }
 
     /// Slices over all snapshots.
@@ -78,6 +84,7 @@ pub async fn open_snapshots(plan: LogicalPlan) -> Result<(LogicalPlan, OpenSnaps
             }
         }
     }
+    open.reads = tables.iter().filter_map(|table| slices.get(&key(table))).map(Vec::len).sum();
     let plan = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
         let Some(table) = es_table(&scan) else { return Ok(Transformed::no(LogicalPlan::TableScan(scan))) };

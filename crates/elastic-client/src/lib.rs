@@ -22,7 +22,7 @@ pub use error::Error;
 pub use mapping::{IndexMappings, fetch_mappings};
 pub use query::*;
 pub use read::{DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};
-pub use registry::ConnectionRegistry;
+pub use registry::{ConnectionRegistry, ReadProgress};
 pub use retry::RetryPolicy;
 pub use server::{Product, Server, SnapshotSupport, Version, fetch_server};
 pub use slices::{Cut, IndexShards, Slice, SliceSource, Sort, group_slices, plan_cuts};

@@ -7,19 +7,32 @@ use crate::config::{Config, ConnectionConfig};
 use crate::connection::Connection;
 use crate::error::Error;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// What this process has read since it began, over all connections. It only grows.
+#[derive(Debug, Default)]
+pub struct ReadProgress {
+    /// Slices read whole.
+    pub slices: AtomicU64,
+    /// Rows.
+    pub documents: AtomicU64,
+    /// Rows that the servers counted, in the slices begun.
+    pub matched: AtomicU64,
+}
 
 /// Resolves names to live connections; one of each a process.
 #[derive(Debug, Default)]
 pub struct ConnectionRegistry {
     config: Config,
     live: Mutex<HashMap<String, Arc<Connection>>>,
+    progress: ReadProgress,
 }
 
 impl ConnectionRegistry {
     /// Over one node's configuration. Reads no secret yet.
     pub fn new(config: Config) -> Self {
-        Self { config, live: Mutex::default() }
+        Self { config, live: Mutex::default(), progress: ReadProgress::default() }
     }
 
     /// Adds a connection that this process made up itself, such as for `--url`.
@@ -27,6 +40,11 @@ impl ConnectionRegistry {
         let connection = Arc::new(Connection::try_new(name, config)?);
         self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), connection);
         Ok(())
+    }
+
+    /// What was read in this process, for who shows progress.
+    pub fn progress(&self) -> &ReadProgress {
+        &self.progress
     }
 
     /// The connection of that name. An unknown one is an error that lists the known.

@@ -17,6 +17,8 @@ pub struct DetectSpec {
     pub since: Option<i64>,
     /// First instant after the window, in milliseconds since the epoch; none for no upper bound.
     pub until: Option<i64>,
+    /// A condition in SQL on the flows to count; none for all.
+    pub filter: Option<String>,
     /// How many standard deviations above the mean a count must lie to stand out.
     pub sigma: Sigma,
 }

@@ -181,6 +181,10 @@ fn direction_cte(spec: &DetectSpec, name: &str, count: &str, field: &str, title:
     if let Some(until) = spec.until {
         predicate += &format!("\n    AND {time} < {}", instant(until));
     }
+    if let Some(filter) = &spec.filter {
+        // On lines of its own: a comment in it must not take what follows with it.
+        predicate += &format!("\n    AND (\n{filter}\n    )");
+    }
     format!(
         "\
 -- {title}

@@ -22,6 +22,7 @@ pub(crate) fn spec(sigma: &str) -> DetectSpec {
         destination_field: "netflow.ipv4_dst_addr".to_owned(),
         since: None,
         until: None,
+        filter: None,
         sigma: sigma.parse().unwrap(),
     }
 }
@@ -395,6 +396,7 @@ async fn odd_names_are_quoted() {
             destination_field: "incoming".to_owned(),
             since: Some(TIME),
             until: Some(TIME + 1),
+            filter: None,
             sigma: "3".parse().unwrap(),
         };
         assert_golden(&detect(&spec, &golden_flows()).await);

@@ -1,31 +1,33 @@
-//! `flowsigma detect`.
+//! `flowsigma detect` and `flowsigma plan`: the same arguments, run or shown.
 //!
-//! Owns: from arguments to findings. Must not know: how they are computed.
+//! Owns: from arguments to a statement, and from its rows to findings. Must not know: how they are
+//! computed, or how they are printed.
 
-use crate::Format;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::Format;
+use crate::report::{Coverage, Report};
+use crate::run::Runner;
+use crate::source::{Source, TABLE};
+use crate::time::parse_time;
 use anyhow::{Context, bail};
-use ballista_elasticsearch::{embedded_context, remote_context};
+use ballista_elasticsearch::{session_config, session_state};
 use clap::Args;
-use comfy_table::Table;
-use datafusion::catalog::TableProvider;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
-use elastic_client::{ConnectionConfig, ConnectionRegistry};
-use flow_detect::{DetectSpec, Detection, Direction, Sigma, plan_sql, read_detection, validate};
-use std::collections::HashMap;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion::prelude::SessionContext;
+use datafusion_elasticsearch::{EsScanExec, open_snapshots};
+use elastic_client::ConnectionRegistry;
+use flow_detect::{DetectSpec, Sigma, plan_sql, read_detection, validate};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// What is read, and how.
+const HOUR: i64 = 3_600_000;
+
+/// What is looked for, and where.
 #[derive(Args)]
 pub(crate) struct DetectArgs {
-    /// A connection of the configuration
-    #[arg(long, required_unless_present = "url", conflicts_with = "url", value_name = "NAME")]
-    connection: Option<String>,
-    /// A server without credentials; for the embedded cluster only
-    #[arg(long, conflicts_with = "scheduler")]
-    url: Option<String>,
-    /// Index, pattern or alias
-    #[arg(long)]
-    index: String,
+    #[command(flatten)]
+    source: Source,
     /// Field with the time of a flow
     #[arg(long, default_value = "@timestamp", value_name = "FIELD")]
     time_field: String,
@@ -35,29 +37,21 @@ pub(crate) struct DetectArgs {
     /// Field with the destination address
     #[arg(long, default_value = "netflow.ipv4_dst_addr", value_name = "FIELD")]
     destination_field: String,
-    /// Begin of the time range: a length such as 30m, 1h, 7d before now, or a time such as
-    /// 2026-01-01T00:00:00Z [default: 1h, or all where --query is given]
+    /// Begin of the time range: a length such as 30m, 1h, 7d before --until, or a time such as
+    /// 2026-01-01T00:00:00Z [default: 1h; all, where --query or --file is given]
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// End of the time range, not included
-    #[arg(long, default_value = "now", value_name = "TIME")]
-    until: String,
-    /// Base query: JSON, or a file with it
-    #[arg(long, value_name = "FILE-or-JSON")]
-    query: Option<String>,
-    /// Share of the documents to read, above 0 and up to 1
-    #[arg(long, value_name = "SHARE")]
-    sample: Option<String>,
-    /// Seed of the sample
-    #[arg(long, requires = "sample")]
-    seed: Option<i64>,
+    /// End of the time range, not included [default: now]
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Condition in SQL on the flows to count, such as "src_addr_space = 'private'"
+    #[arg(long, value_name = "SQL")]
+    filter: Option<String>,
     /// How many standard deviations above the mean stand out
     #[arg(long, default_value = "3")]
     sigma: Sigma,
-    /// Slices to read in [default: as many as shards]
-    #[arg(long, value_name = "N")]
-    slices: Option<u32>,
-    /// Scheduler to submit to [default: a cluster inside this process]
+    /// Scheduler to submit to, such as http://scheduler.example:50050 [default: a cluster inside
+    /// this process]
     #[arg(long, value_name = "URL")]
     scheduler: Option<String>,
     /// How to print
@@ -66,151 +60,109 @@ pub(crate) struct DetectArgs {
 }
 
 impl DetectArgs {
-    fn options(&self) -> anyhow::Result<HashMap<String, String>> {
-        let mut options = HashMap::new();
-        if let Some(query) = &self.query {
-            let text = if query.trim_start().starts_with(['{', '?']) {
-                query.clone()
-            } else {
-                std::fs::read_to_string(query).with_context(|| format!("--query {query}"))?
-            };
-            options.insert("query".to_owned(), text);
-        }
-        if let Some(sample) = &self.sample {
-            options.insert("sample".to_owned(), sample.clone());
-        }
-        if let Some(seed) = self.seed {
-            options.insert("seed".to_owned(), seed.to_string());
-        }
-        if let Some(slices) = self.slices {
-            options.insert("slices".to_owned(), slices.to_string());
-        }
-        Ok(options)
-    }
-
     fn spec(&self) -> anyhow::Result<DetectSpec> {
         let now = jiff::Timestamp::now().as_millisecond();
-        let since = match (&self.since, &self.query) {
-            (Some(text), _) => Some(time(text, now).context("--since")?),
-            (None, None) => Some(now - 3_600_000),
-            (None, Some(_)) => None,
+        let until = match &self.until {
+            Some(text) => Some(parse_time(text, now, now).context("--until")?),
+            None => None,
         };
-        let until = time(&self.until, now).context("--until")?;
-        if since.is_some_and(|since| since >= until) {
+        let end = until.unwrap_or(now);
+        let since = match &self.since {
+            Some(text) => Some(parse_time(text, now, end).context("--since")?),
+            None if self.source.is_narrowed() => None,
+            None => Some(end - HOUR),
+        };
+        if since.is_some_and(|since| since >= end) {
             bail!("the time range is empty: --since is not before --until");
         }
         Ok(DetectSpec {
-            table: "flows".into(),
+            table: TABLE.into(),
             time_field: self.time_field.clone(),
             source_field: self.source_field.clone(),
             destination_field: self.destination_field.clone(),
             since,
-            until: (since.is_some() || self.until != "now").then_some(until),
+            until: until.or(since.is_some().then_some(now)),
+            filter: self.filter.clone(),
             sigma: self.sigma,
         })
     }
 }
 
-/// Milliseconds since 1970 of `now`, of a length before it, or of an RFC 3339 time.
-fn time(text: &str, now: i64) -> anyhow::Result<i64> {
-    if text == "now" {
-        return Ok(now);
-    }
-    if let Ok(at) = text.parse::<jiff::Timestamp>() {
-        return Ok(at.as_millisecond());
-    }
-    let unit = match text.chars().last() {
-        Some('s') => 1_000,
-        Some('m') => 60_000,
-        Some('h') => 3_600_000,
-        Some('d') => 86_400_000,
-        _ => bail!("\"{text}\" is no time: write now, 30m, 1h, 7d or 2026-01-01T00:00:00Z"),
-    };
-    let length = text[..text.len() - 1].parse::<u32>().ok().and_then(|n| i64::from(n).checked_mul(unit));
-    let Some(length) = length else {
-        bail!("\"{text}\" is no time: write now, 30m, 1h, 7d or 2026-01-01T00:00:00Z");
-    };
-    Ok(now - length)
+/// Finds the addresses that stand out, and prints them.
+pub(crate) async fn detect(
+    args: DetectArgs,
+    registry: Arc<ConnectionRegistry>,
+    interrupt: Interrupt,
+) -> Result<(), Failure> {
+    let spec = args.spec()?;
+    let runner = Runner::start(Arc::clone(&registry), args.scheduler.as_deref(), interrupt).await?;
+    let context = runner.cluster().context();
+    let (_, schema) = args.source.create_table(&registry, context, &spec.time_field).await?;
+    validate(&schema, &spec)?;
+    let plan = context.sql(&plan_sql(&spec)).await?.into_unoptimized_plan();
+    let mut rows = Vec::new();
+    let done = runner
+        .run(plan, &mut |batch| {
+            rows.push(batch);
+            Ok(())
+        })
+        .await?;
+    let detection = read_detection(&rows).map_err(Failure::running)?;
+    let coverage = Coverage::of(&done, args.source.is_index()).map_err(Failure::running)?;
+    Report { detection, coverage }.print(args.format).map_err(Failure::running)
 }
 
-pub(crate) async fn run(args: DetectArgs, registry: Arc<ConnectionRegistry>) -> anyhow::Result<()> {
-    let (spec, options) = (args.spec()?, args.options()?);
-    let connection = match (&args.connection, &args.url) {
-        (Some(name), _) => name.as_str(),
-        (None, Some(url)) => {
-            registry.insert("url", &ConnectionConfig::from_url(url)?)?;
-            "url"
-        }
-        (None, None) => bail!("one of --connection and --url is needed"),
-    };
-    let table = EsTable::try_new(Arc::clone(&registry), connection, &args.index, &options).await?;
-    validate(&table.schema(), &spec)?;
-    let ctx = match &args.scheduler {
-        Some(url) => remote_context(registry, url).await?,
-        None => embedded_context(registry).await?,
-    };
-    ctx.register_table("flows", Arc::new(table))?;
-    let plan = ctx.sql(&plan_sql(&spec)).await?.into_unoptimized_plan();
+/// Prints what `detect` would do, and reads no document.
+pub(crate) async fn plan(args: DetectArgs, registry: Arc<ConnectionRegistry>) -> Result<(), Failure> {
+    let spec = args.spec()?;
+    // DataFusion's own planner: a cluster's would only say that the plan is sent there.
+    let context = SessionContext::new_with_state(session_state(&registry, session_config(&registry)));
+    let (tables, schema) = args.source.create_table(&registry, &context, &spec.time_field).await?;
+    validate(&schema, &spec)?;
+    let sql = plan_sql(&spec);
+    let plan = context.sql(&sql).await?.into_unoptimized_plan();
     let (plan, open) = open_snapshots(plan).await?;
-    let (slices, snapshot) = (open.slices(), open.describe().unwrap_or_default());
-    let answer = tokio::select! {
-        answer = async { ctx.execute_logical_plan(plan).await?.collect().await } => Some(answer),
-        _ = tokio::signal::ctrl_c() => None,
-    };
-    // Closed in every case, but the query's own error goes before that of closing.
+    let physical = async { context.execute_logical_plan(plan).await?.create_physical_plan().await }.await;
+    let (slices, snapshot) = (open.slices(), open.describe());
     let closed = open.close().await;
-    let Some(answer) = answer else {
-        closed?;
-        bail!("interrupted; the snapshot was closed")
-    };
-    let answer = answer?;
+    let physical = physical?;
     closed?;
-    let detection = read_detection(&answer)?;
+    let mut scans = Vec::new();
+    find_scans(&physical, &mut scans);
+    let queries: Vec<Value> = scans.iter().map(|scan| scan.spec().query.clone()).collect();
+    let partitions = scans.first().map(|scan| scan.properties().output_partitioning().partition_count());
+    let shown = displayable(physical.as_ref()).indent(false).to_string();
     match args.format {
         Format::Json => println!(
             "{}",
-            serde_json::json!({
-                "findings": detection.findings,
-                "statistics": detection.statistics,
-                "coverage": { "slices": slices, "snapshot": snapshot },
+            json!({
+                "statements": tables.into_iter().chain([sql]).collect::<Vec<_>>(),
+                "slices": slices, "partitions": partitions, "snapshot": snapshot,
+                "queries": queries, "physical_plan": shown,
             })
         ),
-        Format::Table => print_tables(&detection, &format!("{slices} slices of {snapshot}, each read whole")),
+        Format::Table => {
+            // SQL with comments: the output is a script for `flowsigma sql`.
+            for statement in tables.into_iter().chain([sql]) {
+                println!("{statement};\n");
+            }
+            if let (Some(partitions), Some(snapshot)) = (partitions, snapshot) {
+                println!("-- Read from: {snapshot}, {slices} slices in {partitions} partitions");
+            }
+            for query in queries {
+                println!("-- Query sent: {query}");
+            }
+            println!("-- Physical plan:");
+            shown.lines().for_each(|line| println!("--   {line}"));
+        }
+        Format::Csv => return Err(anyhow::anyhow!("a plan is no table: use --format table or json").into()),
     }
     Ok(())
 }
 
-fn print_tables(detection: &Detection, coverage: &str) {
-    let statistics = &detection.statistics;
-    if statistics.outgoing.count == 0 {
-        println!("no matching document with an address ({coverage})");
-        return;
+fn find_scans<'a>(plan: &'a Arc<dyn ExecutionPlan>, scans: &mut Vec<&'a EsScanExec>) {
+    scans.extend(plan.downcast_ref::<EsScanExec>());
+    for child in plan.children() {
+        find_scans(child, scans);
     }
-    let number = |n: f64| format!("{n:.9}");
-    let mut table = Table::new();
-    table.set_header(["address", "direction", "outgoing", "incoming", "z"]);
-    for f in &detection.findings {
-        let direction = match f.direction {
-            Direction::Outgoing => "outgoing",
-            Direction::Incoming => "incoming",
-        };
-        let (outgoing, incoming) = (f.outgoing.to_string(), f.incoming.to_string());
-        table.add_row([f.address.clone(), direction.into(), outgoing, incoming, format!("{:.3}", f.z)]);
-    }
-    println!("{table}");
-    let mut table = Table::new();
-    table.set_header(["", "addresses", "mean", "stddev", "max", "min"]);
-    for (name, column) in [("outgoing", &statistics.outgoing), ("incoming", &statistics.incoming)] {
-        let whole = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
-        let (mean, stddev) = (column.mean.map(number), column.stddev.map(number));
-        table.add_row([
-            name.to_owned(),
-            column.count.to_string(),
-            mean.unwrap_or_default(),
-            stddev.unwrap_or_default(),
-            whole(column.max),
-            whole(column.min),
-        ]);
-    }
-    println!("{table}\n{coverage}");
 }

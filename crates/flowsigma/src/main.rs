@@ -1,11 +1,23 @@
 //! The command line.
 //!
-//! Owns: arguments, output and exit codes. Data goes to stdout, all else to stderr. Exit codes:
-//! 0 done, 2 not done.
+//! Owns: commands, logs and the way out. Data goes to stdout, all else to stderr. Exit codes:
+//! 0 done, 1 failed while running, 2 not run (wrong input, or who is needed does not answer), 130
+//! interrupted.
 
 mod detect;
+mod failure;
+mod interrupt;
+mod output;
+mod progress;
+mod prompt;
+mod report;
+mod run;
+mod source;
 mod sql;
+mod time;
 
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use clap::{Parser, Subcommand};
 use elastic_client::{Config, ConnectionRegistry};
 use std::path::PathBuf;
@@ -13,73 +25,86 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
+/// Retries and switched-off checks are said; what fails is in the error that ends the command.
+const DEFAULT_LOGS: &str = "elastic_client=warn,datafusion_elasticsearch=warn,flowsigma=warn";
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while running, 2 not run (wrong input, or a server \
+                          that is needed does not answer), 130 interrupted.";
+
 /// Finds the addresses whose outgoing or incoming flow counts stand out.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_CODES)]
 struct Args {
     /// File with this node's connections [default: $FLOWSIGMA_CONFIG, ./flowsigma.toml, then the
     /// user's configuration folder]
     #[arg(long, global = true, value_name = "PATH")]
     config: Option<PathBuf>,
+    /// How logs are written to stderr; $RUST_LOG says which
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Find the addresses that stand out
-    #[command(after_help = "Example: flowsigma detect --url http://127.0.0.1:9200 --index flows --since 1h")]
+    #[command(after_help = "Examples:\n  \
+        flowsigma detect --url http://127.0.0.1:9200 --index flows --since 1h\n  \
+        flowsigma detect --connection prod --index 'flows-*' --sample 0.01 --format json\n  \
+        flowsigma detect --file flows.parquet --filter \"src_addr_space = 'private'\"")]
     Detect(Box<detect::DetectArgs>),
-    /// Run SQL over indices
+    /// Show what detect would do: the SQL, the slices, the queries sent and the physical plan
+    #[command(after_help = "Example: flowsigma plan --url http://127.0.0.1:9200 --index flows\n\
+        The output is a script: flowsigma plan … | flowsigma sql -f -")]
+    Plan(Box<detect::DetectArgs>),
+    /// Run SQL over indices and files; with neither -c nor -f at a prompt
     #[command(after_help = "Example: flowsigma sql -c \"CREATE EXTERNAL TABLE f STORED AS ELASTICSEARCH \
                             LOCATION 'elasticsearch://prod/flows'; SELECT count(*) FROM f\"")]
     Sql(sql::SqlArgs),
 }
 
-/// How answers are printed.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOGS));
+    let logs =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter);
+    match args.log_format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
     // Plans are deep recursions, debug builds of them more so.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(32 << 20).build();
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async { tokio::spawn(run(args)).await.map_err(anyhow::Error::from)? })
+    let result = runtime.map_err(Failure::from).and_then(|runtime| {
+        let result = runtime
+            .block_on(async { tokio::spawn(run(args)).await.unwrap_or_else(|e| Err(Failure::running(e))) });
+        // The embedded cluster has tasks that never end.
+        runtime.shutdown_background();
+        result
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {}", causes(&e));
-            ExitCode::from(2)
+        Err(failure) => {
+            eprintln!("{}", failure.describe());
+            failure.exit_code()
         }
     }
 }
 
-/// An error with its causes on one line, each said once: wrappers repeat what they wrap.
-fn causes(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
-async fn run(args: Args) -> anyhow::Result<()> {
+async fn run(args: Args) -> Result<(), Failure> {
+    let interrupt = Interrupt::listen();
     let loaded = Config::load(args.config.as_deref())?;
     let registry = Arc::new(ConnectionRegistry::new(loaded.config));
     match args.command {
-        Command::Detect(args) => detect::run(*args, registry).await,
-        Command::Sql(args) => sql::run(args, registry).await,
+        Command::Detect(args) => detect::detect(*args, registry, interrupt).await,
+        Command::Plan(args) => detect::plan(*args, registry).await,
+        Command::Sql(args) => sql::sql(args, registry, interrupt).await,
     }
 }

@@ -2,14 +2,20 @@
 //!
 //! Owns: running statements in turn. Must not know: what they are about.
 
-use crate::Format;
-use ballista_elasticsearch::{embedded_context, remote_context};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::{Format, RowPrinter};
+use crate::prompt;
+use crate::run::Runner;
+use crate::source::URL_CONNECTION;
+use anyhow::Context;
 use clap::Args;
-use datafusion::arrow::json::ArrayWriter;
-use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::sql::parser::DFParser;
-use datafusion_elasticsearch::open_snapshots;
-use elastic_client::ConnectionRegistry;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::{DFParser, Statement};
+use elastic_client::{ConnectionConfig, ConnectionRegistry};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,12 +23,16 @@ use std::sync::Arc;
 #[derive(Args)]
 pub(crate) struct SqlArgs {
     /// Statements, with semicolons between
-    #[arg(short = 'c', long, value_name = "SQL", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(short = 'c', long, value_name = "SQL", conflicts_with = "file")]
     command: Option<String>,
-    /// File with statements
+    /// File with statements; - is stdin
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Scheduler to submit to [default: a cluster inside this process]
+    /// A server without credentials, as the connection "url"; for the embedded cluster only
+    #[arg(long, conflicts_with = "scheduler")]
+    url: Option<String>,
+    /// Scheduler to submit to, such as http://scheduler.example:50050 [default: a cluster inside
+    /// this process]
     #[arg(long, value_name = "URL")]
     scheduler: Option<String>,
     /// How to print
@@ -30,37 +40,54 @@ pub(crate) struct SqlArgs {
     format: Format,
 }
 
-pub(crate) async fn run(args: SqlArgs, registry: Arc<ConnectionRegistry>) -> anyhow::Result<()> {
-    let text = match (args.command, args.file) {
-        (Some(text), _) => text,
-        (None, Some(file)) => std::fs::read_to_string(file)?,
-        (None, None) => String::new(),
-    };
-    let statements = DFParser::parse_sql(&text)?;
-    let ctx = match &args.scheduler {
-        Some(url) => remote_context(registry, url).await?,
-        None => embedded_context(registry).await?,
-    };
-    for statement in statements {
-        let plan = ctx.state().statement_to_plan(statement).await?;
-        let (plan, open) = open_snapshots(plan).await?;
-        let answer = async { ctx.execute_logical_plan(plan).await?.collect().await }.await;
-        // Closed in every case, but the query's own error goes before that of closing.
-        let closed = open.close().await;
-        let batches = answer?;
-        closed?;
-        if batches.iter().all(|b| b.num_columns() == 0) {
-            continue;
-        }
-        match args.format {
-            Format::Table => println!("{}", pretty_format_batches(&batches)?),
-            Format::Json => {
-                let mut writer = ArrayWriter::new(Vec::new());
-                writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
-                writer.finish()?;
-                println!("{}", String::from_utf8(writer.into_inner())?);
-            }
-        }
+pub(crate) async fn sql(
+    args: SqlArgs,
+    registry: Arc<ConnectionRegistry>,
+    interrupt: Interrupt,
+) -> Result<(), Failure> {
+    if let Some(url) = &args.url {
+        registry.insert(URL_CONNECTION, &ConnectionConfig::from_url(url)?)?;
     }
-    Ok(())
+    let text = match (args.command, args.file) {
+        (Some(text), _) => Some(text),
+        (None, Some(file)) if file.as_os_str() == "-" => Some(std::io::read_to_string(std::io::stdin())?),
+        (None, Some(file)) => {
+            Some(std::fs::read_to_string(&file).with_context(|| format!("--file {}", file.display()))?)
+        }
+        (None, None) => None,
+    };
+    // All of it is parsed before any of it is run.
+    let statements = text.map(|text| parse(&text)).transpose()?;
+    let runner = Runner::start(registry, args.scheduler.as_deref(), interrupt).await?;
+    match statements {
+        Some(statements) => {
+            for statement in statements {
+                run(&runner, statement, args.format).await?;
+            }
+            Ok(())
+        }
+        None => prompt::serve(&runner, args.format).await,
+    }
+}
+
+pub(crate) fn parse(text: &str) -> Result<VecDeque<Statement>, DataFusionError> {
+    DFParser::parse_sql(text)
+}
+
+/// Runs one statement and prints its rows, if it is one that has any.
+pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -> Result<(), Failure> {
+    let plan = runner.cluster().context().state().statement_to_plan(statement).await?;
+    let schema: SchemaRef = Arc::clone(plan.schema().inner());
+    if schema.fields().is_empty() {
+        runner.run(plan, &mut |_| Ok(())).await?;
+        return Ok(());
+    }
+    let mut printer = None;
+    runner
+        .run(plan, &mut |batch| printer.get_or_insert_with(|| RowPrinter::new(format)).print(batch))
+        .await?;
+    // An answer without a row still has its header.
+    let mut printer = printer.unwrap_or_else(|| RowPrinter::new(format));
+    printer.print(RecordBatch::new_empty(schema)).map_err(Failure::running)?;
+    printer.finish().map_err(Failure::running)
 }

@@ -1,0 +1,98 @@
+//! One job on a cluster: its rows, what it read, and its end.
+//!
+//! Owns: the job's identity on the scheduler. Must not know: what its rows mean.
+
+use crate::cluster::Cluster;
+use ballista_core::execution_plans::DistributedQueryExec;
+use ballista_core::serde::protobuf::{
+    CancelJobParams, GetJobMetricsParams, OperatorMetricsSet, OperatorWithMetrics,
+};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion_proto::protobuf::LogicalPlanNode;
+use std::sync::Arc;
+
+/// A submitted statement.
+pub struct Job {
+    cluster: Cluster,
+    plan: Arc<dyn ExecutionPlan>,
+}
+
+/// What one scan of a finished job read, over all of its slices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    /// Rows that were read.
+    pub documents: u64,
+    /// Rows that the servers counted for what was asked; of files, what was read.
+    pub matched: u64,
+    /// Requests that were sent again.
+    pub retries: u64,
+}
+
+impl Job {
+    pub(crate) async fn submit(
+        cluster: Cluster,
+        plan: LogicalPlan,
+    ) -> Result<(Self, SendableRecordBatchStream)> {
+        let context = cluster.context().clone();
+        let frame = context.execute_logical_plan(plan).await?;
+        let task = Arc::new(frame.task_ctx());
+        let plan = frame.create_physical_plan().await?;
+        let stream = execute_stream(Arc::clone(&plan), task)?;
+        Ok((Self { cluster, plan }, stream))
+    }
+
+    /// Its id on the scheduler; none if it runs in this process, or was not accepted yet.
+    pub fn id(&self) -> Option<String> {
+        let distributed = find_distributed(&self.plan)?;
+        distributed.job_id().map(|id| id.to_string())
+    }
+
+    /// Stops it on all executors. Dropping its rows alone would not.
+    pub async fn cancel(&self) -> Result<()> {
+        let Some(job_id) = self.id() else { return Ok(()) };
+        let mut scheduler = self.cluster.scheduler().await?;
+        scheduler.cancel_job(CancelJobParams { job_id }).await.map_err(answered)?;
+        Ok(())
+    }
+
+    /// What each scan of Elasticsearch tables and of files read, once all rows were taken.
+    pub async fn scans(&self) -> Result<Vec<ScanReport>> {
+        let Some(job_id) = self.id() else { return Ok(Vec::new()) };
+        let mut scheduler = self.cluster.scheduler().await?;
+        let answer = scheduler.get_job_metrics(GetJobMetricsParams { job_id }).await.map_err(answered)?;
+        let operators = answer.into_inner().stages.into_iter().flat_map(|stage| stage.operators);
+        operators.filter_map(|operator| scan_report(operator).transpose()).collect()
+    }
+}
+
+fn answered(status: tonic::Status) -> DataFusionError {
+    DataFusionError::Execution(format!("the scheduler answered {}: {}", status.code(), status.message()))
+}
+
+/// `EXPLAIN ANALYZE` wraps it; statements such as `SHOW TABLES` have none.
+fn find_distributed(plan: &Arc<dyn ExecutionPlan>) -> Option<&DistributedQueryExec<LogicalPlanNode>> {
+    plan.downcast_ref::<DistributedQueryExec<LogicalPlanNode>>()
+        .or_else(|| plan.children().into_iter().find_map(find_distributed))
+}
+
+fn scan_report(operator: OperatorWithMetrics) -> Result<Option<ScanReport>> {
+    let of_files =
+        operator.operator_type == "DataSourceExec" && operator.operator_desc.contains("file_groups");
+    if operator.operator_type != "EsScanExec" && !of_files {
+        return Ok(None);
+    }
+    let metrics: MetricsSet = OperatorMetricsSet { metrics: operator.metrics }
+        .try_into()
+        .map_err(|e| DataFusionError::External(Box::new(e)))?;
+    let sum = |name: &str| metrics.sum_by_name(name).map_or(0, |value| value.as_usize() as u64);
+    Ok(Some(if of_files {
+        let rows = metrics.output_rows().unwrap_or(0) as u64;
+        ScanReport { documents: rows, matched: rows, retries: 0 }
+    } else {
+        ScanReport { documents: sum("documents"), matched: sum("matched"), retries: sum("retries") }
+    }))
+}

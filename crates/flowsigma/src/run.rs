@@ -1,0 +1,111 @@
+//! One statement, from its plan to its last row.
+//!
+//! Owns: its snapshots, its progress, its cancellation and what it read. Must not know: what the
+//! statement is about, or how its rows are printed.
+
+use crate::failure::Failure;
+use crate::interrupt::{Interrupt, Running};
+use crate::progress::Progress;
+use ballista_elasticsearch::{Cluster, ScanReport};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion_elasticsearch::open_snapshots;
+use elastic_client::ConnectionRegistry;
+use futures::StreamExt;
+use std::sync::Arc;
+
+/// Where statements run.
+#[derive(Clone)]
+pub(crate) struct Runner {
+    registry: Arc<ConnectionRegistry>,
+    cluster: Cluster,
+    interrupt: Interrupt,
+    embedded: bool,
+}
+
+/// What a statement read.
+pub(crate) struct Done {
+    /// Every scan of it.
+    pub(crate) scans: Vec<ScanReport>,
+    /// Slices of its snapshots.
+    pub(crate) slices: usize,
+    /// What held the state that was read; none if nothing was held.
+    pub(crate) snapshot: Option<String>,
+}
+
+impl Runner {
+    /// Submits to the scheduler, or to a cluster inside this process if none is given.
+    pub(crate) async fn start(
+        registry: Arc<ConnectionRegistry>,
+        scheduler: Option<&str>,
+        interrupt: Interrupt,
+    ) -> Result<Self, Failure> {
+        let cluster = match scheduler {
+            Some(url) => Cluster::remote(Arc::clone(&registry), url).await?,
+            None => Cluster::embedded(Arc::clone(&registry)).await?,
+        };
+        Ok(Self { registry, cluster, interrupt, embedded: scheduler.is_none() })
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Runs a plan and gives its rows to `sink`, batch by batch. Whatever happens, the job is over
+    /// and its snapshots are closed when this returns.
+    pub(crate) async fn run(
+        &self,
+        plan: LogicalPlan,
+        sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
+    ) -> Result<Done, Failure> {
+        let running = self.interrupt.begin();
+        // A task of its own: given up half-way, it would leave open what it has opened.
+        let opening = tokio::spawn(open_snapshots(plan));
+        let (plan, open) = opening.await.map_err(anyhow::Error::from)??;
+        let (slices, snapshot) = (open.slices(), open.describe());
+        let progress = Progress::start(&self.registry, self.embedded.then_some(open.reads() as u64));
+        let answer = self.rows(plan, sink, &running).await;
+        drop(progress);
+        // Closed in every case, but the statement's own failure goes before that of closing.
+        let closed = open.close().await;
+        let scans = answer?;
+        closed.map_err(Failure::running)?;
+        Ok(Done { scans, slices, snapshot })
+    }
+
+    async fn rows(
+        &self,
+        plan: LogicalPlan,
+        sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
+        running: &Running<'_>,
+    ) -> Result<Vec<ScanReport>, Failure> {
+        let (job, rows) = tokio::select! {
+            job = self.cluster.submit(plan) => job?,
+            () = running.interrupted() => return Err(Failure::Interrupted),
+        };
+        let answer = tokio::select! {
+            answer = drain(rows, sink) => answer,
+            () = running.interrupted() => Err(Failure::Interrupted),
+        };
+        match answer {
+            Ok(()) => job.scans().await.map_err(Failure::running),
+            Err(failure) => {
+                if let Err(e) = job.cancel().await {
+                    tracing::warn!(error = %e, "the job may still be running");
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+async fn drain(
+    mut rows: SendableRecordBatchStream,
+    sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
+) -> Result<(), Failure> {
+    while let Some(batch) = rows.next().await {
+        sink(batch.map_err(Failure::running)?).map_err(Failure::running)?;
+    }
+    Ok(())
+}

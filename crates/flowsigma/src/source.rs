@@ -1,0 +1,225 @@
+//! Where flows are read from.
+//!
+//! Owns: the arguments that name an index or files, and the statements that make a table of them.
+//! Must not know: what is asked of the table.
+//!
+//! The statements are run as they are printed by `flowsigma plan`: what a user sees is what is done.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::prelude::SessionContext;
+use elastic_client::{ConnectionConfig, ConnectionRegistry};
+use std::path::{Path, PathBuf};
+
+/// The table that the statements make.
+pub(crate) const TABLE: &str = "flows";
+
+/// The name that a server given by `--url` gets.
+pub(crate) const URL_CONNECTION: &str = "url";
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Origin {
+    /// A connection of the configuration
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
+    /// A server without credentials; for the embedded cluster only
+    #[arg(long, conflicts_with = "scheduler")]
+    url: Option<String>,
+    /// A file of flows, or a folder of such: .ndjson, .jsonl, .json, .csv or .parquet, also with .gz.
+    /// On a cluster every executor must have it under the same path
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["index", "query", "sample", "slices"])]
+    file: Option<PathBuf>,
+}
+
+/// An index or files, and which part of them.
+#[derive(Args)]
+pub(crate) struct Source {
+    #[command(flatten)]
+    origin: Origin,
+    /// Index, pattern or alias
+    #[arg(long, required_unless_present = "file")]
+    index: Option<String>,
+    /// Base query: JSON, or a file with it
+    #[arg(long, value_name = "FILE-or-JSON")]
+    query: Option<String>,
+    /// Share of the documents to read, above 0 and up to 1
+    #[arg(long, value_name = "SHARE")]
+    sample: Option<String>,
+    /// Seed of the sample, which makes it repeatable [default: drawn, and said on stderr]
+    #[arg(long, requires = "sample")]
+    seed: Option<u32>,
+    /// Partitions to read in; above the number of shards also slices [default: as many as shards]
+    #[arg(long, value_name = "N")]
+    slices: Option<u32>,
+}
+
+impl Source {
+    /// Whether the part to read is already chosen by a query of its own, or by the choice of files.
+    pub(crate) fn is_narrowed(&self) -> bool {
+        self.query.is_some() || self.origin.file.is_some()
+    }
+
+    /// Whether it is an index, of which a server counts what it holds.
+    pub(crate) fn is_index(&self) -> bool {
+        self.origin.file.is_none()
+    }
+
+    /// Makes the table in a session, and returns the statements that did, with its schema.
+    pub(crate) async fn create_table(
+        &self,
+        registry: &ConnectionRegistry,
+        context: &SessionContext,
+        time_field: &str,
+    ) -> anyhow::Result<(Vec<String>, SchemaRef)> {
+        let mut statements = Vec::new();
+        match &self.origin.file {
+            Some(path) => {
+                let create = create_file_table(path)?;
+                context.sql(&create).await?;
+                let files = context.table_provider("flow_file").await?;
+                let view = create_view(&files.schema(), path, time_field)?;
+                context.sql(&view).await?;
+                statements.extend([create, view]);
+            }
+            None => {
+                let create = self.create_index_table(registry)?;
+                context.sql(&create).await?;
+                statements.push(create);
+            }
+        }
+        let schema = context.table_provider(TABLE).await?.schema();
+        Ok((statements, schema))
+    }
+
+    fn create_index_table(&self, registry: &ConnectionRegistry) -> anyhow::Result<String> {
+        let connection = match (&self.origin.connection, &self.origin.url) {
+            (Some(name), _) => name.as_str(),
+            (None, Some(url)) => {
+                registry.insert(URL_CONNECTION, &ConnectionConfig::from_url(url)?)?;
+                URL_CONNECTION
+            }
+            (None, None) => bail!("one of --connection, --url and --file is needed"),
+        };
+        let index = self.index.as_deref().context("--index is needed")?;
+        let mut options = Vec::new();
+        let mut option = |name: &str, value: String| options.push(format!("'{name}' {}", quote(&value)));
+        if let Some(query) = &self.query {
+            let is_json = query.trim_start().starts_with(['{', '?']);
+            option(
+                "query",
+                if is_json {
+                    query.clone()
+                } else {
+                    std::fs::read_to_string(query).with_context(|| format!("--query {query}"))?
+                },
+            );
+        }
+        if let Some(sample) = &self.sample {
+            let seed = self.seed.unwrap_or_else(|| {
+                let drawn = rand::random();
+                eprintln!("sample: --seed {drawn} draws the same documents again");
+                drawn
+            });
+            option("sample", sample.clone());
+            option("seed", seed.to_string());
+        }
+        if let Some(slices) = self.slices {
+            option("slices", slices.to_string());
+        }
+        let location = quote(&format!("elasticsearch://{connection}/{index}"));
+        let options =
+            if options.is_empty() { String::new() } else { format!("\nOPTIONS ({})", options.join(", ")) };
+        Ok(format!("CREATE EXTERNAL TABLE {TABLE} STORED AS ELASTICSEARCH\nLOCATION {location}{options}"))
+    }
+}
+
+fn create_file_table(path: &Path) -> anyhow::Result<String> {
+    let shown = path.display();
+    let kind = std::fs::metadata(path).with_context(|| format!("--file {shown}"))?;
+    let extension = if kind.is_dir() { folder_extension(path)? } else { extension(path)? };
+    let (format, options) = match extension.trim_end_matches(".gz") {
+        // Every row is looked at for the schema: a field that comes late would be lost in silence.
+        "ndjson" | "jsonl" | "json" => ("JSON", "'format.schema_infer_max_rec' '4294967295'"),
+        "csv" => ("CSV", "'format.has_header' 'true', 'format.schema_infer_max_rec' '4294967295'"),
+        "parquet" => ("PARQUET", ""),
+        other => bail!("--file {shown}: \".{other}\" is none of .ndjson, .jsonl, .json, .csv and .parquet"),
+    };
+    let mut options: Vec<&str> = (!options.is_empty()).then_some(options).into_iter().collect();
+    if extension.ends_with(".gz") {
+        options.push("'format.compression' 'gzip'");
+    }
+    let mut location = std::path::absolute(path)?.to_string_lossy().into_owned();
+    if kind.is_dir() && !location.ends_with('/') {
+        location.push('/');
+    }
+    let options =
+        if options.is_empty() { String::new() } else { format!("\nOPTIONS ({})", options.join(", ")) };
+    Ok(format!("CREATE EXTERNAL TABLE flow_file STORED AS {format}\nLOCATION {}{options}", quote(&location)))
+}
+
+fn extension(path: &Path) -> anyhow::Result<String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let (name, packed) = name.strip_suffix(".gz").map_or((name.as_str(), ""), |name| (name, ".gz"));
+    match name.rsplit_once('.') {
+        Some((_, extension)) => Ok(format!("{extension}{packed}")),
+        None => bail!("--file {}: a name that ends in .ndjson, .csv or .parquet is needed", path.display()),
+    }
+}
+
+/// The one extension of all files in a folder: with two of them, one would be passed over in silence.
+fn folder_extension(folder: &Path) -> anyhow::Result<String> {
+    let mut found: Option<String> = None;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() || path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')) {
+            continue;
+        }
+        let extension = extension(&path)?;
+        if found.as_ref().is_some_and(|known| *known != extension) {
+            bail!("--file {}: the folder holds files of more than one kind", folder.display());
+        }
+        found = Some(extension);
+    }
+    found.with_context(|| format!("--file {}: the folder holds no file", folder.display()))
+}
+
+/// The leaves of nested columns under dotted names, as an index has them, and the time as a time.
+fn create_view(schema: &Schema, path: &Path, time_field: &str) -> anyhow::Result<String> {
+    let mut columns = Vec::new();
+    for field in schema.fields() {
+        push_leaves(&quote_name(field.name()), field.name(), field.data_type(), time_field, &mut columns);
+    }
+    if columns.is_empty() {
+        bail!("--file {}: it holds no row", path.display());
+    }
+    Ok(format!("CREATE VIEW {TABLE} AS SELECT\n  {}\nFROM flow_file", columns.join(",\n  ")))
+}
+
+fn push_leaves(path: &str, name: &str, data_type: &DataType, time_field: &str, columns: &mut Vec<String>) {
+    if let DataType::Struct(fields) = data_type {
+        for field in fields {
+            let (path, name) =
+                (format!("{path}[{}]", quote(field.name())), format!("{name}.{}", field.name()));
+            push_leaves(&path, &name, field.data_type(), time_field, columns);
+        }
+        return;
+    }
+    let is_text_or_number =
+        matches!(data_type, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Int64);
+    let value = if name == time_field && is_text_or_number {
+        format!("to_timestamp_millis({path})")
+    } else {
+        path.to_owned()
+    };
+    columns.push(format!("{value} AS {}", quote_name(name)));
+}
+
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn quote_name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
