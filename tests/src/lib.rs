@@ -3,4 +3,5 @@
 //! Owns: loading test data and starting processes. Must not know: what a test expects.
 
 pub mod cluster;
+pub mod document;
 pub mod golden;

@@ -7,7 +7,7 @@ use crate::table::EsTable;
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableScan};
 use elastic_client::{Connection, Snapshot, close_snapshot, open_snapshot};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,6 +54,10 @@ fn es_table(scan: &TableScan) -> Option<EsTable> {
 
 /// Opens one snapshot for each index that the plan reads, and gives all of its scans that one.
 pub async fn open_snapshots(plan: LogicalPlan) -> Result<(LogicalPlan, OpenSnapshots)> {
+    // What is only kept for later, such as a view, must not keep a snapshot of now.
+    if matches!(plan, LogicalPlan::Ddl(DdlStatement::CreateView(_)) | LogicalPlan::Statement(_)) {
+        return Ok((plan, OpenSnapshots::default()));
+    }
     let mut tables: Vec<EsTable> = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {

@@ -8,11 +8,12 @@ use crate::output::{Format, RowPrinter};
 use crate::prompt;
 use crate::run::Runner;
 use crate::source::URL_CONNECTION;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::parser::{DFParser, Statement};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use std::collections::VecDeque;
@@ -23,9 +24,9 @@ use std::sync::Arc;
 #[derive(Args)]
 pub(crate) struct SqlArgs {
     /// Statements, with semicolons between
-    #[arg(short = 'c', long, value_name = "SQL", conflicts_with = "file")]
+    #[arg(short = 'c', long, value_name = "SQL")]
     command: Option<String>,
-    /// File with statements; - is stdin
+    /// File with statements, run before those of --command; - is stdin
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// A server without credentials, as the connection "url"; for the embedded cluster only
@@ -48,26 +49,27 @@ pub(crate) async fn sql(
     if let Some(url) = &args.url {
         registry.insert(URL_CONNECTION, &ConnectionConfig::from_url(url)?)?;
     }
-    let text = match (args.command, args.file) {
-        (Some(text), _) => Some(text),
-        (None, Some(file)) if file.as_os_str() == "-" => Some(std::io::read_to_string(std::io::stdin())?),
-        (None, Some(file)) => {
-            Some(std::fs::read_to_string(&file).with_context(|| format!("--file {}", file.display()))?)
-        }
-        (None, None) => None,
-    };
     // All of it is parsed before any of it is run.
-    let statements = text.map(|text| parse(&text)).transpose()?;
-    let runner = Runner::start(registry, args.scheduler.as_deref(), interrupt).await?;
-    match statements {
-        Some(statements) => {
-            for statement in statements {
-                run(&runner, statement, args.format).await?;
-            }
-            Ok(())
-        }
-        None => prompt::serve(&runner, args.format).await,
+    let mut statements = VecDeque::new();
+    if let Some(file) = &args.file {
+        let text = if file.as_os_str() == "-" {
+            std::io::read_to_string(std::io::stdin())
+        } else {
+            std::fs::read_to_string(file)
+        };
+        statements.extend(parse(&text.with_context(|| format!("--file {}", file.display()))?)?);
     }
+    if let Some(text) = &args.command {
+        statements.extend(parse(text)?);
+    }
+    let runner = Runner::start(registry, args.scheduler.as_deref(), interrupt).await?;
+    if args.file.is_none() && args.command.is_none() {
+        return prompt::serve(&runner, args.format).await;
+    }
+    for statement in statements {
+        run(&runner, statement, args.format).await?;
+    }
+    Ok(())
 }
 
 pub(crate) fn parse(text: &str) -> Result<VecDeque<Statement>, DataFusionError> {
@@ -77,8 +79,18 @@ pub(crate) fn parse(text: &str) -> Result<VecDeque<Statement>, DataFusionError> 
 /// Runs one statement and prints its rows, if it is one that has any.
 pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -> Result<(), Failure> {
     let plan = runner.cluster().context().state().statement_to_plan(statement).await?;
+    if let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) = &plan {
+        return Err(anyhow!(
+            "table {} would be kept in the memory of this process, where executors cannot read it: write \
+             COPY (SELECT …) TO 'FOLDER/' STORED AS PARQUET, then CREATE EXTERNAL TABLE {} STORED AS \
+             PARQUET LOCATION 'FOLDER/'",
+            create.name,
+            create.name
+        )
+        .into());
+    }
     let schema: SchemaRef = Arc::clone(plan.schema().inner());
-    if schema.fields().is_empty() {
+    if matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) || schema.fields().is_empty() {
         runner.run(plan, &mut |_| Ok(())).await?;
         return Ok(());
     }

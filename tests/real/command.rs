@@ -1,0 +1,244 @@
+//! The command line, as a user runs it.
+
+use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use elastic_client::Connection;
+use flowsigma_tests::cluster::{Cluster, binary};
+use flowsigma_tests::document;
+use flowsigma_tests::golden::{NOTEBOOK_QUERY, open_contexts};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Runs `flowsigma` in an empty folder.
+fn flowsigma(args: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(binary("flowsigma").unwrap())
+        .args(args)
+        .current_dir(folder.path())
+        .env_remove("FLOWSIGMA_CONFIG")
+        .env("XDG_CONFIG_HOME", folder.path())
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn detect_json(args: &[&str]) -> Value {
+    let output = flowsigma(&[&["detect", "--format", "json"], args].concat());
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn assert_golden(answer: &Value, how: &str) {
+    let short: Vec<Value> = answer["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| json!([f["address"], f["direction"], f["outgoing"], f["incoming"]]))
+        .collect();
+    let expected = json!([["20.54.0.162", "outgoing", 1253, 0], ["10.54.0.162", "incoming", 0, 1253]]);
+    assert_eq!(json!(short), expected, "{how}");
+    for direction in ["outgoing", "incoming"] {
+        let s = &answer["statistics"][direction];
+        assert_eq!((&s["count"], &s["max"], &s["min"]), (&json!(26), &json!(1253), &json!(0)), "{how}");
+        assert_eq!(s["mean"], json!(55.0), "{how}");
+        assert!((s["stddev"].as_f64().unwrap() - 240.011858681).abs() < 1e-9, "{how}");
+    }
+    let c = &answer["coverage"];
+    assert_eq!(
+        (&c["documents"], &c["matched"], &c["failed_shards"]),
+        (&json!(1430), &json!(1430), &json!(0))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn detect_tells_the_golden_numbers_and_that_it_read_all_of_them() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "command", 3, "keyword").await;
+        let here = ["--url", &url, "--index", "command", "--query", NOTEBOOK_QUERY];
+        let embedded = detect_json(&here);
+        assert_golden(&embedded, &url);
+        assert_eq!(embedded["coverage"]["slices"], 3);
+        assert!(embedded["coverage"]["snapshot"].as_str().unwrap().starts_with("point in time"));
+
+        let config = format!("[connections.prod]\nnodes = [\"{url}\"]\n");
+        let cluster = Cluster::start(2, 2, &config).await.unwrap();
+        let file = cluster.folder.path().join("flowsigma.toml");
+        let there = detect_json(&[
+            "--config",
+            file.to_str().unwrap(),
+            "--connection",
+            "prod",
+            "--index",
+            "command",
+            "--query",
+            NOTEBOOK_QUERY,
+            "--scheduler",
+            &cluster.scheduler_url,
+            "--slices",
+            "8",
+        ]);
+        assert_golden(&there, &url);
+        // 8 slices asked for; cut finer than shards, and the same number of documents.
+        assert_eq!(there["coverage"]["slices"], 8, "{there}");
+
+        let csv = flowsigma(&[&["detect", "--format", "csv"], &here[..]].concat());
+        let lines: Vec<&str> = stdout(&csv).lines().collect();
+        assert_eq!(lines[0], "address,direction,outgoing,incoming,mean,stddev,z");
+        assert!(lines[1].starts_with("20.54.0.162,outgoing,1253,0,55.0,240.0118586"), "{lines:?}");
+        assert_eq!(lines.len(), 3);
+        assert!(stderr(&csv).contains("1,430 of 1,430 documents read"), "{}", stderr(&csv));
+        assert_nothing_open(&connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_without_a_matching_document_is_not_an_error() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        remake(&registry.get("test").unwrap(), "command", 3, "ip").await;
+        let range = ["--url", &url, "--index", "command", "--since", "1999-01-01T00:00:00Z"];
+        let args = [&["detect"], &range[..], &["--until", "2000-01-01T00:00:00Z"]].concat();
+        let output = flowsigma(&args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).starts_with("No matching document"), "{}", stdout(&output));
+        let answer = detect_json(&args[1..]);
+        assert_eq!(answer["findings"], json!([]));
+        assert_eq!(answer["statistics"]["outgoing"]["count"], 0);
+        assert_eq!(answer["coverage"]["documents"], 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_input_is_refused_with_a_message_that_stands_alone() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "command", 1, "keyword").await;
+        let to = ["detect", "--url", &url, "--index"];
+        let command = [&to[..], &["command"]].concat();
+        let cases: [(Vec<&str>, &[&str]); 14] = [
+            ([&to[..], &["nowhere"]].concat(), &["nowhere", "404"]),
+            (
+                [&command[..], &["--source-field", "netflow.ipv4_src_adr"]].concat(),
+                &["netflow.ipv4_src_adr", "did you mean"],
+            ),
+            ([&command[..], &["--source-field", "@timestamp"]].concat(), &["@timestamp", "address"]),
+            ([&command[..], &["--time-field", "src_addr_space"]].concat(), &["src_addr_space", "date"]),
+            (
+                vec!["detect", "--url", "http://127.0.0.1:1", "--index", "command"],
+                &["127.0.0.1:1", "refused"],
+            ),
+            ([&command[..], &["--query", "{\"bool\": {"]].concat(), &["query", "line 1"]),
+            ([&command[..], &["--query", "nowhere.json"]].concat(), &["nowhere.json"]),
+            ([&command[..], &["--sample", "2"]].concat(), &["sample = 2", "up to 1"]),
+            ([&command[..], &["--since", "1h", "--until", "2h", "--since", "0s"]].concat(), &["--since"]),
+            ([&command[..], &["--since", "now"]].concat(), &["time range is empty"]),
+            ([&command[..], &["--filter", "nowhere = 1"]].concat(), &["nowhere"]),
+            ([&command[..], &["--slices", "0"]].concat(), &["slices", "0"]),
+            (vec!["detect", "--connection", "prod", "--index", "command"], &["prod"]),
+            (vec!["detect", "--file", "nowhere.csv"], &["nowhere.csv"]),
+        ];
+        for (args, expected) in cases {
+            let output = flowsigma(&args);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+            assert_eq!(stdout(&output), "", "{args:?}");
+            for word in expected {
+                assert!(said.contains(word), "{args:?} says {said}, without {word:?}");
+            }
+        }
+        let config = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(config.path(), format!("[connections.prod]\nnodes = [\"{url}\"]\n")).unwrap();
+        let output = flowsigma(&[
+            "detect",
+            "--config",
+            config.path().to_str().unwrap(),
+            "--connection",
+            "prod",
+            "--index",
+            "command",
+            "--scheduler",
+            "http://127.0.0.1:1",
+        ]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("http://127.0.0.1:1"), "{}", stderr(&output));
+        assert_nothing_open(&connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_notebook_did_is_done_as_the_document_says() {
+    let _alone = ALONE.lock().await;
+    let document = include_str!("../../docs/from-the-notebook.md");
+    let programs = binary("flowsigma").unwrap();
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "seceon_flows", 3, "ip").await;
+        let folder = tempfile::tempdir().unwrap();
+        let checked = document::run(
+            document,
+            folder.path(),
+            programs.parent().unwrap_or(Path::new(".")),
+            &[("http://localhost:9200", &url)],
+        );
+        assert_eq!(checked.unwrap(), 8, "{url}");
+        assert_nothing_open(&connection).await;
+    }
+}
+
+/// Starts a job that takes long, waits until it reads, presses Ctrl-C.
+async fn interrupt(connection: &Connection, args: &[&str], sql: &str) {
+    let mut child = Command::new(binary("flowsigma").unwrap())
+        .args([&["sql"], args, &["-c", sql]].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while open_contexts(connection).await.unwrap() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "{sql} ended by itself");
+    }
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+    assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
+    assert_nothing_open(connection).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_the_job_and_leaves_nothing_open() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "command", 1, "keyword").await;
+        let config = format!("[connections.url]\nnodes = [\"{url}\"]\n");
+        let cluster = Cluster::start(2, 1, &config).await.unwrap();
+        let file = cluster.folder.path().join("flowsigma.toml");
+        for read in ["pit", "scroll"] {
+            // 1,730 pages in each of many scans.
+            let scans = vec!["SELECT * FROM t"; 20].join(" UNION ALL ");
+            let sql = format!(
+                "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://url/command' \
+                 OPTIONS ('page_size' '1', 'read' '{read}'); {scans}"
+            );
+            interrupt(&connection, &["--url", &url], &sql).await;
+            let there = ["--config", file.to_str().unwrap(), "--scheduler", &cluster.scheduler_url];
+            interrupt(&connection, &there, &sql).await;
+        }
+    }
+}
