@@ -5,3 +5,4 @@
 pub mod cluster;
 pub mod document;
 pub mod golden;
+pub mod proxy;

@@ -3,27 +3,58 @@
 //! Owns: sending one request, on which node, how often, and what its failure is called.
 //! Must not know: what the request means.
 //!
-//! The official client is used as a transport only: one single-node transport a node, with the
-//! rotation and the retries here, since its own pools neither retry nor take credentials.
+//! The transport is reqwest: the official client's can neither be told to follow no redirect, by
+//! which a server would send requests to hosts that no configuration names, nor does it retry.
 
 use crate::config::{Auth, ConnectionConfig, Verify};
 use crate::error::{Error, is_retryable_status};
 use crate::retry::RetryPolicy;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use elasticsearch::auth::Credentials;
-use elasticsearch::cert::{Certificate, CertificateValidation};
-pub use elasticsearch::http::Method;
-use elasticsearch::http::headers::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+};
+use reqwest::redirect::Policy;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use url::Url;
 
 const DEFAULT_MAX_REQUESTS: usize = 32;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A node that takes no connection within this is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Asks whether something is there.
+    Head,
+    /// Searches, and opens.
+    Post,
+    /// Makes.
+    Put,
+    /// Frees.
+    Delete,
+}
+
+impl From<Method> for reqwest::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Get => Self::GET,
+            Method::Head => Self::HEAD,
+            Method::Post => Self::POST,
+            Method::Put => Self::PUT,
+            Method::Delete => Self::DELETE,
+        }
+    }
+}
 
 /// Whether the same request may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +134,13 @@ impl Answer {
 }
 
 struct Node {
-    url: String,
-    transport: Transport,
+    url: Url,
+}
+
+impl Node {
+    fn name(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
 }
 
 /// A named set of nodes. Cheap to share: keep one a process, so that its limit on requests in
@@ -112,11 +148,11 @@ struct Node {
 pub struct Connection {
     name: String,
     declared_server: Option<String>,
+    client: reqwest::Client,
     nodes: Vec<Node>,
     next: AtomicUsize,
     in_flight: Semaphore,
     retry: RetryPolicy,
-    timeout: Duration,
     reached: AtomicBool,
     retries: AtomicU64,
 }
@@ -133,59 +169,46 @@ enum Failure {
 }
 
 impl Connection {
-    /// Reads the secrets that the configuration names and prepares a transport for each node.
-    /// Sends nothing.
+    /// Reads the secrets that the configuration names and prepares the client. Sends nothing.
     pub fn try_new(name: &str, config: &ConnectionConfig) -> Result<Self, Error> {
-        let credentials = match &config.auth {
-            Auth::None => None,
-            Auth::Basic { username, password } => {
-                Some(Credentials::Basic(username.clone(), password.read()?.expose_secret().to_owned()))
-            }
-            Auth::ApiKey { key } => Some(Credentials::EncodedApiKey(key.read()?.expose_secret().to_owned())),
-            Auth::Bearer { token } => Some(Credentials::Bearer(token.read()?.expose_secret().to_owned())),
-        };
-        let ca = match &config.tls.ca_file {
-            Some(path) => Some(std::fs::read(path).map_err(|e| {
-                Error::Refused(format!(
-                    "connection \"{name}\": cannot read tls.ca_file {}: {e}",
-                    path.display()
-                ))
-            })?),
-            None => None,
-        };
+        let timeout = config.timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(value) = authorization(name, &config.auth)? {
+            headers.insert(AUTHORIZATION, value);
+        }
+        let mut builder = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .default_headers(headers)
+            .user_agent(concat!("flowsigma/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+            .timeout(timeout);
         if config.tls.verify == Verify::Off {
             tracing::warn!(connection = name, "tls.verify = false: the server's certificate is not checked");
+            builder = builder.danger_accept_invalid_certs(true);
         }
-        let mut nodes = Vec::with_capacity(config.nodes.len());
-        for url in &config.nodes {
-            let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url.clone()))
-                .enable_meta_header(false)
-                .disable_proxy();
-            if let Some(credentials) = &credentials {
-                builder = builder.auth(credentials.clone());
+        if let Some(path) = &config.tls.ca_file {
+            let refused = |problem: String| Error::Refused(format!("connection \"{name}\": {problem}"));
+            let pem = std::fs::read(path)
+                .map_err(|e| refused(format!("cannot read tls.ca_file {}: {e}", path.display())))?;
+            let chain = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|e| refused(format!("tls.ca_file is not a PEM file: {e}")))?;
+            for certificate in chain {
+                builder = builder.add_root_certificate(certificate);
             }
-            match (&config.tls.verify, &ca) {
-                (Verify::Off, _) => builder = builder.cert_validation(CertificateValidation::None),
-                (Verify::Full, Some(pem)) => {
-                    let chain = Certificate::from_pem(pem).map_err(|e| {
-                        Error::Refused(format!("connection \"{name}\": tls.ca_file is not a PEM file: {e}"))
-                    })?;
-                    builder = builder.cert_validation(CertificateValidation::Full(chain));
-                }
-                (Verify::Full, None) => {}
-            }
-            let transport =
-                builder.build().map_err(|e| Error::Refused(format!("connection \"{name}\": {e}")))?;
-            nodes.push(Node { url: url.as_str().trim_end_matches('/').to_owned(), transport });
         }
+        let client =
+            builder.build().map_err(|e| Error::Refused(format!("connection \"{name}\": {}", causes(&e))))?;
         Ok(Self {
             name: name.to_owned(),
             declared_server: config.server.clone(),
-            nodes,
+            client,
+            nodes: config.nodes.iter().map(|url| Node { url: url.clone() }).collect(),
             next: AtomicUsize::new(0),
             in_flight: Semaphore::new(config.max_requests.map_or(DEFAULT_MAX_REQUESTS, |n| n.get())),
             retry: RetryPolicy::default(),
-            timeout: config.timeout.unwrap_or(DEFAULT_TIMEOUT),
             reached: AtomicBool::new(false),
             retries: AtomicU64::new(0),
         })
@@ -207,7 +230,7 @@ impl Connection {
     }
 
     fn node_list(&self) -> String {
-        self.nodes.iter().map(|n| n.url.as_str()).collect::<Vec<_>>().join(", ")
+        self.nodes.iter().map(|n| n.name()).collect::<Vec<_>>().join(", ")
     }
 
     /// Sends a request and returns the whole body of a 2xx answer.
@@ -254,24 +277,30 @@ impl Connection {
 
     async fn send_once(&self, node: &Node, request: &Request) -> Result<Answer, Failure> {
         let _permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if request.body.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let url = node
+            .url
+            .join(request.path.trim_start_matches('/'))
+            .map_err(|e| Failure::Transport(format!("path {}: {e}", request.path)))?;
+        let mut sent = self.client.request(request.method.into(), url);
+        if !request.params.is_empty() {
+            sent = sent.query(&request.params);
         }
-        let params = (!request.params.is_empty()).then_some(&request.params);
-        let response = node
-            .transport
-            .send(request.method, &request.path, headers, params, request.body.clone(), Some(self.timeout))
-            .await
-            .map_err(|e| Failure::Transport(causes(&e)))?;
-        let status = response.status_code().as_u16();
+        if let Some(body) = &request.body {
+            sent = sent.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let response = sent.send().await.map_err(|e| Failure::Transport(causes(&e.without_url())))?;
+        let status = response.status().as_u16();
         let header =
             |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let elastic = header("x-elastic-product").is_some_and(|v| v == "Elasticsearch");
         let retry_after = header("retry-after").and_then(|v| v.parse().ok()).map(Duration::from_secs);
-        let body = response.bytes().await.map_err(|e| Failure::Transport(causes(&e)))?;
+        if (300..400).contains(&status) {
+            let to = header(LOCATION.as_str()).and_then(|to| node.url.join(&to).ok());
+            let to = to.map_or_else(|| "nowhere".into(), |to| to.origin().ascii_serialization());
+            let reason = format!("the server points to {to}");
+            return Err(Failure::Status { status, retry_after, kind: "redirect".into(), reason, elastic });
+        }
+        let body = response.bytes().await.map_err(|e| Failure::Transport(causes(&e.without_url())))?;
         if (200..300).contains(&status) {
             return Ok(Answer { body, elastic_product: elastic, retries: 0 });
         }
@@ -283,13 +312,14 @@ impl Connection {
         let (what, connection) = (request.what.clone(), self.name.clone());
         match failure {
             Failure::Transport(reason) if is_untrusted(&reason) => {
-                Error::Untrusted { what, connection, node: node.url.clone(), reason }
+                Error::Untrusted { what, connection, node: node.name().to_owned(), reason }
             }
             Failure::Transport(reason) => {
                 Error::Unreachable { what, connection, nodes: self.node_list(), attempts, reason }
             }
             Failure::Status { status, kind, reason, elastic, .. } => {
                 let hint = match status {
+                    300..=399 => "; redirects are not followed, name the node itself in this connection",
                     401 => "; check the credentials of this connection",
                     403 => "; this user needs read and view_index_metadata on the index",
                     404 if kind == "search_context_missing_exception" => {
@@ -321,16 +351,30 @@ fn is_untrusted(reason: &str) -> bool {
     reason.contains("certificate")
 }
 
-/// An error with its causes, on one line, without the URL (it is said elsewhere, and could hold more).
+/// The header that says who sends, marked so that it is never shown.
+fn authorization(name: &str, auth: &Auth) -> Result<Option<HeaderValue>, Error> {
+    let text = match auth {
+        Auth::None => return Ok(None),
+        Auth::Basic { username, password } => {
+            let pair = format!("{username}:{}", password.read()?.expose_secret());
+            format!("Basic {}", BASE64.encode(pair))
+        }
+        Auth::ApiKey { key } => format!("ApiKey {}", key.read()?.expose_secret()),
+        Auth::Bearer { token } => format!("Bearer {}", token.read()?.expose_secret()),
+    };
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        Error::Refused(format!("connection \"{name}\": the secret of auth holds what no header may hold"))
+    })?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+/// An error with its causes, on one line.
 fn causes(error: &(dyn StdError + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut current = Some(error);
     while let Some(e) = current {
         let text = e.to_string();
-        let text = match (text.find(" for url ("), text.rfind(')')) {
-            (Some(start), Some(end)) if end > start => format!("{}{}", &text[..start], &text[end + 1..]),
-            _ => text,
-        };
         if parts.last().is_none_or(|last| !last.contains(&text)) {
             parts.push(text);
         }

@@ -117,6 +117,7 @@ pub struct SliceReader<D: DecodePage> {
     pit_id: Option<String>,
     scroll_id: Option<String>,
     page_size: u32,
+    asked: u32,
     total: Option<u64>,
     read: u64,
 }
@@ -147,6 +148,7 @@ impl<D: DecodePage> SliceReader<D> {
             pit_id,
             scroll_id: None,
             page_size,
+            asked: page_size,
             total: None,
             read: 0,
         }
@@ -194,14 +196,21 @@ impl<D: DecodePage> SliceReader<D> {
             let reason = page.shard_failure.unwrap_or_else(|| "no reason given".into());
             return Err(incomplete(format!("{} shards failed: {reason}", page.shards_failed)));
         }
-        let total = match self.total {
-            Some(total) => total,
-            None => {
-                let total = page.total.ok_or_else(|| incomplete("no exact hits.total".into()))?;
+        // A row twice could otherwise stand for a row less.
+        if page.hits > self.asked as usize {
+            return Err(incomplete(format!("{} rows on a page of {}", page.hits, self.asked)));
+        }
+        let total = match (self.total, page.total) {
+            (Some(total), Some(now)) if now != total => {
+                return Err(incomplete(format!("{total} rows at first, and now {now}")));
+            }
+            (Some(total), _) => total,
+            (None, Some(total)) => {
                 add(&self.counters.matched, total);
                 self.total = Some(total);
                 total
             }
+            (None, None) => return Err(incomplete("no exact hits.total".into())),
         };
         self.read += page.hits as u64;
         if self.read > total || (page.hits == 0 && self.read < total) {
@@ -217,16 +226,18 @@ impl<D: DecodePage> SliceReader<D> {
         if page.scroll_id.is_some() {
             self.scroll_id = page.scroll_id;
         }
-        if self.read == total {
+        // The last page proves the end: it has fewer rows than asked for, or none.
+        if self.read == total && page.hits < self.asked as usize {
             self.free_scroll();
             return Ok(());
         }
-        let row_bytes = (bytes / page.hits.max(1)).max(1);
-        let fitting = u32::try_from(TARGET_PAGE_BYTES / row_bytes).unwrap_or(u32::MAX).max(1);
-        self.page_size = fitting.min(self.options.page_size.get());
         let request = match &self.slice.source {
             SliceSource::Scroll => self.scroll_request()?,
             SliceSource::Pit { .. } => {
+                let row_bytes = (bytes / page.hits.max(1)).max(1);
+                let fitting = u32::try_from(TARGET_PAGE_BYTES / row_bytes).unwrap_or(u32::MAX).max(1);
+                self.page_size = fitting.min(self.options.page_size.get());
+                self.asked = self.page_size;
                 let cursor = page.last_sort.ok_or_else(|| Error::Protocol {
                     what: self.what(),
                     detail: "a row without sort".into(),
