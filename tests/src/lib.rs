@@ -4,3 +4,5 @@
 
 pub mod cluster;
 pub mod golden;
+pub mod secrets;
+pub mod secured;
