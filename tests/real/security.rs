@@ -3,10 +3,11 @@
 use crate::golden::{ALONE, assert_golden, assert_nothing_open, count, detect, loaded, options, remake};
 use ballista_elasticsearch::{embedded_context, remote_context};
 use datafusion_elasticsearch::EsTable;
-use elastic_client::{Config, Connection, ConnectionRegistry};
+use elastic_client::{Config, Connection, ConnectionRegistry, Method, Request};
 use flowsigma_tests::cluster::Cluster;
 use flowsigma_tests::golden::NOTEBOOK_QUERY;
 use flowsigma_tests::secured::{READABLE_INDEX, Secured, password_env, password_file, tls};
+use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,18 @@ pub(crate) fn registry(config: &str) -> Arc<ConnectionRegistry> {
 
 pub(crate) fn admin(server: &Secured) -> Arc<Connection> {
     registry(&server.admin_config()).get("test").unwrap()
+}
+
+/// Makes an API key that has `privileges` on the readable index; answers the key, and the form in
+/// which it is sent.
+pub(crate) async fn make_api_key(admin: &Connection, privileges: &[&str]) -> (String, String) {
+    let what = "make an API key";
+    let role = json!({ "indices": [{ "names": [READABLE_INDEX], "privileges": privileges }] });
+    let body = json!({ "name": "flowsigma", "role_descriptors": { "reader": role } });
+    let make = Request::new(Method::Post, "/_security/api_key", what).with_body(&body);
+    let answer = admin.send(&make).await.unwrap().json(what).unwrap();
+    let text = |key: &str| answer[key].as_str().unwrap().to_owned();
+    (text("api_key"), text("encoded"))
 }
 
 /// How the job fails as far as it gets without a cluster.

@@ -26,6 +26,10 @@ pub struct Secured {
     pub ca_file: PathBuf,
     /// Who did not.
     pub wrong_ca_file: PathBuf,
+    /// Certificate of a client, signed by the same authority.
+    pub client_cert_file: PathBuf,
+    /// The key of that certificate.
+    pub client_key_file: PathBuf,
 }
 
 impl Secured {
@@ -43,6 +47,8 @@ impl Secured {
             reader_password_file: fact("READER_PASSWORD_FILE")?.into(),
             ca_file: fact("CA_FILE")?.into(),
             wrong_ca_file: fact("WRONG_CA_FILE")?.into(),
+            client_cert_file: fact("CLIENT_CERT_FILE")?.into(),
+            client_key_file: fact("CLIENT_KEY_FILE")?.into(),
         })
     }
 
@@ -54,6 +60,11 @@ impl Secured {
     /// The same with the right authority.
     pub fn config(&self, auth: &str) -> String {
         self.config_with(auth, &tls(&self.ca_file))
+    }
+
+    /// The same under another name.
+    pub fn connection(&self, name: &str, auth: &str) -> String {
+        self.config(auth).replace("connections.test", &format!("connections.{name}"))
     }
 
     /// The superuser's configuration.
@@ -76,6 +87,16 @@ impl Secured {
 /// `auth` with a password in a file.
 pub fn password_file(user: &str, file: &Path) -> String {
     format!("{{ type = \"basic\", username = \"{user}\", password_file = \"{}\" }}", file.display())
+}
+
+/// `auth` with an API key in a file.
+pub fn key_file(file: &Path) -> String {
+    format!("{{ type = \"api_key\", key_file = \"{}\" }}", file.display())
+}
+
+/// `auth` with a bearer token in a file.
+pub fn token_file(file: &Path) -> String {
+    format!("{{ type = \"bearer\", token_file = \"{}\" }}", file.display())
 }
 
 /// `auth` with a password in a variable.
