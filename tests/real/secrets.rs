@@ -25,7 +25,14 @@ const WRONG_PASSWORD: &str = "Corect-horse-battery-9731";
 type Places = Vec<(String, Vec<u8>)>;
 
 /// The command line with everything logged. Its places are `name` with output, log and plans.
-fn client(places: &mut Places, name: &str, config: &Path, password: &str, args: &[&str], sql: &str) -> Output {
+fn client(
+    places: &mut Places,
+    name: &str,
+    config: &Path,
+    password: &str,
+    args: &[&str],
+    sql: &str,
+) -> Output {
     let output = Command::new(binary("flowsigma").unwrap())
         .arg("--config")
         .arg(config)
@@ -56,7 +63,9 @@ fn job(connection: &str) -> String {
 async fn add_rest_answers(places: &mut Places, cluster: &Cluster) -> usize {
     let rest = cluster.rest().unwrap();
     let mut paths: Vec<String> =
-        ["/api/state", "/api/version", "/api/executors", "/api/metrics", "/api/jobs"].map(String::from).into();
+        ["/api/state", "/api/version", "/api/executors", "/api/metrics", "/api/jobs"]
+            .map(String::from)
+            .into();
     let jobs = rest.send(&Request::new(Method::Get, "/api/jobs", "jobs")).await.unwrap();
     let jobs = jobs.json("jobs").unwrap();
     let jobs = jobs.as_array().unwrap();
@@ -92,8 +101,10 @@ async fn add_plans(places: &mut Places, config: &str, connection: &str) {
     places.push((format!("logical plan over {connection}, for debugging"), format!("{plan:?}").into_bytes()));
     let local = SessionContext::new();
     let plan = local.state().create_physical_plan(&plan).await.unwrap();
-    places.push((format!("physical plan over {connection}, for debugging"), format!("{plan:?}").into_bytes()));
-    let bytes = physical_plan_to_bytes_with_extension_codec(plan, physical_codec(&registry).as_ref()).unwrap();
+    places
+        .push((format!("physical plan over {connection}, for debugging"), format!("{plan:?}").into_bytes()));
+    let bytes =
+        physical_plan_to_bytes_with_extension_codec(plan, physical_codec(&registry).as_ref()).unwrap();
     places.push((format!("physical plan over {connection}"), bytes.to_vec()));
 }
 
