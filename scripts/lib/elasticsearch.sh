@@ -5,6 +5,7 @@
 SERVER_USER=flowsigma-es # Elasticsearch refuses to run as root
 READABLE_INDEX=seceon_flows
 ADMIN_USER=admin_user READER_USER=reader_user READER_ROLE=flows_reader
+CLIENT_NAME=client_user # of the client certificate
 
 # Sets AS_SERVER_USER, the start of a command that the server's user runs.
 prepare_elasticsearch() {
@@ -55,7 +56,31 @@ EOF
   [[ $SECURITY == false ]] || add_users
 }
 
+# The plugin without which the distribution has no API keys: see SecurityAnalysis.java.
+install_security_analysis() {
+  local plugin=$DIST/plugins/security-analysis partial
+  [[ ! -d $plugin ]] || return 0
+  log "building the plugin security-analysis for $NAME"
+  partial=$(mktemp -d "$CACHE/dist/.security-analysis.XXXXXX")
+  "$JAVA/bin/javac" -cp "$DIST/lib/*" -d "$partial/classes" "$LIB/SecurityAnalysis.java" >&2 ||
+    die "cannot compile SecurityAnalysis.java for $NAME"
+  "$JAVA/bin/jar" cf "$partial/security-analysis.jar" -C "$partial/classes" .
+  rm -r "$partial/classes"
+  cat >"$partial/plugin-descriptor.properties" <<EOF
+name=security-analysis
+description=what the index .security needs
+version=1
+classname=SecurityAnalysis
+java.version=1.8
+elasticsearch.version=$VERSION
+EOF
+  chmod -R a+rX "$partial"
+  # Of two starts at once one is first.
+  mv -T "$partial" "$plugin" 2>/dev/null || rm -r "$partial"
+}
+
 configure_security() {
+  install_security_analysis
   cat >>"$DIR/config/elasticsearch.yml" <<EOF
 xpack.security.transport.ssl.enabled: false
 xpack.security.http.ssl.enabled: $TLS
@@ -106,16 +131,23 @@ basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectAltName = IP:127.0.0.1, DNS:localhost
+[client]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = clientAuth
 EOF
   make_certificate "$tls/ca" "Flowsigma test CA" -x509 -extensions authority
   make_certificate "$tls/wrong-ca" "Unrelated test CA" -x509 -extensions authority
-  make_certificate "$tls/http" localhost -out "$tls/http.csr"
-  openssl x509 -req -days 30 -in "$tls/http.csr" -CA "$tls/ca.crt" -CAkey "$tls/ca.key" \
-    -CAcreateserial -extfile "$tls/openssl.cnf" -extensions server -out "$tls/http.crt" 2>/dev/null
-  cp "$tls/http.crt" "$tls/http.key" "$DIR/config"
+  make_signed_certificate "$tls/http" localhost server
+  make_signed_certificate "$tls/client" "$CLIENT_NAME" client
+  cp "$tls/ca.crt" "$tls/http.crt" "$tls/http.key" "$DIR/config"
+  # The realm works from the day on that a test starts the trial licence.
   cat >>"$DIR/config/elasticsearch.yml" <<'EOF'
 xpack.security.http.ssl.certificate: http.crt
 xpack.security.http.ssl.key: http.key
+xpack.security.http.ssl.client_authentication: optional
+xpack.security.http.ssl.certificate_authorities: [ca.crt]
+xpack.security.authc.realms.pki.certificates.order: 9
 EOF
   echo "cacert = \"$tls/ca.crt\"" >>"$DIR/curlrc"
 }
@@ -126,9 +158,17 @@ make_certificate() { # PATH COMMON_NAME OPTION...
     -nodes -days 30 -subj "/CN=$2" -keyout "$1.key" -out "$1.crt" "${@:3}" 2>/dev/null
 }
 
+make_signed_certificate() { # PATH COMMON_NAME EXTENSIONS
+  make_certificate "$1" "$2" -out "$1.csr"
+  openssl x509 -req -days 30 -in "$1.csr" -CA "${1%/*}/ca.crt" -CAkey "${1%/*}/ca.key" \
+    -CAcreateserial -extfile "${1%/*}/openssl.cnf" -extensions "$3" -out "$1.crt" 2>/dev/null
+}
+
 print_authorities() {
   echo "CA_FILE=$DIR/tls/ca.crt"
   echo "WRONG_CA_FILE=$DIR/tls/wrong-ca.crt"
+  echo "CLIENT_CERT_FILE=$DIR/tls/client.crt"
+  echo "CLIENT_KEY_FILE=$DIR/tls/client.key"
 }
 
 launch_elasticsearch() {

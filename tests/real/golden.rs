@@ -42,7 +42,7 @@ pub(crate) async fn remake(connection: &Connection, index: &str, shards: u32, ad
     load(connection, index, shards, address, &documents()).await.unwrap();
 }
 
-async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
+pub(crate) async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
     let plan = ctx.sql(sql).await?.into_unoptimized_plan();
     let (plan, open) = open_snapshots(plan).await?;
     let answer = ctx.execute_logical_plan(plan).await?.collect().await;
@@ -50,7 +50,7 @@ async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
     answer
 }
 
-async fn detect(
+pub(crate) async fn detect(
     ctx: &SessionContext,
     registry: &Arc<ConnectionRegistry>,
     index: &str,
@@ -72,7 +72,7 @@ async fn detect(
     read_detection(&run(ctx, &plan_sql(&spec)).await.unwrap()).unwrap()
 }
 
-fn assert_golden(detection: &Detection, how: &str) {
+pub(crate) fn assert_golden(detection: &Detection, how: &str) {
     let found: Vec<_> = detection
         .findings
         .iter()
@@ -98,6 +98,11 @@ pub(crate) async fn count(ctx: &SessionContext, sql: &str) -> Result<i64> {
         .filter(|b| b.num_rows() > 0)
         .map(|b| b.column(0).as_primitive::<Int64Type>().value(0))
         .sum())
+}
+
+/// How many documents [`remake`] loads.
+pub(crate) fn loaded() -> i64 {
+    documents().len() as i64
 }
 
 /// One test at a time: open contexts are counted over the whole server.
@@ -143,7 +148,7 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
         let mut all = 0;
         for (index, shards) in [("many_a", 3), ("many_b", 2), ("many_c", 1)] {
             remake(&connection, index, shards, "keyword").await;
-            all += documents().len() as i64;
+            all += loaded();
         }
         let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
         for (executors, vcores) in [(1, 1), (1, 8), (2, 2)] {
@@ -159,7 +164,7 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
                 for slices in ["1", "3", "8"] {
                     let how = format!("{url} {executors}x{vcores} {adaptive} {per_task} {slices}");
                     let with = [("slices", slices), ("page_size", "50")];
-                    for (index, rows) in [("many_a", documents().len() as i64), ("many_*", all)] {
+                    for (index, rows) in [("many_a", loaded()), ("many_*", all)] {
                         let options = options(&with);
                         let table = EsTable::try_new(Arc::clone(&registry), "test", index, &options);
                         ctx.deregister_table("t").unwrap();

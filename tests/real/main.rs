@@ -1,9 +1,12 @@
 //! Tests against real servers and real clusters. `scripts/test` starts the servers and names them
-//! in `FLOWSIGMA_TEST_SERVERS`, URLs with spaces between.
+//! in `FLOWSIGMA_TEST_SERVERS`, URLs with spaces between, and the secured one in `FLOWSIGMA_TEST_SECURE_…`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod command;
+mod credentials;
 mod faults;
 mod golden;
 mod names;
+mod secrets;
+mod security;

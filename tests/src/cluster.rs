@@ -1,6 +1,7 @@
 //! A scheduler and executors as processes, on free ports, stopped when dropped.
 
 use anyhow::{Context, Result, bail};
+use elastic_client::{Connection, ConnectionConfig, Method, Request};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -42,6 +43,16 @@ impl Cluster {
     /// Starts a scheduler and `executors` executors of `vcores` each, whose connections are those of
     /// `config`, and waits until all have registered.
     pub async fn start(executors: usize, vcores: usize, config: &str) -> Result<Self> {
+        Self::start_with(executors, vcores, config, &[]).await
+    }
+
+    /// As [`Cluster::start`], with variables in the environment of every process.
+    pub async fn start_with(
+        executors: usize,
+        vcores: usize,
+        config: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config_file = folder.path().join("flowsigma.toml");
         std::fs::write(&config_file, config)?;
@@ -53,6 +64,7 @@ impl Cluster {
                 .arg("--config")
                 .arg(&config_file)
                 .args(args)
+                .envs(variables.iter().copied())
                 .current_dir(folder.path())
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
@@ -88,10 +100,15 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The scheduler's REST endpoints.
+    pub fn rest(&self) -> Result<Connection> {
+        let config = ConnectionConfig::from_url(&self.scheduler_url)?;
+        Ok(Connection::try_new("scheduler", &config)?)
+    }
+
     async fn wait_for_executors(&self, count: usize) -> Result<()> {
-        let config = elastic_client::ConnectionConfig::from_url(&self.scheduler_url)?;
-        let rest = elastic_client::Connection::try_new("scheduler", &config)?;
-        let ask = elastic_client::Request::new(elastic_client::Method::Get, "/api/executors", "executors");
+        let rest = self.rest()?;
+        let ask = Request::new(Method::Get, "/api/executors", "executors");
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let seen = rest.send(&ask).await?.json("executors")?.as_array().map_or(0, Vec::len);

@@ -6,3 +6,5 @@ pub mod cluster;
 pub mod document;
 pub mod golden;
 pub mod proxy;
+pub mod secrets;
+pub mod secured;

@@ -325,6 +325,7 @@ impl Connection {
                     404 if kind == "search_context_missing_exception" => {
                         "; the snapshot expired, raise keep_alive"
                     }
+                    404 if kind == "index_not_found_exception" => "; check the index name",
                     _ => "",
                 };
                 // Kept for the caller that only wants to know who answered.
@@ -334,7 +335,7 @@ impl Connection {
         }
     }
 
-    /// Asks who answers, whatever the status: the header `X-Elastic-Product` comes with refusals too.
+    /// Whether the answer has the header `X-Elastic-Product`, whatever its status.
     pub(crate) async fn is_elasticsearch(&self, request: &Request) -> bool {
         for node in &self.nodes {
             match self.send_once(node, request).await {

@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::query::QueryError;
 
 /// Every message stands alone: it names the connection, the index or slice, and what to do next.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The node's own configuration is missing or wrong.
     #[error(transparent)]
@@ -93,6 +93,13 @@ pub enum Error {
     /// The request cannot be made as asked.
     #[error("{0}")]
     Refused(String),
+}
+
+/// As for people: Ballista reports a task's failure by `{:?}`, and that is all that a user sees.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

@@ -23,7 +23,7 @@ pub async fn fetch_mappings(connection: &Connection, index: &str) -> Result<Inde
         indices.into_iter().map(|(name, mut value)| (name, value["mappings"].take())).collect();
     if mappings.is_empty() {
         return Err(Error::Refused(format!(
-            "{what}: no index of connection \"{}\" has that name",
+            "{what}: no index of connection \"{}\" that this user may see has that name",
             connection.name()
         )));
     }

@@ -70,8 +70,8 @@ impl Server {
     }
 }
 
-/// Asks `GET /`; where that is refused, `GET /_nodes/_local`; where that is too, the header
-/// `X-Elastic-Product`, which comes with refusals. The configuration's `server` goes before all.
+/// Asks `GET /`; where that is refused, `GET /_nodes/_local` for the version and
+/// [`is_elasticsearch`] for the product. The configuration's `server` goes before all.
 pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
     let what = "ask the server's version";
     if let Some(text) = connection.declared_server() {
@@ -97,7 +97,7 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
         Err(e) if matches!(e.status(), Some(403 | 404 | 405 | 410)) => {}
         Err(e) => return Err(e),
     }
-    let is_elasticsearch = connection.is_elasticsearch(&root).await;
+    let is_elasticsearch = is_elasticsearch(connection, &root).await;
     let nodes =
         Request::new(Method::Get, "/_nodes/_local", what).with_param("filter_path", "nodes.*.version");
     let version = match connection.send(&nodes).await {
@@ -111,6 +111,14 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
     };
     let product = if is_elasticsearch { Product::Elasticsearch } else { Product::OpenSearch };
     Ok(Server { product, version })
+}
+
+/// Tells the products apart for a user who may ask for neither version nor nodes. Some refusals
+/// carry `X-Elastic-Product`, those of security do not (8.8.2); but Elasticsearch tells whoever is
+/// signed in who they are, at a path that OpenSearch does not have.
+async fn is_elasticsearch(connection: &Connection, refused: &Request) -> bool {
+    let who = Request::new(Method::Get, "/_security/_authenticate", "ask who is signed in");
+    connection.is_elasticsearch(refused).await || connection.send(&who).await.is_ok()
 }
 
 /// A JSON answer to a GET.

@@ -110,7 +110,7 @@ pub async fn fetch_shards(connection: &Connection, index: &str) -> Result<Vec<In
     }
     if indices.is_empty() {
         return Err(Error::Refused(format!(
-            "{what}: no index of connection \"{}\" has that name",
+            "{what}: no index of connection \"{}\" that this user may see has that name",
             connection.name()
         )));
     }

@@ -1,0 +1,102 @@
+//! Every way to prove who asks, and the least that whoever asks must be allowed.
+
+use crate::golden::{ALONE, assert_golden, assert_nothing_open, detect, remake};
+use crate::security::{admin, make_api_key, refusal, registry};
+use ballista_elasticsearch::embedded_context;
+use elastic_client::{Connection, Method, Request};
+use flowsigma_tests::golden::NOTEBOOK_QUERY;
+use flowsigma_tests::secured::{READABLE_INDEX, Secured, key_file, token_file};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+async fn ask(admin: &Connection, method: Method, path: &str, body: Option<&Value>) -> Value {
+    let mut request = Request::new(method, path, path);
+    if let Some(body) = body {
+        request = request.with_body(body);
+    }
+    admin.send(&request).await.unwrap().json(path).unwrap()
+}
+
+/// Tokens and client certificates need more than the basic licence.
+pub(crate) async fn start_trial(admin: &Connection) {
+    if ask(admin, Method::Get, "/_license", None).await["license"]["type"] != "trial" {
+        ask(admin, Method::Post, "/_license/start_trial?acknowledge=true", None).await;
+    }
+}
+
+/// A file with a secret, and the folder that goes with it.
+fn secret_file(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, format!("{text}\n")).unwrap();
+    (folder, path)
+}
+
+/// That the job gives its numbers with this configuration, both ways of reading.
+pub(crate) async fn assert_reads(config: &str, how: &str) {
+    let registry = registry(config);
+    let ctx = embedded_context(Arc::clone(&registry)).await.unwrap();
+    for read in ["pit", "scroll"] {
+        let with = [("query", NOTEBOOK_QUERY), ("read", read), ("slices", "4"), ("page_size", "50")];
+        assert_golden(&detect(&ctx, &registry, READABLE_INDEX, &with).await, &format!("{how} {read}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_key_needs_read_and_view_index_metadata_and_nothing_else() {
+    let _alone = ALONE.lock().await;
+    let server = Secured::from_env().unwrap();
+    let admin = admin(&server);
+    remake(&admin, READABLE_INDEX, 3, "ip").await;
+    for privileges in [&["read", "view_index_metadata"] as &[_], &["read"], &["view_index_metadata"]] {
+        let (_, encoded) = make_api_key(&admin, privileges).await;
+        let (_folder, file) = secret_file(&encoded);
+        let config = server.config(&key_file(&file));
+        if privileges.len() == 2 {
+            assert_reads(&config, "api key").await;
+            continue;
+        }
+        let text = match privileges[0] {
+            // Without it not even the columns are known.
+            "read" => refusal(&config, READABLE_INDEX).await,
+            _ => refused_read(&config).await,
+        };
+        for part in ["connection \"test\"", "403 security_exception", "needs read and view_index_metadata"] {
+            assert!(text.contains(part), "{privileges:?}: no {part:?} in: {text}");
+        }
+    }
+    assert_nothing_open(&admin).await;
+}
+
+/// How the snapshot is refused.
+async fn refused_read(config: &str) -> String {
+    let connection = registry(config).get("test").unwrap();
+    let request = elastic_client::SnapshotRequest {
+        index: READABLE_INDEX.into(),
+        read: elastic_client::ReadMode::Auto,
+        keep_alive: std::time::Duration::from_secs(60),
+        slices: None,
+    };
+    elastic_client::open_snapshot(&connection, &request).await.unwrap_err().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bearer_token_reads_and_a_wrong_one_does_not() {
+    let _alone = ALONE.lock().await;
+    let server = Secured::from_env().unwrap();
+    let admin = admin(&server);
+    start_trial(&admin).await;
+    remake(&admin, READABLE_INDEX, 3, "keyword").await;
+    let grant = json!({
+        "grant_type": "password", "username": server.reader, "password": server.reader_password().unwrap(),
+    });
+    let answer = ask(&admin, Method::Post, "/_security/oauth2/token", Some(&grant)).await;
+    let token = answer["access_token"].as_str().unwrap();
+    let (_folder, file) = secret_file(token);
+    assert_reads(&server.config(&token_file(&file)), "bearer").await;
+    let (_folder, file) = secret_file("AAEAAWVsYXN0aWMva2liYW5hL3g6");
+    let text = refusal(&server.config(&token_file(&file)), READABLE_INDEX).await;
+    assert!(text.contains("401") && text.contains("check the credentials of this connection"), "{text}");
+}
