@@ -7,4 +7,4 @@ mod codec;
 mod register;
 
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
-pub use register::{embedded_context, remote_context, session_config, session_state};
+pub use register::{embedded_context, function_registry, remote_context, session_config, session_state};
