@@ -3,7 +3,7 @@
 //! Owns: nothing but the registration. Every option and health endpoint is Ballista's.
 
 use anyhow::Context;
-use ballista_elasticsearch::{EsLogicalCodec, physical_codec, session_config};
+use ballista_elasticsearch::{EsLogicalCodec, function_registry, physical_codec, session_config};
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use ballista_executor::health::spawn_health_server;
@@ -45,6 +45,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter).init();
     let for_config = Arc::clone(&registry);
     config.override_config_producer = Some(Arc::new(move || session_config(&for_config)));
+    config.override_function_registry = Some(function_registry());
     config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
     config.override_physical_codec = Some(physical_codec(&registry));
 

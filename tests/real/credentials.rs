@@ -2,8 +2,8 @@
 
 use crate::golden::{ALONE, assert_golden, assert_nothing_open, detect, remake};
 use crate::security::{admin, make_api_key, refusal, registry};
-use ballista_elasticsearch::embedded_context;
 use elastic_client::{Connection, Method, Request};
+use flowsigma_tests::cluster::embedded_context;
 use flowsigma_tests::golden::NOTEBOOK_QUERY;
 use flowsigma_tests::secured::{READABLE_INDEX, Secured, key_file, token_file};
 use serde_json::{Value, json};

@@ -1,13 +1,12 @@
 //! The notebook's job gives the notebook's numbers, however it is read and wherever it runs.
 
-use ballista_elasticsearch::Cluster as Session;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry, Method, Request};
 use flow_detect::{DetectSpec, Detection, Direction, plan_sql, read_detection};
-use flowsigma_tests::cluster::Cluster;
+use flowsigma_tests::cluster::{Cluster, embedded_context, remote_context};
 use flowsigma_tests::golden::{FLOWS, NOTEBOOK_QUERY, documents, load, open_contexts};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,14 +20,6 @@ pub(crate) fn registry(url: &str) -> Arc<ConnectionRegistry> {
     let registry = ConnectionRegistry::default();
     registry.insert("test", &ConnectionConfig::from_url(url).unwrap()).unwrap();
     Arc::new(registry)
-}
-
-pub(crate) async fn embedded(registry: &Arc<ConnectionRegistry>) -> SessionContext {
-    Session::embedded(Arc::clone(registry)).await.unwrap().context().clone()
-}
-
-async fn remote(registry: &Arc<ConnectionRegistry>, scheduler_url: &str) -> SessionContext {
-    Session::remote(Arc::clone(registry), scheduler_url).await.unwrap().context().clone()
 }
 
 pub(crate) fn options(pairs: &[(&str, &str)]) -> HashMap<String, String> {
@@ -122,7 +113,7 @@ async fn the_golden_numbers_by_pit_and_scroll_and_by_keyword_and_ip() {
     for url in servers() {
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
-        let ctx = embedded(&registry).await;
+        let ctx = embedded_context(Arc::clone(&registry)).await.unwrap();
         for address in ["keyword", "ip"] {
             let index = format!("golden_{address}");
             remake(&connection, &index, 3, address).await;
@@ -153,7 +144,7 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
         let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
         for (executors, vcores) in [(1, 1), (1, 8), (2, 2)] {
             let cluster = Cluster::start(executors, vcores, &config).await.unwrap();
-            let ctx = remote(&registry, &cluster.scheduler_url).await;
+            let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
             for (adaptive, per_task) in [("true", "0"), ("true", "1"), ("false", "0"), ("false", "1")] {
                 for set in [
                     format!("SET ballista.planner.adaptive.enabled = {adaptive}"),

@@ -1,10 +1,11 @@
 //! A name reads what the server says it holds: aliases with filters, aliases with routing, samples.
 
-use crate::golden::{ALONE, count, embedded, options, registry, remake, servers};
+use crate::golden::{ALONE, count, options, registry, remake, servers};
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::EsTable;
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
+use flowsigma_tests::cluster::embedded_context;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ async fn an_alias_reads_neither_more_nor_less_than_the_server_counts() {
         ] });
         let add = Request::new(Method::Post, "/_aliases", "make aliases").with_body(&actions);
         connection.send(&add).await.unwrap();
-        let ctx = embedded(&registry).await;
+        let ctx = embedded_context(Arc::clone(&registry)).await.unwrap();
         for read in ["scroll", "pit"] {
             let how = format!("{url} {read}");
             let with = [("read", read), ("page_size", "50"), ("slices", "4")];
@@ -66,7 +67,7 @@ async fn a_sample_is_a_share_repeats_by_its_seed_and_keeps_under_a_filter() {
         let connection = registry.get("test").unwrap();
         remake(&connection, "sampled", 3, "keyword").await;
         let all = server_count(&connection, "sampled").await;
-        let ctx = embedded(&registry).await;
+        let ctx = embedded_context(Arc::clone(&registry)).await.unwrap();
         let mut by_seed = Vec::new();
         for seed in ["1", "2"] {
             let mut seen = Vec::new();

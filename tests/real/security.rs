@@ -1,10 +1,10 @@
 //! A server with users and TLS: who may read reads the same numbers, and who may not is told why.
 
 use crate::golden::{ALONE, assert_golden, assert_nothing_open, count, detect, loaded, options, remake};
-use ballista_elasticsearch::{embedded_context, remote_context};
 use datafusion_elasticsearch::EsTable;
 use elastic_client::{Config, Connection, ConnectionRegistry, Method, Request};
 use flowsigma_tests::cluster::Cluster;
+use flowsigma_tests::cluster::{embedded_context, remote_context};
 use flowsigma_tests::golden::NOTEBOOK_QUERY;
 use flowsigma_tests::secured::{READABLE_INDEX, Secured, password_env, password_file, tls};
 use serde_json::json;

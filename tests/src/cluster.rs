@@ -1,12 +1,29 @@
 //! A scheduler and executors as processes, on free ports, stopped when dropped.
 
 use anyhow::{Context, Result, bail};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::prelude::SessionContext;
+use elastic_client::ConnectionRegistry;
 use elastic_client::{Connection, ConnectionConfig, Method, Request};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// A session on a cluster inside this process.
+pub async fn embedded_context(registry: Arc<ConnectionRegistry>) -> DataFusionResult<SessionContext> {
+    Ok(ballista_elasticsearch::Cluster::embedded(registry).await?.context().clone())
+}
+
+/// A session that submits to a scheduler.
+pub async fn remote_context(
+    registry: Arc<ConnectionRegistry>,
+    scheduler_url: &str,
+) -> DataFusionResult<SessionContext> {
+    Ok(ballista_elasticsearch::Cluster::remote(registry, scheduler_url).await?.context().clone())
+}
 
 /// Where cargo puts the binaries of this build.
 pub fn binary(name: &str) -> Result<PathBuf> {

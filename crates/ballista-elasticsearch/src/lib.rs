@@ -11,4 +11,4 @@ mod register;
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use job::{Job, ScanReport};
-pub use register::{session_config, session_state};
+pub use register::{function_registry, session_config, session_state};

@@ -4,6 +4,7 @@
 
 use crate::codec::{EsLogicalCodec, physical_codec};
 use ballista_core::extension::SessionConfigExt;
+use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use datafusion_elasticsearch::EsTableFactory;
@@ -20,9 +21,19 @@ pub fn session_config(registry: &Arc<ConnectionRegistry>) -> SessionConfig {
 
 /// A session over `config` in which `STORED AS ELASTICSEARCH` works.
 pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) -> SessionState {
-    SessionStateBuilder::new()
-        .with_default_features()
+    let mut builder = SessionStateBuilder::new().with_default_features();
+    builder.scalar_functions().get_or_insert_default().extend(datafusion_elasticsearch::functions());
+    builder
         .with_config(config)
         .with_table_factory("ELASTICSEARCH".into(), Arc::new(EsTableFactory::new(Arc::clone(registry))))
         .build()
+}
+
+/// The functions an executor finds by name: Ballista's and ours.
+pub fn function_registry() -> Arc<BallistaFunctionRegistry> {
+    let mut registry = BallistaFunctionRegistry::default();
+    for function in datafusion_elasticsearch::functions() {
+        registry.scalar_functions.insert(function.name().to_owned(), function);
+    }
+    Arc::new(registry)
 }

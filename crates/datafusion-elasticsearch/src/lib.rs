@@ -1,12 +1,13 @@
 //! Elasticsearch and OpenSearch indices as DataFusion tables.
 //!
-//! Owns: the table, its options, what of a filter is pushed, and the scan node.
+//! Owns: the table, its options, what of a filter is pushed, the functions, and the scan node.
 //! Must not know: Ballista. How the plan travels is another crate's.
 
 mod decode;
 mod error;
 mod exec;
 mod factory;
+mod functions;
 mod options;
 mod pushdown;
 mod snapshots;
@@ -14,6 +15,7 @@ mod table;
 
 pub use exec::{EsScanExec, ScanSpec};
 pub use factory::EsTableFactory;
-pub use options::TableOptions;
+pub use functions::functions;
+pub use options::{Pushdown, TableOptions};
 pub use snapshots::{OpenSnapshots, open_snapshots};
 pub use table::{EsTable, TableSpec};

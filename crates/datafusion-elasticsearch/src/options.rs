@@ -4,6 +4,7 @@
 
 use datafusion::error::{DataFusionError, Result};
 use elastic_client::ReadMode;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
@@ -26,6 +27,19 @@ pub struct TableOptions {
     pub arrays: BTreeSet<String>,
     /// Whether `_id` and `_index` are columns.
     pub metadata: bool,
+    /// Whether filters are sent.
+    pub pushdown: Pushdown,
+}
+
+/// Where filters are applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pushdown {
+    /// By the server as far as it can, and again by DataFusion where that is not exact.
+    #[default]
+    On,
+    /// By DataFusion alone.
+    Off,
 }
 
 const KNOWN: &[(&str, &[&str])] = &[
@@ -36,6 +50,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("read", &[]),
     ("arrays", &["es.read.field.as.array.include"]),
     ("metadata", &["es.read.metadata"]),
+    ("pushdown", &[]),
     ("sample", &[]),
     ("seed", &[]),
 ];
@@ -89,12 +104,11 @@ impl TableOptions {
                 return Err(refuse(format!("table option read = \"{other}\" is none of auto, pit, scroll")));
             }
         };
-        let metadata = match values.get("metadata").copied() {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => {
-                return Err(refuse(format!("table option metadata = \"{other}\" is not true or false")));
-            }
+        let truth = |name: &str, default: bool| match values.get(name).copied() {
+            None => Ok(default),
+            Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(refuse(format!("table option {name} = \"{other}\" is not true or false"))),
         };
         let query = match values.get("query") {
             Some(text) => {
@@ -116,7 +130,8 @@ impl TableOptions {
                 .get("arrays")
                 .map(|text| text.split(',').map(|f| f.trim().to_owned()).collect())
                 .unwrap_or_default(),
-            metadata,
+            metadata: truth("metadata", false)?,
+            pushdown: if truth("pushdown", true)? { Pushdown::On } else { Pushdown::Off },
         })
     }
 }

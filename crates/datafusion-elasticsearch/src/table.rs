@@ -4,8 +4,8 @@
 
 use crate::error::{from_arrow, from_client};
 use crate::exec::{EsScanExec, ScanSpec};
-use crate::options::TableOptions;
-use crate::pushdown::translate;
+use crate::options::{Pushdown, TableOptions};
+use crate::pushdown::{MAX_CLAUSES, Pushed, translate};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
@@ -42,6 +42,9 @@ pub struct TableSpec {
     pub keep_alive_ms: u64,
     /// `auto`, `pit` or `scroll`.
     pub read: String,
+    /// Whether filters are sent; plans of before the option have it on.
+    #[serde(default)]
+    pub pushdown: Pushdown,
     /// The open snapshot's slices; none until the query is planned.
     pub snapshot: Option<Vec<Slice>>,
 }
@@ -104,6 +107,7 @@ impl EsTable {
                 page_size: options.page_size,
                 keep_alive_ms: options.keep_alive.as_millis() as u64,
                 read: read.to_owned(),
+                pushdown: options.pushdown,
                 snapshot: None,
             },
         ))
@@ -125,13 +129,28 @@ impl EsTable {
     }
 
     fn query_with(&self, filters: &[Expr]) -> Value {
-        let mut clauses: Vec<Value> =
-            filters.iter().filter_map(|f| translate(f, &self.spec.columns)).collect();
-        if clauses.is_empty() {
+        let mut pushed: Vec<Pushed> = filters.iter().filter_map(|f| self.push(f)).collect();
+        // An exact filter must be sent, nobody repeats it; of the others as many as servers take.
+        pushed.sort_by_key(|p| (!p.exact, p.clauses));
+        let mut clauses = vec![self.spec.query.clone()];
+        let mut count = 0;
+        for filter in pushed {
+            count += filter.clauses;
+            if filter.exact || count <= MAX_CLAUSES {
+                clauses.push(filter.query);
+            }
+        }
+        if clauses.len() == 1 {
             return self.spec.query.clone();
         }
-        clauses.insert(0, self.spec.query.clone());
         json!({ "bool": { "filter": clauses } })
+    }
+
+    fn push(&self, filter: &Expr) -> Option<Pushed> {
+        match self.spec.pushdown {
+            Pushdown::On => translate(filter, &self.spec.columns),
+            Pushdown::Off => None,
+        }
     }
 }
 
@@ -148,7 +167,8 @@ impl TableProvider for EsTable {
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         Ok(filters
             .iter()
-            .map(|f| match translate(f, &self.spec.columns) {
+            .map(|f| match self.push(f) {
+                Some(pushed) if pushed.exact => TableProviderFilterPushDown::Exact,
                 Some(_) => TableProviderFilterPushDown::Inexact,
                 None => TableProviderFilterPushDown::Unsupported,
             })

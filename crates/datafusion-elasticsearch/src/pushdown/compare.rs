@@ -1,0 +1,138 @@
+//! A column against a literal.
+//!
+//! Owns: which kind of field takes which comparison. Must not know: the logic around it.
+
+use super::address;
+use super::column::{Terms, present, terms};
+use super::number;
+use super::query::{Query, or};
+use datafusion::logical_expr::Operator;
+use datafusion::scalar::ScalarValue;
+use elastic_arrow::{Column, FieldType, MetaField};
+use serde_json::{Value, json};
+
+/// A comparison with a value that is not null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Eq,
+    NotEq,
+    Lt,
+    LtEq,
+    Gt,
+    GtEq,
+}
+
+impl Comparison {
+    pub(super) fn from_operator(operator: Operator) -> Option<Self> {
+        Some(match operator {
+            Operator::Eq => Self::Eq,
+            Operator::NotEq => Self::NotEq,
+            Operator::Lt => Self::Lt,
+            Operator::LtEq => Self::LtEq,
+            Operator::Gt => Self::Gt,
+            Operator::GtEq => Self::GtEq,
+            _ => return None,
+        })
+    }
+
+    /// True where this one is false.
+    pub(super) fn negate(self) -> Self {
+        match self {
+            Self::Eq => Self::NotEq,
+            Self::NotEq => Self::Eq,
+            Self::Lt => Self::GtEq,
+            Self::LtEq => Self::Gt,
+            Self::Gt => Self::LtEq,
+            Self::GtEq => Self::Lt,
+        }
+    }
+
+    /// With its sides exchanged.
+    pub(super) fn swap(self) -> Self {
+        match self {
+            Self::Eq | Self::NotEq => self,
+            Self::Lt => Self::Gt,
+            Self::LtEq => Self::GtEq,
+            Self::Gt => Self::Lt,
+            Self::GtEq => Self::LtEq,
+        }
+    }
+}
+
+/// Finds every document for which the comparison is true. Where the server cannot be asked it, a
+/// document without a value is still none.
+pub(super) fn compare(column: &Column, comparison: Comparison, value: &ScalarValue) -> Query {
+    let Some(terms) = terms(column) else { return present(column) };
+    let Some(query) = search(column, &terms, comparison, value) else { return present(column) };
+    found_late(&terms, query)
+}
+
+/// With the documents that may lack the field although they have the value.
+pub(super) fn found_late(terms: &Terms<'_>, query: Query) -> Query {
+    if terms.late { or(vec![query, Query::Lacks(terms.field.to_owned())]) } else { query }
+}
+
+fn search(column: &Column, terms: &Terms<'_>, comparison: Comparison, value: &ScalarValue) -> Option<Query> {
+    match &column.field_type {
+        FieldType::Keyword | FieldType::Text => Some(text(terms.field, comparison, value.try_as_str()??)),
+        // Their ranges are not texts' order, or are not there in all versions.
+        FieldType::ConstantKeyword | FieldType::Wildcard | FieldType::Version => {
+            let value = value.try_as_str()??;
+            (comparison == Comparison::Eq).then(|| term(terms.field, json!(value)))
+        }
+        FieldType::Ip => address::compare(terms.field, comparison, value.try_as_str()??),
+        FieldType::Byte
+        | FieldType::Short
+        | FieldType::Integer
+        | FieldType::Long
+        | FieldType::UnsignedLong => number::integer(&column.field_type, terms.field, comparison, value),
+        FieldType::HalfFloat | FieldType::Float | FieldType::Double | FieldType::ScaledFloat => {
+            number::float(&column.field_type, terms.field, comparison, value)
+        }
+        FieldType::Boolean => {
+            let ScalarValue::Boolean(Some(truth)) = value else { return None };
+            match comparison {
+                Comparison::Eq => Some(term(terms.field, json!(truth))),
+                Comparison::NotEq => Some(term(terms.field, json!(!truth))),
+                Comparison::Lt | Comparison::LtEq | Comparison::Gt | Comparison::GtEq => None,
+            }
+        }
+        FieldType::Date => number::date(terms.field, comparison, value),
+        FieldType::DateNanos => number::date_nanos(terms.field, comparison, value),
+        FieldType::Metadata(MetaField::Id) => {
+            let id = value.try_as_str()??;
+            (comparison == Comparison::Eq).then(|| Query::Leaf(json!({ "ids": { "values": [id] } })))
+        }
+        FieldType::Metadata(MetaField::Index | MetaField::Source)
+        | FieldType::Binary
+        | FieldType::GeoPoint
+        | FieldType::Flattened
+        | FieldType::Nested
+        | FieldType::Object
+        | FieldType::Unknown(_) => None,
+    }
+}
+
+pub(super) fn term(field: &str, value: Value) -> Query {
+    Query::Terms { field: field.to_owned(), values: vec![value] }
+}
+
+/// One bound, or both ends around one value left out.
+pub(super) fn range(field: &str, bounds: Value) -> Query {
+    Query::Leaf(json!({ "range": { field: bounds } }))
+}
+
+/// Terms without a normalizer are the text's UTF-8 bytes, and their order is that of bytes, as it is
+/// in DataFusion.
+fn text(field: &str, comparison: Comparison, value: &str) -> Query {
+    match comparison {
+        Comparison::Eq => term(field, json!(value)),
+        Comparison::NotEq => {
+            or(vec![range(field, json!({ "lt": value })), range(field, json!({ "gt": value }))])
+        }
+        Comparison::Lt => range(field, json!({ "lt": value })),
+        Comparison::LtEq => range(field, json!({ "lte": value })),
+        Comparison::Gt => range(field, json!({ "gt": value })),
+        Comparison::GtEq => range(field, json!({ "gte": value })),
+    }
+}

@@ -1,0 +1,245 @@
+//! A filter of SQL as a query of the server.
+//!
+//! Owns: the logic of a filter, three-valued. Must not know: what a comparison of a column becomes
+//! (`compare.rs`, `pattern.rs`, `address.rs`), nor how a query is written (`query.rs`).
+//!
+//! Two total functions are all of it: `where_true` gives a query that finds every document for which
+//! the filter is true, `where_false` every one for which it is false; both may find more. A document
+//! for which it is unknown (null) may be missed by both, and SQL drops it as well. So `NOT` needs no
+//! negated query: it asks the other function, which goes down to the leaves, and a superset stays one.
+//! `Query::All` says 'no restriction', which is always right.
+//!
+//! A document with several values in a scalar column is an error once it is read. A filter that hid
+//! it would turn the error into an answer, so a query may hide it only if the filter holds for none
+//! of its values. The server's own sense is 'any value matches', which is that; its `must_not` would
+//! be 'no value matches', so there is none here but that of `exists`: `a <> 1` is `a < 1 OR a > 1`.
+//!
+//! For the same reason hardly anything is `Exact`: a filter that DataFusion does not repeat does not
+//! read its column, and then nobody sees that the column had several values.
+
+mod address;
+mod column;
+mod compare;
+mod number;
+mod pattern;
+mod query;
+
+#[cfg(test)]
+mod tests;
+
+use column::{array_element, is_doc_values, lacks, operand, present};
+use compare::{Comparison, compare};
+use datafusion::logical_expr::expr::{InList, ScalarFunction};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, Like, Operator};
+use datafusion::scalar::ScalarValue;
+use elastic_arrow::{Column, FieldType, MetaField};
+use query::{Query, and, or};
+use serde_json::Value;
+
+/// A filter as it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Pushed {
+    /// The query.
+    pub(crate) query: Value,
+    /// It finds exactly the documents that the filter keeps, whatever they hold.
+    pub(crate) exact: bool,
+    /// Queries within it, of which a server takes a limited number.
+    pub(crate) clauses: usize,
+}
+
+/// Servers refuse more than 1,024 clauses in all (`indices.query.bool.max_clause_count`), and the
+/// base query has some of its own.
+pub(crate) const MAX_CLAUSES: usize = 512;
+
+/// Servers refuse more than 20 `bool` in one another (`indices.query.bool.max_nested_depth`), and
+/// around these there are three more and those of the base query.
+const MAX_DEPTH: usize = 10;
+
+/// A longer list excluded needs two ranges a value: too many clauses for what it saves.
+const MAX_EXCLUDED: usize = 64;
+
+/// The query for a filter, or `None` where it would not restrict anything.
+pub(crate) fn translate(expr: &Expr, columns: &[Column]) -> Option<Pushed> {
+    let query = Filter { columns }.where_true(expr);
+    let clauses = query.clauses();
+    if query == Query::All || clauses > MAX_CLAUSES || query.depth() > MAX_DEPTH {
+        return None;
+    }
+    Some(Pushed { query: query.into_json(), exact: is_exact(expr, columns), clauses })
+}
+
+/// Whether the query finds neither more nor fewer documents than the filter keeps, and reading the
+/// column could not fail. `exists` asks the same doc values that are read, and a list column takes
+/// any number of them. `_id` is always one.
+fn is_exact(expr: &Expr, columns: &[Column]) -> bool {
+    let find = |expr: &Expr| operand(expr, columns);
+    match expr {
+        Expr::IsNull(inner) | Expr::IsNotNull(inner) => {
+            find(inner).is_some_and(|column| column.array && is_doc_values(column))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (&**left, &**right) {
+            (Expr::Column(_), Expr::Literal(..)) => find(left).is_some_and(is_id),
+            (Expr::Literal(..), Expr::Column(_)) => find(right).is_some_and(is_id),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn is_id(column: &Column) -> bool {
+    column.field_type == FieldType::Metadata(MetaField::Id)
+}
+
+struct Filter<'a> {
+    columns: &'a [Column],
+}
+
+impl Filter<'_> {
+    /// Finds every document for which `expr` is true.
+    fn where_true(&self, expr: &Expr) -> Query {
+        self.query(expr, true)
+    }
+
+    /// Finds every document for which `expr` is false, not those for which it is unknown.
+    fn where_false(&self, expr: &Expr) -> Query {
+        self.query(expr, false)
+    }
+
+    fn query(&self, expr: &Expr, truth: bool) -> Query {
+        match expr {
+            Expr::Alias(alias) => self.query(&alias.expr, truth),
+            Expr::Not(inner) => self.query(inner, !truth),
+            Expr::Column(_) => self.compare(expr, Comparison::Eq, &ScalarValue::from(truth)),
+            Expr::Literal(ScalarValue::Boolean(value), _) => match value {
+                Some(value) if *value == truth => Query::All,
+                _ => Query::Nothing,
+            },
+            Expr::IsNull(inner) | Expr::IsUnknown(inner) => self.null(inner, truth),
+            Expr::IsNotNull(inner) | Expr::IsNotUnknown(inner) => self.null(inner, !truth),
+            Expr::IsTrue(inner) if truth => self.where_true(inner),
+            Expr::IsNotTrue(inner) if !truth => self.where_true(inner),
+            Expr::IsFalse(inner) if truth => self.where_false(inner),
+            Expr::IsNotFalse(inner) if !truth => self.where_false(inner),
+            // Not true is false or unknown, and only of a column is it known when it is unknown.
+            Expr::IsTrue(inner) | Expr::IsNotTrue(inner) => {
+                or(vec![self.where_false(inner), self.null(inner, true)])
+            }
+            Expr::IsFalse(inner) | Expr::IsNotFalse(inner) => {
+                or(vec![self.where_true(inner), self.null(inner, true)])
+            }
+            Expr::BinaryExpr(binary) => self.binary(binary, truth),
+            Expr::Between(between) => self.between(between, truth),
+            Expr::InList(list) => self.in_list(list, truth),
+            Expr::Like(like) => self.like(like, truth),
+            Expr::ScalarFunction(function) => self.function(function, truth),
+            _ => Query::All,
+        }
+    }
+
+    fn binary(&self, BinaryExpr { left, op, right }: &BinaryExpr, truth: bool) -> Query {
+        match op {
+            Operator::And | Operator::Or => {
+                let both = vec![self.query(left, truth), self.query(right, truth)];
+                if (*op == Operator::And) == truth { and(both) } else { or(both) }
+            }
+            Operator::IsDistinctFrom => self.distinct(left, right, truth),
+            Operator::IsNotDistinctFrom => self.distinct(left, right, !truth),
+            _ => {
+                let Some(comparison) = Comparison::from_operator(*op) else { return Query::All };
+                let comparison = if truth { comparison } else { comparison.negate() };
+                match (&**left, &**right) {
+                    (_, Expr::Literal(value, _)) => self.compare(left, comparison, value),
+                    (Expr::Literal(value, _), _) => self.compare(right, comparison.swap(), value),
+                    // Whatever is compared, it is unknown if one of the two is null.
+                    _ => and([left, right].map(|side| self.null(side, false)).into()),
+                }
+            }
+        }
+    }
+
+    /// `left IS DISTINCT FROM right` is `truth`: never unknown, a null is a value like others.
+    fn distinct(&self, left: &Expr, right: &Expr, truth: bool) -> Query {
+        let (operand, value) = match (left, right) {
+            (operand, Expr::Literal(value, _)) | (Expr::Literal(value, _), operand) => (operand, value),
+            _ => return Query::All,
+        };
+        match (value.is_null(), truth) {
+            (true, truth) => self.null(operand, !truth),
+            (false, true) => {
+                or(vec![self.compare(operand, Comparison::NotEq, value), self.null(operand, true)])
+            }
+            (false, false) => self.compare(operand, Comparison::Eq, value),
+        }
+    }
+
+    fn compare(&self, expr: &Expr, comparison: Comparison, value: &ScalarValue) -> Query {
+        match operand(expr, self.columns) {
+            Some(_) if value.is_null() => Query::Nothing,
+            Some(column) => compare(column, comparison, value),
+            None => Query::All,
+        }
+    }
+
+    /// `expr IS NULL` is `truth`. Sure only of a column that is read from what `exists` asks.
+    fn null(&self, expr: &Expr, truth: bool) -> Query {
+        match operand(expr, self.columns) {
+            Some(column) if truth => lacks(column),
+            Some(column) => present(column),
+            None => Query::All,
+        }
+    }
+
+    fn between(&self, Between { expr, negated, low, high }: &Between, truth: bool) -> Query {
+        let (Expr::Literal(low, _), Expr::Literal(high, _)) = (&**low, &**high) else {
+            return Query::All;
+        };
+        if *negated == truth {
+            or(vec![self.compare(expr, Comparison::Lt, low), self.compare(expr, Comparison::Gt, high)])
+        } else {
+            and(vec![self.compare(expr, Comparison::GtEq, low), self.compare(expr, Comparison::LtEq, high)])
+        }
+    }
+
+    fn in_list(&self, InList { expr, list, negated }: &InList, truth: bool) -> Query {
+        let within = *negated != truth;
+        let comparison = if within { Comparison::Eq } else { Comparison::NotEq };
+        if !within && list.len() > MAX_EXCLUDED {
+            return self.null(expr, false);
+        }
+        let mut parts = Vec::with_capacity(list.len());
+        for item in list {
+            let Expr::Literal(value, _) = item else { return Query::All };
+            parts.push(self.compare(expr, comparison, value));
+        }
+        if within { or(parts) } else { and(parts) }
+    }
+
+    fn like(&self, like: &Like, truth: bool) -> Query {
+        let (Some(column), Expr::Literal(value, _)) = (operand(&like.expr, self.columns), &*like.pattern)
+        else {
+            return Query::All;
+        };
+        let (Some(Some(pattern)), None | Some('\\')) = (value.try_as_str(), like.escape_char) else {
+            return Query::All;
+        };
+        pattern::like(column, pattern, like.case_insensitive, like.negated != truth)
+    }
+
+    fn function(&self, function: &ScalarFunction, truth: bool) -> Query {
+        let [subject, Expr::Literal(value, _)] = function.args.as_slice() else { return Query::All };
+        match function.func.name() {
+            crate::functions::CIDR => match (operand(subject, self.columns), value.try_as_str()) {
+                (Some(column), Some(Some(network))) => address::cidr(column, network, truth),
+                _ => Query::All,
+            },
+            "array_has" => match array_element(subject, self.columns) {
+                Some((column, element)) if truth && !value.is_null() => {
+                    and(vec![compare(&element, Comparison::Eq, value), present(column)])
+                }
+                Some((column, _)) => present(column),
+                None => Query::All,
+            },
+            _ => Query::All,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Numbers and dates against a literal.
+//!
+//! Owns: bounds that a field's type can hold, and that lose nothing to its rounding. Must not know:
+//! columns, logic.
+
+use super::column::is_utc;
+use super::compare::{Comparison, range, term};
+use super::query::{Query, or};
+use chrono::{DateTime, SecondsFormat};
+use datafusion::scalar::ScalarValue;
+use elastic_arrow::FieldType;
+use serde_json::{Map, Value, json};
+
+/// Up to here an integer column cast to a float compares as the integers do.
+const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
+
+/// The years -29,719 to 33,658: beyond, servers differ in what they parse.
+const DATE_LIMIT: i128 = 1_000_000_000_000_000;
+
+/// Whole numbers from `low` to `high`, both within.
+struct Span {
+    low: Option<i128>,
+    high: Option<i128>,
+}
+
+/// The spans of whole numbers that compare so with `value`; `exact` if it is one itself, else it
+/// lies between `floor` and the next.
+fn spans(comparison: Comparison, floor: i128, exact: bool) -> Vec<Span> {
+    let above = floor + 1;
+    let from = |low| Span { low: Some(low), high: None };
+    let to = |high| Span { low: None, high: Some(high) };
+    match (comparison, exact) {
+        (Comparison::Eq, true) => vec![Span { low: Some(floor), high: Some(floor) }],
+        (Comparison::Eq, false) => vec![],
+        (Comparison::NotEq, true) => vec![to(floor - 1), from(above)],
+        (Comparison::NotEq, false) => vec![Span { low: None, high: None }],
+        (Comparison::Lt, true) => vec![to(floor - 1)],
+        (Comparison::Lt, false) | (Comparison::LtEq, _) => vec![to(floor)],
+        (Comparison::Gt, _) | (Comparison::GtEq, false) => vec![from(above)],
+        (Comparison::GtEq, true) => vec![from(floor)],
+    }
+}
+
+/// Each span as a query, cut to what the type holds: some servers refuse a bound beyond it.
+fn in_spans(
+    spans: Vec<Span>,
+    (least, most): (i128, i128),
+    query: impl Fn(Option<i128>, Option<i128>) -> Query,
+) -> Query {
+    let mut parts = Vec::with_capacity(spans.len());
+    for Span { low, high } in spans {
+        if low.is_some_and(|low| low > most) || high.is_some_and(|high| high < least) {
+            continue;
+        }
+        parts.push(query(low.filter(|low| *low > least), high.filter(|high| *high < most)));
+    }
+    or(parts)
+}
+
+fn bounds(low: Option<Value>, high: Option<Value>) -> Map<String, Value> {
+    let mut bounds = Map::new();
+    bounds.extend(low.map(|low| ("gte".to_owned(), low)));
+    bounds.extend(high.map(|high| ("lte".to_owned(), high)));
+    bounds
+}
+
+/// A number of SQL.
+enum Number {
+    Whole(i128),
+    Float(f64),
+}
+
+fn number(value: &ScalarValue) -> Option<Number> {
+    Some(match value {
+        ScalarValue::Int8(Some(n)) => Number::Whole((*n).into()),
+        ScalarValue::Int16(Some(n)) => Number::Whole((*n).into()),
+        ScalarValue::Int32(Some(n)) => Number::Whole((*n).into()),
+        ScalarValue::Int64(Some(n)) => Number::Whole((*n).into()),
+        ScalarValue::UInt8(Some(n)) => Number::Whole((*n).into()),
+        ScalarValue::UInt16(Some(n)) => Number::Whole((*n).into()),
+        ScalarValue::UInt32(Some(n)) => Number::Whole((*n).into()),
+        ScalarValue::UInt64(Some(n)) => Number::Whole((*n).into()),
+        ScalarValue::Decimal128(Some(n), _, 0) => Number::Whole(*n),
+        ScalarValue::Float32(Some(n)) if n.is_finite() => Number::Float((*n).into()),
+        ScalarValue::Float64(Some(n)) if n.is_finite() => Number::Float(*n),
+        _ => return None,
+    })
+}
+
+/// An integer field. A whole number compares as it is; a float only where the column cast to one
+/// keeps its order among integers.
+pub(super) fn integer(
+    field_type: &FieldType,
+    field: &str,
+    comparison: Comparison,
+    value: &ScalarValue,
+) -> Option<Query> {
+    let limits = match field_type {
+        FieldType::Byte => (i8::MIN.into(), i8::MAX.into()),
+        FieldType::Short => (i16::MIN.into(), i16::MAX.into()),
+        FieldType::Integer => (i32::MIN.into(), i32::MAX.into()),
+        FieldType::Long => (i64::MIN.into(), i64::MAX.into()),
+        FieldType::UnsignedLong => (0, u64::MAX.into()),
+        _ => return None,
+    };
+    let spans = match number(value)? {
+        Number::Whole(n) if n.unsigned_abs() < 1 << 100 => spans(comparison, n, true),
+        Number::Float(n) if n.abs() < EXACT_FLOAT => {
+            // -0.0 is below 0.0 in DataFusion's order of floats, and an integer is never -0.0.
+            if n == 0.0 && n.is_sign_negative() {
+                spans(comparison, -1, false)
+            } else {
+                spans(comparison, n.floor() as i128, n.fract() == 0.0)
+            }
+        }
+        Number::Whole(_) | Number::Float(_) => return None,
+    };
+    let json = |n: i128| match i64::try_from(n) {
+        Ok(n) => json!(n),
+        Err(_) => json!(n as u64),
+    };
+    Some(in_spans(spans, limits, |low, high| match (low, high) {
+        (None, None) => Query::Exists(field.to_owned()),
+        (Some(low), Some(high)) if low == high => term(field, json(low)),
+        (low, high) => range(field, Value::Object(bounds(low.map(json), high.map(json)))),
+    }))
+}
+
+/// A floating field. The server rounds a bound to the field's own precision. Rounding keeps order,
+/// and a value of the field rounds to itself, so `x >= b` implies `x >= round(b)`: with the bound
+/// itself always within, no row is lost. `x > b` is asked as `x >= b` for that. Zero has two signs,
+/// of which both are within.
+pub(super) fn float(
+    field_type: &FieldType,
+    field: &str,
+    comparison: Comparison,
+    value: &ScalarValue,
+) -> Option<Query> {
+    let bound = match number(value)? {
+        Number::Float(n) => n,
+        Number::Whole(n) if n.unsigned_abs() < 1 << 53 => n as f64,
+        Number::Whole(_) => return None,
+    };
+    let most = match field_type {
+        FieldType::HalfFloat => 65_504.0,
+        FieldType::Float => f64::from(f32::MAX),
+        FieldType::Double | FieldType::ScaledFloat => f64::MAX,
+        _ => return None,
+    };
+    // A scaled value is a whole number times the inverse of its factor, which are two roundings of
+    // half a unit each, and the bound is multiplied by the factor again.
+    let slack = if *field_type == FieldType::ScaledFloat { bound.abs() / 2f64.powi(48) } else { 0.0 };
+    let low = if bound == 0.0 { -0.0 } else { bound - slack };
+    let high = if bound == 0.0 { 0.0 } else { bound + slack };
+    let (low, high) = match comparison {
+        Comparison::Eq => (Some(low), Some(high)),
+        Comparison::Lt | Comparison::LtEq => (None, Some(high)),
+        Comparison::Gt | Comparison::GtEq => (Some(low), None),
+        // Only the values of a whole rounding apart from `b` could be left out.
+        Comparison::NotEq => return None,
+    };
+    if low.is_some_and(|low| low > most) || high.is_some_and(|high| high < -most) {
+        return Some(Query::Nothing);
+    }
+    let low = low.filter(|low| *low > -most);
+    let high = high.filter(|high| *high < most);
+    if low.is_none() && high.is_none() {
+        return None;
+    }
+    Some(range(field, Value::Object(bounds(low.map(|n| json!(n)), high.map(|n| json!(n))))))
+}
+
+/// Nanoseconds since 1970.
+fn nanos(value: &ScalarValue) -> Option<i128> {
+    let (count, unit, zone) = match value {
+        ScalarValue::TimestampSecond(Some(n), zone) => (*n, 1_000_000_000, zone),
+        ScalarValue::TimestampMillisecond(Some(n), zone) => (*n, 1_000_000, zone),
+        ScalarValue::TimestampMicrosecond(Some(n), zone) => (*n, 1000, zone),
+        ScalarValue::TimestampNanosecond(Some(n), zone) => (*n, 1, zone),
+        _ => return None,
+    };
+    zone.as_deref().is_none_or(is_utc).then(|| i128::from(count) * unit)
+}
+
+/// A `date` is whole milliseconds, so bounds are whole ones, both within: the server's rounding of
+/// what a bound leaves open then has nothing to do.
+pub(super) fn date(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Query> {
+    let nanos = nanos(value)?;
+    let (floor, rest) = (nanos.div_euclid(1_000_000), nanos.rem_euclid(1_000_000));
+    if floor.abs() >= DATE_LIMIT {
+        return None;
+    }
+    let spans = spans(comparison, floor, rest == 0);
+    let limits = (i64::MIN.into(), i64::MAX.into());
+    Some(in_spans(spans, limits, |low, high| {
+        let mut bounds = bounds(low.map(|n| json!(n as i64)), high.map(|n| json!(n as i64)));
+        if bounds.is_empty() {
+            return Query::Exists(field.to_owned());
+        }
+        bounds.insert("format".into(), json!("epoch_millis"));
+        range(field, Value::Object(bounds))
+    }))
+}
+
+/// A `date_nanos` is whole nanoseconds from 1970 on. As text with all nine digits a bound leaves
+/// nothing open; in milliseconds the server would round an upper one up by a whole millisecond.
+pub(super) fn date_nanos(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Query> {
+    let spans = spans(comparison, nanos(value)?, true);
+    let text = |n: i128| {
+        let nanos = i64::try_from(n).unwrap_or(i64::MAX);
+        json!(DateTime::from_timestamp_nanos(nanos).to_rfc3339_opts(SecondsFormat::Nanos, true))
+    };
+    Some(in_spans(spans, (0, i64::MAX.into()), |low, high| {
+        let mut bounds = bounds(low.map(text), high.map(text));
+        if bounds.is_empty() {
+            return Query::Exists(field.to_owned());
+        }
+        bounds.insert("format".into(), json!("strict_date_optional_time_nanos"));
+        range(field, Value::Object(bounds))
+    }))
+}

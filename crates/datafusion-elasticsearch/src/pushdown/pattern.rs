@@ -1,0 +1,183 @@
+//! `LIKE` and `ILIKE`.
+//!
+//! Owns: patterns, and how the server's `prefix`, `wildcard` and `regexp` spell them. Must not know:
+//! logic.
+
+use super::column::{Terms, present, terms};
+use super::compare::{Comparison, compare, found_late, range, term};
+use super::query::{Query, or};
+use datafusion::scalar::ScalarValue;
+use elastic_arrow::{Column, FieldType};
+use serde_json::json;
+
+/// A longer pattern is not worth its automaton; servers refuse regular expressions from 1,000 on.
+const MAX_PARTS: usize = 120;
+
+/// After a `%`, each `_` may double the states of the automaton, which servers refuse when large.
+const MAX_SINGLES: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// This character.
+    Char(char),
+    /// `_`: any one character.
+    One,
+    /// `%`: any characters.
+    Any,
+}
+
+/// As arrow reads it: a backslash takes the next character as it is, and is itself at the end.
+fn parse(pattern: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        let part = match c {
+            '%' if parts.last() == Some(&Part::Any) => continue,
+            '%' => Part::Any,
+            '_' => Part::One,
+            '\\' => Part::Char(chars.next().unwrap_or('\\')),
+            c => Part::Char(c),
+        };
+        parts.push(part);
+    }
+    parts
+}
+
+/// The characters that all matching texts begin with, and what comes after.
+fn split_prefix(parts: &[Part]) -> (String, &[Part]) {
+    let mut prefix = String::new();
+    for (at, part) in parts.iter().enumerate() {
+        let Part::Char(c) = part else { return (prefix, &parts[at..]) };
+        prefix.push(*c);
+    }
+    (prefix, &[])
+}
+
+/// Finds every document for which the column's text matches (`truth`), or has one that does not.
+pub(super) fn like(column: &Column, pattern: &str, ignore_case: bool, truth: bool) -> Query {
+    let Some(terms) = searchable(column) else { return present(column) };
+    let parts = parse(pattern);
+    let query = if ignore_case { ilike(&terms, &parts, truth) } else { plain(column, &terms, &parts, truth) };
+    query.unwrap_or_else(|| present(column))
+}
+
+/// Fields whose terms are texts, all of them.
+fn searchable(column: &Column) -> Option<Terms<'_>> {
+    let text = matches!(column.field_type, FieldType::Keyword | FieldType::Text | FieldType::Wildcard);
+    terms(column).filter(|_| text)
+}
+
+fn plain(column: &Column, terms: &Terms<'_>, parts: &[Part], truth: bool) -> Option<Query> {
+    let (prefix, rest) = split_prefix(parts);
+    let ranges = column.field_type != FieldType::Wildcard;
+    match (rest, truth) {
+        ([], _) => {
+            let comparison = if truth { Comparison::Eq } else { Comparison::NotEq };
+            Some(compare(column, comparison, &ScalarValue::from(prefix)))
+        }
+        ([Part::Any], true) if prefix.is_empty() => None,
+        ([Part::Any], true) => Some(found_late(terms, starts(terms.field, &prefix))),
+        ([Part::Any], false) if prefix.is_empty() => Some(Query::Nothing),
+        ([Part::Any], false) if ranges => Some(found_late(terms, starts_otherwise(terms.field, &prefix))),
+        // A query that some value matches not is there for ranges only.
+        (_, false) => None,
+        (_, true) if parts.len() > MAX_PARTS => (!prefix.is_empty() && prefix.len() <= 4 * MAX_PARTS)
+            .then(|| found_late(terms, starts(terms.field, &prefix))),
+        (_, true) => {
+            let mut text = String::new();
+            for part in bounded(parts) {
+                match part {
+                    Part::Char(c @ ('*' | '?' | '\\')) => text.extend(['\\', c]),
+                    Part::Char(c) => text.push(c),
+                    Part::One => text.push('?'),
+                    Part::Any => text.push('*'),
+                }
+            }
+            let query = Query::Leaf(json!({ "wildcard": { terms.field: { "value": text } } }));
+            Some(found_late(terms, query))
+        }
+    }
+}
+
+/// With `%` in place of every `_` that comes after too many: it finds no less.
+fn bounded(parts: &[Part]) -> Vec<Part> {
+    let mut bounded: Vec<Part> = Vec::with_capacity(parts.len());
+    let mut any = false;
+    let mut singles = 0;
+    for part in parts {
+        any |= *part == Part::Any;
+        singles += usize::from(any && *part == Part::One);
+        let part = if *part == Part::One && singles > MAX_SINGLES { Part::Any } else { *part };
+        if part != Part::Any || bounded.last() != Some(&Part::Any) {
+            bounded.push(part);
+        }
+    }
+    bounded
+}
+
+fn starts(field: &str, prefix: &str) -> Query {
+    Query::Leaf(json!({ "prefix": { field: { "value": prefix } } }))
+}
+
+/// Texts without that prefix are below it, or from the first text above all that have it.
+fn starts_otherwise(field: &str, prefix: &str) -> Query {
+    let mut parts = vec![range(field, json!({ "lt": prefix }))];
+    if let Some(next) = after_prefix(prefix) {
+        parts.push(range(field, json!({ "gte": next })));
+    }
+    or(parts)
+}
+
+/// The first text, in the order of UTF-8 bytes, which is that of characters, above all with `prefix`.
+fn after_prefix(prefix: &str) -> Option<String> {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            chars.push(next);
+            return Some(chars.into_iter().collect());
+        }
+    }
+    None
+}
+
+/// As a regular expression: Elasticsearch has `case_insensitive` from 7.10 only, and there it knows
+/// ASCII alone, while DataFusion folds Unicode. Of ASCII letters other characters fold to `k` and `s`
+/// only; for a character beyond ASCII any one is let through, as folding is one to one.
+fn ilike(terms: &Terms<'_>, parts: &[Part], truth: bool) -> Option<Query> {
+    if parts == [Part::Any] {
+        return if truth { None } else { Some(Query::Nothing) };
+    }
+    if !truth || parts.len() > MAX_PARTS {
+        return None;
+    }
+    let one = |part: &Part| match part {
+        Part::Char(c) if !c.is_ascii() => Part::One,
+        part => *part,
+    };
+    let parts = bounded(&parts.iter().map(one).collect::<Vec<_>>());
+    let cased = |part: &Part| matches!(part, Part::Char(c) if c.is_ascii_alphabetic());
+    if !parts.iter().any(cased) && parts.iter().all(|part| matches!(part, Part::Char(_))) {
+        let (text, _) = split_prefix(&parts);
+        return Some(found_late(terms, term(terms.field, json!(text))));
+    }
+    let mut text = String::new();
+    for part in parts {
+        match part {
+            Part::Char(c) if c.is_ascii_alphabetic() => {
+                text.extend(['[', c.to_ascii_lowercase(), c.to_ascii_uppercase()]);
+                match c.to_ascii_lowercase() {
+                    'k' => text.push('\u{212a}'),
+                    's' => text.push('\u{17f}'),
+                    _ => {}
+                }
+                text.push(']');
+            }
+            Part::Char(c) if c.is_ascii_digit() => text.push(c),
+            Part::Char(c) => text.extend(['\\', c]),
+            Part::One => text.push('.'),
+            Part::Any => text.push_str(".*"),
+        }
+    }
+    let query = json!({ "regexp": { terms.field: { "value": text, "flags": "NONE" } } });
+    Some(found_late(terms, Query::Leaf(query)))
+}

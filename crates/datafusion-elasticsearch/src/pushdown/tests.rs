@@ -1,0 +1,246 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use super::*;
+use datafusion::common::ToDFSchema;
+use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::{col, lit};
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
+use elastic_arrow::{IndexMapping, SchemaOptions, plan_columns, to_schema};
+use serde_json::json;
+use std::sync::Arc;
+
+fn columns() -> Vec<Column> {
+    let mapping = json!({ "properties": {
+        "k": { "type": "keyword" },
+        "short": { "type": "keyword", "ignore_above": 3 },
+        "lower": { "type": "keyword", "normalizer": "lowercase" },
+        "hidden": { "type": "keyword", "index": false },
+        "stored": { "type": "keyword", "doc_values": false },
+        "text": { "type": "text", "fields": { "raw": { "type": "keyword" } } },
+        "prose": { "type": "text" },
+        "ip": { "type": "ip" },
+        "n": { "type": "long" }, "b": { "type": "byte" }, "u": { "type": "unsigned_long" },
+        "d": { "type": "double" }, "f": { "type": "float" }, "h": { "type": "half_float" },
+        "s": { "type": "scaled_float", "scaling_factor": 100 },
+        "t": { "type": "date" }, "tn": { "type": "date_nanos" },
+        "flag": { "type": "boolean" },
+        "list": { "type": "keyword" },
+    } });
+    let mappings = [IndexMapping { index: "i".into(), mapping }];
+    let options = SchemaOptions {
+        arrays: ["list".to_owned()].into(),
+        metadata: vec![MetaField::Id],
+        ..SchemaOptions::default()
+    };
+    plan_columns(&mappings, &options).unwrap()
+}
+
+/// The filter as DataFusion's parser and coercion leave it.
+fn parse(sql: &str, columns: &[Column]) -> Expr {
+    let ctx = SessionContext::new();
+    for function in crate::functions::functions() {
+        ctx.register_udf(function.as_ref().clone());
+    }
+    let schema = to_schema(columns).to_dfschema().unwrap();
+    let expr = ctx.parse_sql_expr(sql, &schema).unwrap();
+    let info = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+    let simplifier = ExprSimplifier::new(info);
+    let expr = simplifier.coerce(expr, &schema).unwrap();
+    simplifier.simplify(expr).unwrap()
+}
+
+fn pushed(sql: &str) -> Option<Pushed> {
+    let columns = columns();
+    translate(&parse(sql, &columns), &columns)
+}
+
+fn check(sql: &str, expected: Value) {
+    let pushed = pushed(sql).unwrap_or_else(|| panic!("{sql} is not pushed"));
+    assert_eq!(pushed.query, expected, "{sql}");
+}
+
+fn check_all(sql: &str) {
+    if let Some(pushed) = pushed(sql) {
+        panic!("{sql} is pushed: {}", pushed.query);
+    }
+}
+
+fn exists(field: &str) -> Value {
+    json!({ "exists": { "field": field } })
+}
+
+fn any(parts: &[Value]) -> Value {
+    json!({ "bool": { "should": parts, "minimum_should_match": 1 } })
+}
+
+#[test]
+fn a_negation_asks_for_another_value_never_for_no_such_value() {
+    let other = any(&[json!({ "range": { "n": { "lte": 0 } } }), json!({ "range": { "n": { "gte": 2 } } })]);
+    check("n <> 1", other.clone());
+    check("NOT (n = 1)", other.clone());
+    check("NOT (n = 1 OR k IS NULL)", json!({ "bool": { "filter": [other, exists("k")] } }));
+}
+
+#[test]
+fn what_is_not_known_of_one_side_restricts_nothing() {
+    check("n = 1 AND prose = 'x'", json!({ "term": { "n": { "value": 1 } } }));
+    check_all("n = 1 OR prose = 'x'");
+    check_all("NOT (n = 1 AND prose = 'x')");
+    check_all("prose LIKE 'a%'");
+    check_all("NOT (n >= 5 AND prose = 'x' AND n < 9)");
+}
+
+#[test]
+fn null_is_what_has_no_doc_values() {
+    check("k IS NULL", json!({ "bool": { "must_not": exists("k") } }));
+    check("hidden IS NULL", json!({ "bool": { "must_not": exists("hidden") } }));
+    check("hidden = 'x'", exists("hidden"));
+    check("k IS DISTINCT FROM NULL", exists("k"));
+    check("n = NULL OR n = 1", json!({ "term": { "n": { "value": 1 } } }));
+    check("n NOT IN (1, NULL)", json!({ "match_none": {} }));
+    check_all("stored IS NULL");
+    check_all("stored IS NOT NULL");
+    check_all("text IS NULL");
+}
+
+#[test]
+fn what_is_read_from_source_may_be_older_than_its_field() {
+    let lacks = json!({ "bool": { "must_not": exists("text.raw") } });
+    check("text = 'x'", any(&[json!({ "term": { "text.raw": { "value": "x" } } }), lacks.clone()]));
+    check("text LIKE 'x%'", any(&[json!({ "prefix": { "text.raw": { "value": "x" } } }), lacks]));
+}
+
+#[test]
+fn a_list_is_terms_and_many_are_not_excluded_one_by_one() {
+    let numbers: Vec<i64> = (0..500).collect();
+    let list: Vec<String> = numbers.iter().map(i64::to_string).collect();
+    let list = list.join(", ");
+    check(&format!("n IN ({list})"), json!({ "terms": { "n": numbers } }));
+    check(&format!("n NOT IN ({list})"), exists("n"));
+    check("k = 'a' OR k = 'b' OR k = 'c'", json!({ "terms": { "k": ["a", "b", "c"] } }));
+}
+
+#[test]
+fn no_query_is_deeper_or_larger_than_servers_take() {
+    // Longer than the parser takes: as a program may build it.
+    let chain = |length: i64| -> Expr {
+        let part = |i: i64| col("n").eq(lit(i)).and(col("k").gt(lit(i.to_string())));
+        (1..length).map(part).fold(part(0), Expr::or)
+    };
+    let sent = translate(&chain(60), &columns()).unwrap();
+    assert_eq!(sent.clauses, 120);
+    assert!(translate(&chain(300), &columns()).is_none());
+    let mut nested = col("n").eq(lit(1_i64));
+    for i in 0..12 {
+        nested = col("k").eq(lit(i.to_string())).and(col("flag").or(nested));
+    }
+    assert!(translate(&nested, &columns()).is_none());
+}
+
+#[test]
+fn bounds_are_what_the_field_can_hold() {
+    check("b > 300", json!({ "match_none": {} }));
+    check("b < 300", exists("b"));
+    check("n > 1.5", json!({ "range": { "n": { "gte": 2 } } }));
+    check("n = 1.5", json!({ "match_none": {} }));
+    check("n > 9007199254740993.0", exists("n"));
+    check("u >= 18446744073709551615", json!({ "range": { "u": { "gte": u64::MAX } } }));
+    check("h > 70000.0", json!({ "match_none": {} }));
+    check("h < 70000.0", exists("h"));
+}
+
+#[test]
+fn a_float_bound_is_within_and_zero_has_both_signs() {
+    check("d > 0.1", json!({ "range": { "d": { "gte": 0.1 } } }));
+    check("f < 0.1", json!({ "range": { "f": { "lte": 0.1 } } }));
+    check("d = 0.0", json!({ "range": { "d": { "gte": -0.0, "lte": 0.0 } } }));
+    assert!(pushed("d = 0.0").unwrap().query.to_string().contains("-0.0"));
+    check("d <> 1.5", exists("d"));
+    let scaled = pushed("s = 0.29").unwrap().query;
+    let bounds = &scaled["range"]["s"];
+    assert!(bounds["gte"].as_f64().unwrap() < 0.29 && bounds["lte"].as_f64().unwrap() > 0.29, "{scaled}");
+}
+
+#[test]
+fn dates_are_whole_units_of_their_field() {
+    let at = 1_700_000_000_123_i64;
+    let day = "TIMESTAMP '2023-11-14T22:13:20.123'";
+    let range = |bounds: Value| json!({ "range": { "t": bounds } });
+    check(&format!("t = {day}"), range(json!({ "gte": at, "lte": at, "format": "epoch_millis" })));
+    check(&format!("t > {day}"), range(json!({ "gte": at + 1, "format": "epoch_millis" })));
+    check("t < '1969-12-31T23:59:59.999'", range(json!({ "lte": -2, "format": "epoch_millis" })));
+    let format = "strict_date_optional_time_nanos";
+    check(
+        &format!("tn > {day}"),
+        json!({ "range": { "tn": { "gte": "2023-11-14T22:13:20.123000001Z", "format": format } } }),
+    );
+    check("tn < '1969-12-31T00:00:00'", json!({ "match_none": {} }));
+}
+
+#[test]
+fn like_is_spelled_as_the_server_spells_it() {
+    let wildcard = |value: &str| json!({ "wildcard": { "k": { "value": value } } });
+    check("k LIKE 'a%'", json!({ "prefix": { "k": { "value": "a" } } }));
+    check(r"k LIKE 'a\%%'", json!({ "prefix": { "k": { "value": "a%" } } }));
+    check("k LIKE '%a*b?c_'", wildcard(r"*a\*b\?c?"));
+    check(r"k LIKE '%\\'", wildcard(r"*\\"));
+    check("k LIKE '%________'", wildcard("*????*"));
+    check(
+        "k NOT LIKE 'a%'",
+        any(&[json!({ "range": { "k": { "lt": "a" } } }), json!({ "range": { "k": { "gte": "b" } } })]),
+    );
+    check("k NOT LIKE '%a'", exists("k"));
+    check("k NOT LIKE '\u{10ffff}%'", json!({ "range": { "k": { "lt": "\u{10ffff}" } } }));
+    let regexp = |value: &str| json!({ "regexp": { "k": { "value": value, "flags": "NONE" } } });
+    check("k ILIKE 'as.k%'", regexp("[aA][sS\u{17f}]\\.[kK\u{212a}].*"));
+    check("k ILIKE 'é1_'", regexp(".1."));
+    check("lower LIKE 'a%'", exists("lower"));
+    check("ip LIKE '10.%'", exists("ip"));
+}
+
+#[test]
+fn an_address_is_text_unless_it_is_canonical() {
+    check("ip = '10.0.0.1'", json!({ "term": { "ip": { "value": "10.0.0.1" } } }));
+    check("ip = '::ffff:10.0.0.1'", json!({ "term": { "ip": { "value": "10.0.0.1" } } }));
+    check("ip = '10.0.0.0/8'", json!({ "match_none": {} }));
+    check("ip <> '0:0::1'", exists("ip"));
+    check("ip > '10.0.0.1'", exists("ip"));
+    let beyond = |lt: &str, gt: &str| {
+        any(&[json!({ "range": { "ip": { "lt": lt } } }), json!({ "range": { "ip": { "gt": gt } } })])
+    };
+    check("ip <> '10.0.0.1'", beyond("10.0.0.1", "10.0.0.1"));
+    check("cidr(ip, '10.1.2.3/8')", json!({ "term": { "ip": { "value": "10.0.0.0/8" } } }));
+    check("NOT cidr(ip, '10.0.0.0/8')", beyond("10.0.0.0", "10.255.255.255"));
+    check("cidr(ip, '::ffff:10.0.0.0/104')", json!({ "term": { "ip": { "value": "10.0.0.0/8" } } }));
+    check("cidr(k, '10.0.0.0/8')", exists("k"));
+}
+
+#[test]
+fn booleans_stand_alone() {
+    let is = |truth: bool| json!({ "term": { "flag": { "value": truth } } });
+    let lacks = json!({ "bool": { "must_not": exists("flag") } });
+    check("flag", is(true));
+    check("NOT flag", is(false));
+    check("flag <> true", is(false));
+    check("flag IS TRUE", is(true));
+    check("flag IS NOT TRUE", any(&[is(false), lacks.clone()]));
+    check("flag IS NOT FALSE", any(&[is(true), lacks]));
+}
+
+#[test]
+fn only_what_no_document_can_contradict_is_exact() {
+    for sql in ["list IS NULL", "list IS NOT NULL", "_id = 'x'"] {
+        assert!(pushed(sql).unwrap().exact, "{sql}");
+    }
+    for sql in [
+        "k IS NULL",
+        "k = 'x'",
+        "n > 1",
+        "_id IN ('x', 'y')",
+        "array_has(list, 'x')",
+        "list IS NULL OR n = 1",
+    ] {
+        assert!(!pushed(sql).unwrap().exact, "{sql}");
+    }
+    check("short = 'abcd'", json!({ "term": { "short": { "value": "abcd" } } }));
+}
