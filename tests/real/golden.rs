@@ -6,7 +6,7 @@ use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry, Method, Request};
 use flow_detect::{DetectSpec, Detection, Direction, plan_sql, read_detection};
-use flowsigma_tests::cluster::{Cluster, embedded_context, remote_context};
+use flowsigma_tests::cluster::embedded_context;
 use flowsigma_tests::golden::{FLOWS, NOTEBOOK_QUERY, documents, load, open_contexts};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -123,51 +123,6 @@ async fn the_golden_numbers_by_pit_and_scroll_and_by_keyword_and_ip() {
                         [("query", NOTEBOOK_QUERY), ("read", read), ("slices", slices), ("page_size", "50")];
                     let how = format!("{url} {address} {read} {slices}");
                     assert_golden(&detect(&ctx, &registry, &index, &with).await, &how);
-                }
-            }
-        }
-        assert_nothing_open(&connection).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn counts_are_exact_on_clusters_of_every_shape() {
-    let _alone = ALONE.lock().await;
-    for url in servers() {
-        let registry = registry(&url);
-        let connection = registry.get("test").unwrap();
-        let mut all = 0;
-        for (index, shards) in [("many_a", 3), ("many_b", 2), ("many_c", 1)] {
-            remake(&connection, index, shards, "keyword").await;
-            all += loaded();
-        }
-        let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
-        for (executors, vcores) in [(1, 1), (1, 8), (2, 2)] {
-            let cluster = Cluster::start(executors, vcores, &config).await.unwrap();
-            let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
-            for (adaptive, per_task) in [("true", "0"), ("true", "1"), ("false", "0"), ("false", "1")] {
-                for set in [
-                    format!("SET ballista.planner.adaptive.enabled = {adaptive}"),
-                    format!("SET ballista.scheduler.max_partitions_per_task = {per_task}"),
-                ] {
-                    ctx.sql(&set).await.unwrap().collect().await.unwrap();
-                }
-                for slices in ["1", "3", "8"] {
-                    let how = format!("{url} {executors}x{vcores} {adaptive} {per_task} {slices}");
-                    let with = [("slices", slices), ("page_size", "50")];
-                    for (index, rows) in [("many_a", loaded()), ("many_*", all)] {
-                        let options = options(&with);
-                        let table = EsTable::try_new(Arc::clone(&registry), "test", index, &options);
-                        ctx.deregister_table("t").unwrap();
-                        ctx.register_table("t", Arc::new(table.await.unwrap())).unwrap();
-                        assert_eq!(
-                            count(&ctx, "SELECT count(*) FROM t").await.unwrap(),
-                            rows,
-                            "{how} {index}"
-                        );
-                    }
-                    let with = [("query", NOTEBOOK_QUERY), ("slices", slices), ("page_size", "50")];
-                    assert_golden(&detect(&ctx, &registry, "many_a", &with).await, &how);
                 }
             }
         }

@@ -10,3 +10,4 @@ mod golden;
 mod names;
 mod secrets;
 mod security;
+mod shapes;

@@ -17,7 +17,9 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricsSet, Time,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::{Column, PageDecoder, to_schema};
@@ -29,6 +31,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tracing::{Instrument, info_span};
 
 /// What a scan reads, as it travels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -171,6 +174,7 @@ impl ExecutionPlan for EsScanExec {
             })
             .try_flatten()
             .map_ok(move |slice| {
+                let span = info_span!("slice", index = slice.index, slice = slice.ordinal + 1, of = slice.of);
                 let reader = SliceReader::new(
                     Arc::clone(&connection),
                     slice,
@@ -181,7 +185,7 @@ impl ExecutionPlan for EsScanExec {
                 let report = Arc::clone(&report);
                 futures::stream::try_unfold(reader, move |mut reader| {
                     let report = Arc::clone(&report);
-                    async move {
+                    let read = async move {
                         let page = reader.next_page().await;
                         report.update();
                         let page = page.map_err(from_client)?;
@@ -189,7 +193,8 @@ impl ExecutionPlan for EsScanExec {
                             report.slice_done();
                         }
                         Ok(page.map(|rows| (rows, reader)))
-                    }
+                    };
+                    read.instrument(span.clone())
                 })
             })
             .try_flatten();
@@ -205,7 +210,14 @@ impl ExecutionPlan for EsScanExec {
 struct Report {
     counters: Arc<ReadCounters>,
     registry: Arc<ConnectionRegistry>,
-    pairs: Vec<Count>,
+    documents: Count,
+    matched: Count,
+    bytes: Count,
+    pages: Count,
+    retries: Count,
+    peak_page_bytes: Gauge,
+    server_wait: Time,
+    decode: Time,
 }
 
 impl Report {
@@ -215,33 +227,46 @@ impl Report {
         counters: Arc<ReadCounters>,
         registry: Arc<ConnectionRegistry>,
     ) -> Self {
-        let names =
-            ["documents", "matched", "bytes", "pages", "retries", "server_wait_nanos", "decode_nanos"];
-        let pairs = names.map(|name| MetricBuilder::new(metrics).counter(name, partition)).to_vec();
-        Self { counters, registry, pairs }
+        let counter = |name| MetricBuilder::new(metrics).counter(name, partition);
+        Self {
+            counters,
+            registry,
+            documents: counter("documents"),
+            matched: counter("matched"),
+            bytes: counter("bytes"),
+            pages: counter("pages"),
+            retries: counter("retries"),
+            // Of this partition: summed over partitions, it bounds what pages held at one time.
+            peak_page_bytes: MetricBuilder::new(metrics).gauge("peak_page_bytes", partition),
+            server_wait: MetricBuilder::new(metrics).subset_time("server_wait", partition),
+            decode: MetricBuilder::new(metrics).subset_time("decode", partition),
+        }
     }
 
     fn update(&self) {
-        let (c, p) = (&self.counters, self.registry.progress());
-        let values: [(&AtomicU64, Option<&AtomicU64>); 7] = [
-            (&c.documents, Some(&p.documents)),
-            (&c.matched, Some(&p.matched)),
-            (&c.bytes, None),
-            (&c.pages, None),
-            (&c.retries, None),
-            (&c.wait_nanos, None),
-            (&c.decode_nanos, None),
-        ];
-        for (count, (value, progress)) in self.pairs.iter().zip(values) {
-            let more = (value.load(Ordering::Relaxed) as usize).saturating_sub(count.value());
-            count.add(more);
-            if let Some(progress) = progress {
-                progress.fetch_add(more as u64, Ordering::Relaxed);
-            }
+        let (counters, progress) = (&self.counters, self.registry.progress());
+        progress.documents.fetch_add(advance(&self.documents, &counters.documents), Ordering::Relaxed);
+        progress.matched.fetch_add(advance(&self.matched, &counters.matched), Ordering::Relaxed);
+        advance(&self.bytes, &counters.bytes);
+        advance(&self.pages, &counters.pages);
+        advance(&self.retries, &counters.retries);
+        self.peak_page_bytes.set(counters.peak_page_bytes.load(Ordering::Relaxed) as usize);
+        for (time, nanos) in
+            [(&self.server_wait, &counters.wait_nanos), (&self.decode, &counters.decode_nanos)]
+        {
+            let more = nanos.load(Ordering::Relaxed).saturating_sub(time.value() as u64);
+            time.add_duration(Duration::from_nanos(more));
         }
     }
 
     fn slice_done(&self) {
         self.registry.progress().slices.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Brings a metric up to its counter, and returns by how much.
+fn advance(metric: &Count, counter: &AtomicU64) -> u64 {
+    let more = counter.load(Ordering::Relaxed).saturating_sub(metric.value() as u64);
+    metric.add(more as usize);
+    more
 }

@@ -90,6 +90,8 @@ pub struct ReadCounters {
     pub matched: AtomicU64,
     /// Body bytes.
     pub bytes: AtomicU64,
+    /// Body bytes of the greatest page.
+    pub peak_page_bytes: AtomicU64,
     /// Pages.
     pub pages: AtomicU64,
     /// Requests sent again.
@@ -170,6 +172,7 @@ impl<D: DecodePage> SliceReader<D> {
         add(&self.counters.retries, u64::from(answer.retries));
         add(&self.counters.pages, 1);
         add(&self.counters.bytes, answer.body.len() as u64);
+        self.counters.peak_page_bytes.fetch_max(answer.body.len() as u64, Ordering::Relaxed);
         let started = Instant::now();
         let (envelope, rows) = self
             .decoder

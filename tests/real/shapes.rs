@@ -1,0 +1,173 @@
+//! The same exact answer on clusters of every shape, by every planner, in any number of slices.
+
+use crate::golden::{
+    ALONE, assert_golden, assert_nothing_open, count, detect, options, registry, remake, run, servers,
+};
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int64Type;
+use datafusion_elasticsearch::EsTable;
+use flow_detect::{DetectSpec, counts_by_union_sql, counts_sql, plan_sql};
+use flowsigma_tests::cluster::{Cluster, remote_context};
+use flowsigma_tests::golden::{NOTEBOOK_QUERY, documents, load};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Executors, and vcores of each.
+const SHAPES: [(usize, usize); 6] = [(1, 1), (1, 2), (1, 8), (2, 1), (2, 2), (2, 8)];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_are_exact_on_clusters_of_every_shape() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        let mut all = 0;
+        for (index, shards) in [("many_a", 3), ("many_b", 2), ("many_c", 1)] {
+            remake(&connection, index, shards, "keyword").await;
+            all += loaded();
+        }
+        let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
+        for (executors, vcores) in SHAPES {
+            let cluster = Cluster::start(executors, vcores, &config).await.unwrap();
+            let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
+            for (adaptive, per_task) in [("true", "0"), ("true", "1"), ("false", "0"), ("false", "1")] {
+                for set in [
+                    format!("SET ballista.planner.adaptive.enabled = {adaptive}"),
+                    format!("SET ballista.scheduler.max_partitions_per_task = {per_task}"),
+                ] {
+                    ctx.sql(&set).await.unwrap().collect().await.unwrap();
+                }
+                for slices in ["1", "3", "8"] {
+                    let how = format!("{url} {executors}x{vcores} {adaptive} {per_task} {slices}");
+                    let with = [("slices", slices), ("page_size", "50")];
+                    for (index, rows) in [("many_a", loaded()), ("many_*", all)] {
+                        let options = options(&with);
+                        let table = EsTable::try_new(Arc::clone(&registry), "test", index, &options);
+                        ctx.deregister_table("t").unwrap();
+                        ctx.register_table("t", Arc::new(table.await.unwrap())).unwrap();
+                        assert_eq!(
+                            count(&ctx, "SELECT count(*) FROM t").await.unwrap(),
+                            rows,
+                            "{how} {index}"
+                        );
+                    }
+                    let with = [("query", NOTEBOOK_QUERY), ("slices", slices), ("page_size", "50")];
+                    assert_golden(&detect(&ctx, &registry, "many_a", &with).await, &how);
+                }
+            }
+        }
+        assert_nothing_open(&connection).await;
+    }
+}
+
+/// Random flows between few addresses, of which some only send and some only receive.
+fn random_flows(seed: u64) -> Vec<Value> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let flows = (0..3_000).map(|i| {
+        let source = rng.random_range(0..40u32).pow(2) / 40;
+        let destination = 20 + rng.random_range(0..60u32).pow(3) / 3600;
+        let mut netflow = json!({});
+        // A flow may lack either address.
+        if i % 17 != 0 {
+            netflow["ipv4_src_addr"] = json!(format!("10.0.0.{source}"));
+        }
+        if i % 23 != 0 {
+            netflow["ipv4_dst_addr"] = json!(format!("10.0.0.{destination}"));
+        }
+        json!({ "@timestamp": 1_767_265_200_000i64 + i64::from(i), "netflow": netflow })
+    });
+    flows.collect()
+}
+
+/// What the statement computes, without any of its means: counts, then the exact decision in
+/// integers, by the definition of the standard deviation.
+fn computed_here(flows: &[Value]) -> (BTreeMap<String, [i64; 2]>, Vec<(String, usize)>) {
+    let mut counts: BTreeMap<String, [i64; 2]> = BTreeMap::new();
+    for flow in flows {
+        for (side, field) in ["ipv4_src_addr", "ipv4_dst_addr"].into_iter().enumerate() {
+            if let Some(address) = flow["netflow"][field].as_str() {
+                counts.entry(address.to_owned()).or_default()[side] += 1;
+            }
+        }
+    }
+    let n = counts.len() as i128;
+    let mut found = Vec::new();
+    for side in 0..2 {
+        let sum: i128 = counts.values().map(|c| i128::from(c[side])).sum();
+        // Sum of squared deviations times n, each deviation times n: n³ times the variance.
+        let spread: i128 = counts.values().map(|c| (n * i128::from(c[side]) - sum).pow(2)).sum();
+        for (address, c) in &counts {
+            let deviation = n * i128::from(c[side]) - sum;
+            if c[side] > 0 && deviation > 0 && deviation.pow(2) * n > 4 * spread {
+                found.push((address.clone(), side));
+            }
+        }
+    }
+    (counts, found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_runs_on_two_executors_agree_to_the_bit_and_with_another_computation() {
+    let _alone = ALONE.lock().await;
+    for (seed, url) in servers().iter().enumerate() {
+        let registry = registry(url);
+        let connection = registry.get("test").unwrap();
+        let flows = random_flows(seed as u64);
+        remake(&connection, "random", 1, "keyword").await;
+        let delete = elastic_client::Request::new(elastic_client::Method::Delete, "/random", "delete");
+        connection.send(&delete).await.unwrap();
+        load(&connection, "random", 5, "ip", &flows).await.unwrap();
+        let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
+        let cluster = Cluster::start(2, 2, &config).await.unwrap();
+        let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
+        let table =
+            EsTable::try_new(Arc::clone(&registry), "test", "random", &options(&[("page_size", "97")]));
+        ctx.register_table("flows", Arc::new(table.await.unwrap())).unwrap();
+        let spec = DetectSpec {
+            table: "flows".into(),
+            time_field: "@timestamp".into(),
+            source_field: "netflow.ipv4_src_addr".into(),
+            destination_field: "netflow.ipv4_dst_addr".into(),
+            since: None,
+            until: None,
+            filter: None,
+            sigma: "2".parse().unwrap(),
+        };
+        let (counts, found) = computed_here(&flows);
+        for sql in [counts_sql(&spec), counts_by_union_sql(&spec)] {
+            let mut answer = BTreeMap::new();
+            for batch in run(&ctx, &sql).await.unwrap() {
+                let text = datafusion::arrow::compute::cast(
+                    batch.column(0),
+                    &datafusion::arrow::datatypes::DataType::Utf8,
+                );
+                let text = text.unwrap();
+                for row in 0..batch.num_rows() {
+                    let number = |i: usize| batch.column(i).as_primitive::<Int64Type>().value(row);
+                    let address = text.as_string::<i32>().value(row).to_owned();
+                    assert_eq!(answer.insert(address, [number(1), number(2)]), None, "{url}");
+                }
+            }
+            assert_eq!(answer, counts, "{url} {sql}");
+        }
+        let mut first: Option<String> = None;
+        for round in 0..20 {
+            let detection = flow_detect::read_detection(&run(&ctx, &plan_sql(&spec)).await.unwrap()).unwrap();
+            let findings: Vec<(String, usize)> =
+                detection.findings.iter().map(|f| (f.address.clone(), f.direction as usize)).collect();
+            let mut sorted = findings.clone();
+            sorted.sort();
+            let mut expected = found.clone();
+            expected.sort();
+            assert_eq!(sorted, expected, "{url}");
+            assert!(!found.is_empty(), "nothing stands out, so nothing is shown");
+            // The shortest text that reads back as the same float: equal texts are equal bits.
+            let text = serde_json::to_string(&detection).unwrap();
+            assert_eq!(first.get_or_insert_with(|| text.clone()), &text, "{url} round {round}");
+        }
+        assert_nothing_open(&connection).await;
+    }
+}
