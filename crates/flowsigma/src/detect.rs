@@ -153,16 +153,9 @@ pub(crate) async fn run(args: DetectArgs, registry: Arc<ConnectionRegistry>) -> 
     let plan = ctx.sql(&plan_sql(&spec)).await?.into_unoptimized_plan();
     let (plan, open) = open_snapshots(plan).await?;
     let (slices, snapshot) = (open.slices(), open.describe().unwrap_or_default());
-    let answer = tokio::select! {
-        answer = async { ctx.execute_logical_plan(plan).await?.collect().await } => Some(answer),
-        _ = tokio::signal::ctrl_c() => None,
-    };
+    let answer = async { ctx.execute_logical_plan(plan).await?.collect().await }.await;
     // Closed in every case, but the query's own error goes before that of closing.
     let closed = open.close().await;
-    let Some(answer) = answer else {
-        closed?;
-        bail!("interrupted; the snapshot was closed")
-    };
     let answer = answer?;
     closed?;
     let detection = read_detection(&answer)?;

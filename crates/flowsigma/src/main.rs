@@ -6,6 +6,7 @@
 mod detect;
 mod sql;
 
+use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 use elastic_client::{Config, ConnectionRegistry};
 use std::path::PathBuf;
@@ -78,8 +79,29 @@ fn causes(error: &anyhow::Error) -> String {
 async fn run(args: Args) -> anyhow::Result<()> {
     let loaded = Config::load(args.config.as_deref())?;
     let registry = Arc::new(ConnectionRegistry::new(loaded.config));
-    match args.command {
-        Command::Detect(args) => detect::run(*args, registry).await,
-        Command::Sql(args) => sql::run(args, registry).await,
+    let command = async {
+        match args.command {
+            Command::Detect(args) => detect::run(*args, Arc::clone(&registry)).await,
+            Command::Sql(args) => sql::run(args, Arc::clone(&registry)).await,
+        }
+    };
+    let done = tokio::select! {
+        done = command => done,
+        signal = interrupted() => Err(signal.map_or_else(Into::into, |()| anyhow!("interrupted"))),
+    };
+    // In every case: what the servers hold open for this process is freed. A second interrupt does
+    // not wait for it.
+    tokio::select! {
+        () = registry.close() => done,
+        _ = interrupted() => Err(anyhow!("interrupted twice; the servers drop the snapshot after keep_alive")),
+    }
+}
+
+async fn interrupted() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        signal = tokio::signal::ctrl_c() => signal,
+        _ = terminate.recv() => Ok(()),
     }
 }
