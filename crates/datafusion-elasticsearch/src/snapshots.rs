@@ -8,32 +8,75 @@ use datafusion::catalog::default_table_source::{provider_as_source, source_as_pr
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableScan};
-use elastic_client::{Connection, Snapshot, close_snapshot, open_snapshot};
+use elastic_client::{
+    Connection, Snapshot, close_snapshot, close_snapshot_soon, open_snapshot, renew_snapshot,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 
-/// The snapshots that a query holds open.
+/// The snapshots that a query holds open. They are kept alive for as long as this is; dropped
+/// without [`OpenSnapshots::close`], they are freed in the background.
 #[derive(Debug, Default)]
 pub struct OpenSnapshots {
-    held: Vec<(Arc<Connection>, Snapshot)>,
+    held: Vec<OpenSnapshot>,
     reads: usize,
+}
+
+#[derive(Debug)]
+struct OpenSnapshot {
+    connection: Arc<Connection>,
+    snapshot: Snapshot,
+    closed: bool,
+    _renewal: AbortOnDropHandle<()>,
+}
+
+impl OpenSnapshot {
+    fn new(connection: Arc<Connection>, snapshot: Snapshot, keep_alive: Duration) -> Self {
+        let renewal = tokio::spawn(renew(Arc::clone(&connection), snapshot.clone(), keep_alive));
+        Self { connection, snapshot, closed: false, _renewal: AbortOnDropHandle::new(renewal) }
+    }
+}
+
+impl Drop for OpenSnapshot {
+    fn drop(&mut self) {
+        if !self.closed {
+            close_snapshot_soon(&self.connection, &self.snapshot);
+        }
+    }
+}
+
+/// Pages keep alive what they read, but a slow consumer reads none, and where each index has its
+/// own point in time, nor do those whose turn has not come.
+async fn renew(connection: Arc<Connection>, snapshot: Snapshot, keep_alive: Duration) {
+    let mut ticks = tokio::time::interval(keep_alive / 2);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        // Nothing fails by this: if the snapshot is gone, the next page says so.
+        if let Err(e) = renew_snapshot(&connection, &snapshot, keep_alive).await {
+            tracing::warn!(error = %e, "a snapshot could not be kept alive");
+        }
+    }
 }
 
 impl OpenSnapshots {
     /// Frees all of them; the first failure is returned after all were tried.
-    pub async fn close(self) -> Result<()> {
+    pub async fn close(mut self) -> Result<()> {
         let mut first = Ok(());
-        for (connection, snapshot) in &self.held {
-            if let Err(e) = close_snapshot(connection, snapshot).await {
+        for open in &mut self.held {
+            if let Err(e) = close_snapshot(&open.connection, &open.snapshot).await {
                 first = first.and(Err(from_client(e)));
             }
+            open.closed = true;
         }
         first
     }
 
     /// What holds the state, as the coverage names it.
     pub fn describe(&self) -> Option<String> {
-        self.held.first().map(|(_, s)| s.kind.describe().to_owned())
+        self.held.first().map(|open| open.snapshot.kind.describe().to_owned())
     }
 
     /// Slices that will be read, over all scans: with two scans of a table, each of its slices twice.
@@ -43,7 +86,7 @@ impl OpenSnapshots {
 
     /// Slices over all snapshots.
     pub fn slices(&self) -> usize {
-        self.held.iter().map(|(_, s)| s.slices.len()).sum()
+        self.held.iter().map(|open| open.snapshot.slices.len()).sum()
     }
 }
 
@@ -80,7 +123,8 @@ pub async fn open_snapshots(plan: LogicalPlan) -> Result<(LogicalPlan, OpenSnaps
         match opened.await {
             Ok((connection, snapshot)) => {
                 slices.insert(key, snapshot.slices.clone());
-                open.held.push((connection, snapshot));
+                let keep_alive = Duration::from_millis(table.spec().keep_alive_ms);
+                open.held.push(OpenSnapshot::new(connection, snapshot, keep_alive));
             }
             Err(e) => {
                 open.close().await.ok();

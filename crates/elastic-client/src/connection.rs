@@ -6,8 +6,11 @@
 //! The transport is reqwest: the official client's can neither be told to follow no redirect, by
 //! which a server would send requests to hosts that no configuration names, nor does it retry.
 
+use crate::budget::Budget;
 use crate::config::{Auth, ConnectionConfig, Verify};
 use crate::error::{Error, is_retryable_status};
+use crate::health::Health;
+use crate::held::Holdings;
 use crate::retry::RetryPolicy;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -19,9 +22,8 @@ use reqwest::redirect::Policy;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use std::error::Error as StdError;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
-use tokio::sync::Semaphore;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use url::Url;
 
 const DEFAULT_MAX_REQUESTS: usize = 32;
@@ -150,11 +152,12 @@ pub struct Connection {
     declared_server: Option<String>,
     client: reqwest::Client,
     nodes: Vec<Node>,
-    next: AtomicUsize,
-    in_flight: Semaphore,
+    health: Health,
+    in_flight: Budget,
     retry: RetryPolicy,
     reached: AtomicBool,
     retries: AtomicU64,
+    held: Holdings,
 }
 
 impl std::fmt::Debug for Connection {
@@ -206,11 +209,12 @@ impl Connection {
             declared_server: config.server.clone(),
             client,
             nodes: config.nodes.iter().map(|url| Node { url: url.clone() }).collect(),
-            next: AtomicUsize::new(0),
-            in_flight: Semaphore::new(config.max_requests.map_or(DEFAULT_MAX_REQUESTS, |n| n.get())),
+            health: Health::new(config.nodes.len()),
+            in_flight: Budget::new(config.max_requests.map_or(DEFAULT_MAX_REQUESTS, |n| n.get())),
             retry: RetryPolicy::default(),
             reached: AtomicBool::new(false),
             retries: AtomicU64::new(0),
+            held: Holdings::default(),
         })
     }
 
@@ -229,6 +233,16 @@ impl Connection {
         self.retries.load(Ordering::Relaxed)
     }
 
+    /// How many requests may be in flight now: fewer after the server had too many, and then more
+    /// again up to `max_requests`.
+    pub fn request_limit(&self) -> usize {
+        self.in_flight.limit()
+    }
+
+    pub(crate) fn held(&self) -> &Holdings {
+        &self.held
+    }
+
     fn node_list(&self) -> String {
         self.nodes.iter().map(|n| n.name()).collect::<Vec<_>>().join(", ")
     }
@@ -236,12 +250,23 @@ impl Connection {
     /// Sends a request and returns the whole body of a 2xx answer.
     ///
     /// 429, 502, 503, 504 and transport errors are tried again on the next node, with back-off, if
-    /// the request may be repeated. Cancelled by dropping the future.
+    /// the request may be repeated. A node that could not be reached is left out for a while, if
+    /// there are others. Cancelled by dropping the future.
     pub async fn send(&self, request: &Request) -> Result<Answer, Error> {
+        if self.held.closing() && request.method != Method::Delete {
+            let (what, name) = (&request.what, &self.name);
+            return Err(Error::Refused(format!("{what}: connection \"{name}\" is closed")));
+        }
         let mut attempt = 0;
         loop {
-            let node = &self.nodes[self.next.fetch_add(1, Ordering::Relaxed) % self.nodes.len()];
-            let failure = match self.send_once(node, request).await {
+            let place = self.health.pick(Instant::now());
+            let node = &self.nodes[place];
+            let answer = self.send_once(node, request).await;
+            match &answer {
+                Err(Failure::Transport(_)) => self.health.failed(place, Instant::now()),
+                Ok(_) | Err(Failure::Status { .. }) => self.health.answered(place),
+            }
+            let failure = match answer {
                 Ok(mut answer) => {
                     self.reached.store(true, Ordering::Relaxed);
                     answer.retries = attempt;
@@ -276,7 +301,17 @@ impl Connection {
     }
 
     async fn send_once(&self, node: &Node, request: &Request) -> Result<Answer, Failure> {
-        let _permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
+        let permit = self.in_flight.acquire().await;
+        let answer = self.exchange(node, request).await;
+        match &answer {
+            Ok(_) => permit.good(),
+            Err(Failure::Status { status: 429, .. }) => permit.too_many(),
+            Err(Failure::Status { .. } | Failure::Transport(_)) => {}
+        }
+        answer
+    }
+
+    async fn exchange(&self, node: &Node, request: &Request) -> Result<Answer, Failure> {
         let url = node
             .url
             .join(request.path.trim_start_matches('/'))

@@ -4,9 +4,12 @@
 //! Must not know: Arrow and DataFusion. A page's bytes are decoded by whoever reads it
 //! ([`DecodePage`]).
 
+mod budget;
 mod config;
 mod connection;
 mod error;
+mod health;
+mod held;
 mod mapping;
 mod query;
 mod read;
@@ -27,5 +30,6 @@ pub use retry::RetryPolicy;
 pub use server::{Product, Server, SnapshotSupport, Version, fetch_server};
 pub use slices::{Cut, IndexShards, Slice, SliceSource, Sort, group_slices, plan_cuts};
 pub use snapshot::{
-    ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, fetch_shards, open_snapshot,
+    ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon, fetch_shards,
+    open_snapshot, renew_snapshot,
 };

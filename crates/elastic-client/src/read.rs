@@ -5,8 +5,10 @@
 
 use crate::connection::{Answer, Connection, Method, Repeat, Request, encode_index};
 use crate::error::Error;
+use crate::held::Held;
 use crate::slices::{Slice, SliceSource, Sort};
 use crate::snapshot::keep_alive_text;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -102,9 +104,15 @@ pub struct ReadCounters {
     pub decode_nanos: AtomicU64,
 }
 
+struct Fetched {
+    answer: Answer,
+    /// The scroll that was opened.
+    opened: Option<String>,
+}
+
 enum State {
     Start,
-    Fetching(JoinHandle<Result<Answer, Error>>),
+    Fetching(JoinHandle<Result<Fetched, Error>>),
     Done,
 }
 
@@ -158,16 +166,22 @@ impl<D: DecodePage> SliceReader<D> {
 
     /// The next page's rows; `None` only once every row that the server counted was returned.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
-        let task = match std::mem::replace(&mut self.state, State::Done) {
-            State::Start => self.fetch(self.first_request()),
-            State::Fetching(task) => task,
-            State::Done => return Ok(None),
-        };
+        if matches!(self.state, State::Start) {
+            self.state = State::Fetching(self.fetch(self.first_request()));
+        }
+        // The task stays in the state while it is waited for: if this future is dropped, `drop` has
+        // to find it.
+        let State::Fetching(task) = &mut self.state else { return Ok(None) };
         let started = Instant::now();
-        let answer = task.await.map_err(|e| Error::Protocol {
+        let fetched = task.await;
+        self.state = State::Done;
+        let Fetched { answer, opened } = fetched.map_err(|e| Error::Protocol {
             what: self.what(),
             detail: format!("the request was cancelled: {e}"),
         })??;
+        if opened.is_some() {
+            self.scroll_id = opened;
+        }
         add(&self.counters.wait_nanos, started.elapsed().as_nanos() as u64);
         add(&self.counters.retries, u64::from(answer.retries));
         add(&self.counters.pages, 1);
@@ -188,6 +202,19 @@ impl<D: DecodePage> SliceReader<D> {
     }
 
     fn take_over(&mut self, page: Envelope, bytes: usize) -> Result<(), Error> {
+        // The ids first: what is refused below has to be freed.
+        if page.pit_id.is_some() {
+            self.pit_id = page.pit_id;
+        }
+        if let Some(id) = page.scroll_id
+            && self.scroll_id.as_ref() != Some(&id)
+        {
+            // One that moved on replaces the one before; it is freed by the newest id.
+            if let Some(before) = self.scroll_id.replace(id.clone()) {
+                self.connection.held().remove(&Held::Scroll(before));
+            }
+            self.connection.held().add(Held::Scroll(id));
+        }
         let incomplete = |detail: String| Error::Incomplete { what: self.what(), detail };
         if !page.complete {
             return Err(incomplete("no _shards or no timed_out in the answer".into()));
@@ -223,12 +250,6 @@ impl<D: DecodePage> SliceReader<D> {
             });
         }
         add(&self.counters.documents, page.hits as u64);
-        if page.pit_id.is_some() {
-            self.pit_id = page.pit_id;
-        }
-        if page.scroll_id.is_some() {
-            self.scroll_id = page.scroll_id;
-        }
         // The last page proves the end: it has fewer rows than asked for, or none.
         if self.read == total && page.hits < self.asked as usize {
             self.free_scroll();
@@ -253,9 +274,26 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(())
     }
 
-    fn fetch(&self, request: Request) -> JoinHandle<Result<Answer, Error>> {
+    fn fetch(&self, request: Request) -> JoinHandle<Result<Fetched, Error>> {
         let connection = Arc::clone(&self.connection);
-        tokio::spawn(async move { connection.send(&request).await })
+        if !self.opens_scroll() {
+            return tokio::spawn(async move {
+                Ok(Fetched { answer: connection.send(&request).await?, opened: None })
+            });
+        }
+        self.connection.spawn_counted(async move {
+            let answer = connection.send(&request).await?;
+            let opened = scroll_id(&answer.body);
+            if let Some(id) = &opened {
+                connection.held().add(Held::Scroll(id.clone()));
+            }
+            Ok(Fetched { answer, opened })
+        })
+    }
+
+    /// Whether the request under way, or the next one, opens a scroll.
+    fn opens_scroll(&self) -> bool {
+        matches!(self.slice.source, SliceSource::Scroll) && self.scroll_id.is_none()
     }
 
     fn first_request(&self) -> Request {
@@ -351,28 +389,38 @@ impl<D: DecodePage> SliceReader<D> {
     }
 
     fn free_scroll(&mut self) {
-        let Some(id) = self.scroll_id.take() else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let connection = Arc::clone(&self.connection);
-        let request = Request::new(Method::Delete, "/_search/scroll", "free a scroll")
-            .with_body(&json!({ "scroll_id": [id] }));
-        runtime.spawn(async move {
-            if let Err(e) = connection.send(&request).await
-                && e.status() != Some(404)
-            {
-                tracing::warn!(error = %e, "a scroll stays open until its keep_alive");
-            }
-        });
+        if let Some(id) = self.scroll_id.take() {
+            self.connection.free_soon(Held::Scroll(id));
+        }
     }
 }
 
 impl<D: DecodePage> Drop for SliceReader<D> {
     fn drop(&mut self) {
-        if let State::Fetching(task) = &self.state {
-            task.abort();
+        let opens = self.opens_scroll();
+        match std::mem::replace(&mut self.state, State::Done) {
+            // Its answer is the only place where the id of the scroll is.
+            State::Fetching(task) if opens => {
+                let connection = Arc::clone(&self.connection);
+                self.connection.spawn_counted(async move {
+                    if let Ok(Ok(Fetched { opened: Some(id), .. })) = task.await {
+                        connection.free_soon(Held::Scroll(id));
+                    }
+                });
+            }
+            State::Fetching(task) => task.abort(),
+            State::Start | State::Done => {}
         }
         self.free_scroll();
     }
+}
+
+fn scroll_id(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Opened {
+        _scroll_id: Option<String>,
+    }
+    serde_json::from_slice::<Opened>(body).ok()?._scroll_id
 }
 
 fn add(counter: &AtomicU64, n: u64) {

@@ -57,4 +57,11 @@ impl ConnectionRegistry {
         live.insert(name.to_owned(), Arc::clone(&connection));
         Ok(connection)
     }
+
+    /// Ends all connections, so that no server keeps anything open for this process.
+    pub async fn close(&self) {
+        let live: Vec<_> =
+            self.live.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        futures::future::join_all(live.iter().map(|connection| connection.close())).await;
+    }
 }

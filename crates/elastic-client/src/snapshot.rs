@@ -5,10 +5,12 @@
 
 use crate::connection::{Connection, Method, Request, encode_index};
 use crate::error::Error;
+use crate::held::Held;
 use crate::server::{SnapshotSupport, fetch_json, fetch_server};
 use crate::slices::{Cut, IndexShards, Slice, SliceSource, Sort, plan_cuts};
 use serde_json::{Value, json};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How to read, by option `read`.
@@ -80,6 +82,15 @@ impl Snapshot {
         ids.dedup();
         ids
     }
+
+    fn held(&self) -> Vec<Held> {
+        let ids = self.pit_ids().into_iter().map(str::to_owned);
+        match self.kind {
+            SnapshotKind::SharedPit => ids.map(Held::SharedPit).collect(),
+            SnapshotKind::PitPerIndex => ids.map(Held::IndexPit).collect(),
+            SnapshotKind::Scroll => Vec::new(),
+        }
+    }
 }
 
 /// A duration as the servers write it.
@@ -120,7 +131,10 @@ pub async fn fetch_shards(connection: &Connection, index: &str) -> Result<Vec<In
 
 /// Opens a snapshot. Whoever opens it closes it by [`close_snapshot`]; the server drops it when it
 /// was not read for `keep_alive`.
-pub async fn open_snapshot(connection: &Connection, request: &SnapshotRequest) -> Result<Snapshot, Error> {
+pub async fn open_snapshot(
+    connection: &Arc<Connection>,
+    request: &SnapshotRequest,
+) -> Result<Snapshot, Error> {
     let server = fetch_server(connection).await?;
     let indices = fetch_shards(connection, &request.index).await?;
     let support = match (request.read, server.snapshot_support()) {
@@ -170,14 +184,14 @@ async fn refuse_routing(
 }
 
 async fn open_shared_pit(
-    connection: &Connection,
+    connection: &Arc<Connection>,
     request: &SnapshotRequest,
     indices: &[IndexShards],
 ) -> Result<Snapshot, Error> {
     let what = format!("open a point in time on index \"{}\"", request.index);
     let open = Request::new(Method::Post, format!("/{}/_pit", encode_index(&request.index)), &what)
         .with_param("keep_alive", keep_alive_text(request.keep_alive));
-    let id = pit_id(&fetch_json(connection, open).await?, "id", &what)?;
+    let (_, id) = open_held(connection, open, "id", Held::SharedPit).await?;
     let shards: u32 = indices.iter().map(|i| i.shards).sum();
     let all = IndexShards { index: request.index.clone(), shards, filter: None };
     let max = plan_cuts(&[all], request.slices)[0].min(1024);
@@ -194,7 +208,7 @@ async fn open_shared_pit(
 }
 
 async fn open_pit_per_index(
-    connection: &Connection,
+    connection: &Arc<Connection>,
     request: &SnapshotRequest,
     indices: &[IndexShards],
 ) -> Result<Snapshot, Error> {
@@ -218,7 +232,7 @@ async fn open_pit_per_index(
 }
 
 async fn open_index_pit(
-    connection: &Connection,
+    connection: &Arc<Connection>,
     request: &SnapshotRequest,
     index: &IndexShards,
 ) -> Result<String, Error> {
@@ -227,21 +241,60 @@ async fn open_index_pit(
     let open = Request::new(Method::Post, path, &what)
         .with_param("keep_alive", keep_alive_text(request.keep_alive))
         .with_param("allow_partial_pit_creation", "false");
-    let body = fetch_json(connection, open).await?;
+    let (body, id) = open_held(connection, open, "pit_id", Held::IndexPit).await?;
     let failed = body["_shards"]["failed"].as_u64();
     let total = body["_shards"]["total"].as_u64();
     if failed != Some(0) || total != Some(u64::from(index.shards)) {
+        connection.free_soon(Held::IndexPit(id));
         let detail = format!("{total:?} shards with {failed:?} failed, of {}", index.shards);
         return Err(Error::Incomplete { what, detail });
     }
-    pit_id(&body, "pit_id", &what)
+    Ok(id)
 }
 
-fn pit_id(body: &Value, key: &str, what: &str) -> Result<String, Error> {
-    body[key]
-        .as_str()
-        .map(str::to_owned)
-        .ok_or_else(|| Error::Protocol { what: what.into(), detail: format!("no \"{key}\"") })
+/// Opens one and records it, and goes on if the caller is dropped.
+async fn open_held(
+    connection: &Arc<Connection>,
+    request: Request,
+    key: &'static str,
+    held: fn(String) -> Held,
+) -> Result<(Value, String), Error> {
+    let what = request.what.clone();
+    let opening = {
+        let connection = Arc::clone(connection);
+        async move {
+            let what = request.what.clone();
+            let body = fetch_json(&connection, request).await?;
+            let Some(id) = body[key].as_str().map(str::to_owned) else {
+                return Err(Error::Protocol { what, detail: format!("no \"{key}\"") });
+            };
+            connection.held().add(held(id.clone()));
+            Ok((body, id))
+        }
+    };
+    let mut opening = Opening { connection, held, task: Some(connection.spawn_counted(opening)) };
+    let Some(task) = &mut opening.task else { unreachable!("set above") };
+    let opened = task.await;
+    opening.task = None;
+    opened.map_err(|e| Error::Protocol { what, detail: format!("the request was cancelled: {e}") })?
+}
+
+struct Opening<'a> {
+    connection: &'a Arc<Connection>,
+    held: fn(String) -> Held,
+    task: Option<tokio::task::JoinHandle<Result<(Value, String), Error>>>,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        let (connection, held) = (Arc::clone(self.connection), self.held);
+        self.connection.spawn_counted(async move {
+            if let Ok(Ok((_, id))) = task.await {
+                connection.free_soon(held(id));
+            }
+        });
+    }
 }
 
 fn plan_scrolls(request: &SnapshotRequest, indices: &[IndexShards]) -> Snapshot {
@@ -278,25 +331,35 @@ fn number(slices: &mut [Slice]) {
 
 /// Frees what the server holds. One that is gone already is no error.
 pub async fn close_snapshot(connection: &Connection, snapshot: &Snapshot) -> Result<(), Error> {
-    let ids = snapshot.pit_ids();
-    let what = "close a point in time";
-    let requests: Vec<Request> = match snapshot.kind {
-        SnapshotKind::Scroll => Vec::new(),
-        SnapshotKind::SharedPit => ids
-            .iter()
-            .map(|id| Request::new(Method::Delete, "/_pit", what).with_body(&json!({ "id": id })))
-            .collect(),
-        SnapshotKind::PitPerIndex if ids.is_empty() => Vec::new(),
-        SnapshotKind::PitPerIndex => vec![
-            Request::new(Method::Delete, "/_search/point_in_time", what).with_body(&json!({ "pit_id": ids })),
-        ],
-    };
-    for request in requests {
-        match connection.send(&request).await {
-            Ok(_) => {}
-            Err(e) if e.status() == Some(404) => {}
-            Err(e) => return Err(e),
-        }
+    let mut first = Ok(());
+    for held in snapshot.held() {
+        first = first.and(connection.free(&held).await);
+    }
+    first
+}
+
+/// Frees in the background, for whoever cannot wait.
+pub fn close_snapshot_soon(connection: &Arc<Connection>, snapshot: &Snapshot) {
+    for held in snapshot.held() {
+        connection.free_soon(held);
+    }
+}
+
+/// Has the server keep all of a snapshot for `keep_alive` from now. Its pages do so too, but only
+/// for what they read: not where a reader waits, and not for an index whose turn has not come.
+pub async fn renew_snapshot(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    keep_alive: Duration,
+) -> Result<(), Error> {
+    for id in snapshot.pit_ids() {
+        let body = json!({
+            "size": 0,
+            "track_total_hits": false,
+            "pit": { "id": id, "keep_alive": keep_alive_text(keep_alive) },
+        });
+        let renew = Request::new(Method::Post, "/_search", "keep a point in time").with_body(&body);
+        connection.send(&renew.with_param("filter_path", "timed_out")).await?;
     }
     Ok(())
 }

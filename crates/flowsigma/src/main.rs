@@ -102,9 +102,12 @@ async fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::listen();
     let loaded = Config::load(args.config.as_deref())?;
     let registry = Arc::new(ConnectionRegistry::new(loaded.config));
-    match args.command {
-        Command::Detect(args) => detect::detect(*args, registry, interrupt).await,
-        Command::Plan(args) => detect::plan(*args, registry).await,
-        Command::Sql(args) => sql::sql(args, registry, interrupt).await,
-    }
+    let done = match args.command {
+        Command::Detect(args) => detect::detect(*args, Arc::clone(&registry), interrupt).await,
+        Command::Plan(args) => detect::plan(*args, Arc::clone(&registry)).await,
+        Command::Sql(args) => sql::sql(args, Arc::clone(&registry), interrupt).await,
+    };
+    // Whatever the end, what the servers still hold open for this process is freed.
+    registry.close().await;
+    done
 }

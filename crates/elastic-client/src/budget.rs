@@ -1,0 +1,144 @@
+//! How many requests may be in flight on one connection.
+//!
+//! Owns: that number, halved when the server says that it is too many, and one more for each round
+//! that went well. Must not know: requests.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
+
+/// Shared by all slices of a connection.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    permits: Semaphore,
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    limit: usize,
+    /// Permits in use that are not given back, since the limit was lowered below what is in flight.
+    owed: usize,
+    /// Good answers since the limit last changed.
+    good: usize,
+    /// How often it was lowered.
+    lowered: u64,
+}
+
+/// Leave to send one request; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit<'a> {
+    budget: &'a Budget,
+    /// What `State::lowered` was at the time.
+    lowered: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(most: usize) -> Self {
+        let state = State { limit: most, owed: 0, good: 0, lowered: 0 };
+        Self { permits: Semaphore::new(most), most, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many may be in flight now.
+    pub(crate) fn limit(&self) -> usize {
+        self.state().limit
+    }
+
+    pub(crate) async fn acquire(&self) -> Permit<'_> {
+        self.permits.acquire().await.expect("the semaphore is never closed").forget();
+        Permit { budget: self, lowered: self.state().lowered }
+    }
+}
+
+impl Permit<'_> {
+    /// The server took the request: after as many of these as may be in flight, one more may.
+    pub(crate) fn good(&self) {
+        let mut state = self.budget.state();
+        state.good += 1;
+        if state.good < state.limit || state.limit == self.budget.most {
+            return;
+        }
+        state.limit += 1;
+        state.good = 0;
+        if state.owed > 0 {
+            state.owed -= 1;
+        } else {
+            self.budget.permits.add_permits(1);
+        }
+    }
+
+    /// The server had too many. Those sent before it was last heeded do not count again.
+    pub(crate) fn too_many(&self) {
+        let mut state = self.budget.state();
+        if self.lowered != state.lowered {
+            return;
+        }
+        let limit = (state.limit / 2).max(1);
+        let less = state.limit - limit;
+        state.limit = limit;
+        state.good = 0;
+        state.lowered += 1;
+        state.owed += less - self.budget.permits.forget_permits(less);
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        let mut state = self.budget.state();
+        if state.owed > 0 {
+            state.owed -= 1;
+        } else {
+            self.budget.permits.add_permits(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    fn take_all(budget: &Budget) -> Vec<Permit<'_>> {
+        std::iter::from_fn(|| budget.acquire().now_or_never()).collect()
+    }
+
+    #[test]
+    fn it_halves_once_a_round_and_never_lets_more_through_than_the_limit() {
+        let budget = Budget::new(8);
+        let permits = take_all(&budget);
+        assert_eq!(permits.len(), 8);
+        // All eight were in flight when the server had enough: that is one complaint.
+        permits.iter().for_each(Permit::too_many);
+        assert_eq!(budget.limit(), 4);
+        drop(permits);
+        let permits = take_all(&budget);
+        assert_eq!(permits.len(), 4);
+        permits[0].too_many();
+        assert_eq!(budget.limit(), 2);
+        drop(permits);
+        for _ in 0..3 {
+            take_all(&budget)[0].too_many();
+        }
+        assert_eq!((budget.limit(), take_all(&budget).len()), (1, 1));
+    }
+
+    #[test]
+    fn it_recovers_by_one_a_round_up_to_the_most() {
+        let budget = Budget::new(8);
+        let permits = take_all(&budget);
+        permits[0].too_many();
+        // Permits that are owed while the limit grows again.
+        permits.iter().take(4).for_each(Permit::good);
+        assert_eq!(budget.limit(), 5);
+        drop(permits);
+        assert_eq!(take_all(&budget).len(), 5);
+        for _ in 0..100 {
+            take_all(&budget).iter().for_each(Permit::good);
+        }
+        assert_eq!((budget.limit(), take_all(&budget).len()), (8, 8));
+    }
+}

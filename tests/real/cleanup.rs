@@ -1,0 +1,167 @@
+//! Whatever ends a read, the server holds nothing open for it afterwards.
+
+use crate::faults::{ids, registry, whole};
+use crate::golden::{ALONE, assert_nothing_open, remake, servers};
+use datafusion::arrow::array::AsArray;
+use datafusion::prelude::SessionContext;
+use datafusion_elasticsearch::{EsTable, open_snapshots};
+use elastic_client::{ReadMode, SnapshotRequest, open_snapshot};
+use flowsigma_tests::cluster::binary;
+use flowsigma_tests::golden::open_contexts;
+use flowsigma_tests::proxy::{Fault, Proxy, Seen};
+use futures::StreamExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Holds back each page from the `nth` on, from 0.
+fn hold_from(nth: usize) -> impl FnMut(&Seen) -> Fault + Send + 'static {
+    move |seen| if seen.page.is_some_and(|page| page >= nth) { Fault::Hold } else { Fault::None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_read_frees_its_snapshot_and_its_scrolls_at_every_page() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let direct = registry(&[&url], None).get("test").unwrap();
+        remake(&direct, "dropped", 3, "keyword").await;
+        assert_nothing_open(&direct).await;
+        for read in ["pit", "scroll"] {
+            // Pages 0 to 2 open the scrolls of three slices.
+            for page in 0..6 {
+                let proxy = Proxy::start(&url, hold_from(page)).await.unwrap();
+                let registry = registry(&[&proxy.url], None);
+                let reading = tokio::spawn(async move {
+                    let with = [("read", read), ("metadata", "true"), ("page_size", "200")];
+                    ids(&registry, "dropped", &with).await
+                });
+                proxy.wait_for_held(1).await.unwrap();
+                reading.abort();
+                assert!(reading.await.unwrap_err().is_cancelled(), "{url} {read} {page}");
+                proxy.release();
+                assert_nothing_open(&direct).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_being_opened_is_freed_when_its_query_is_dropped() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let direct = registry(&[&url], None).get("test").unwrap();
+        remake(&direct, "dropped", 3, "keyword").await;
+        assert_nothing_open(&direct).await;
+        let opens = |seen: &Seen| seen.path.ends_with("/_pit") || seen.path.ends_with("/point_in_time");
+        let proxy = Proxy::start(&url, move |seen| if opens(seen) { Fault::Hold } else { Fault::None });
+        let proxy = proxy.await.unwrap();
+        let registry = registry(&[&proxy.url], None);
+        let reading =
+            tokio::spawn(
+                async move { ids(&registry, "dropped", &[("read", "pit"), ("metadata", "true")]).await },
+            );
+        proxy.wait_for_held(1).await.unwrap();
+        assert!(open_contexts(&direct).await.unwrap() > 0, "{url}");
+        reading.abort();
+        assert!(reading.await.unwrap_err().is_cancelled(), "{url}");
+        proxy.release();
+        assert_nothing_open(&direct).await;
+    }
+}
+
+/// Ctrl-C and SIGTERM, before and while pages are read, on the command line with its own cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_command_frees_what_it_holds_and_fails() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let direct = registry(&[&url], None).get("test").unwrap();
+        remake(&direct, "dropped", 3, "keyword").await;
+        assert_nothing_open(&direct).await;
+        for (read, page, signal) in
+            [("pit", 0, "-INT"), ("pit", 4, "-TERM"), ("scroll", 0, "-INT"), ("scroll", 4, "-INT")]
+        {
+            let how = format!("{url} {read} {page} {signal}");
+            let proxy = Proxy::start(&url, hold_from(page)).await.unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let config = folder.path().join("flowsigma.toml");
+            std::fs::write(&config, format!("[connections.test]\nnodes = [\"{}\"]\n", proxy.url)).unwrap();
+            let sql = format!(
+                "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://test/dropped' \
+                 OPTIONS ('read' '{read}', 'page_size' '200'); SELECT src_addr_space FROM t"
+            );
+            let command = Command::new(binary("flowsigma").unwrap())
+                .arg("--config")
+                .arg(&config)
+                .args(["sql", "-c", &sql])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            proxy.wait_for_held(1).await.unwrap();
+            assert!(open_contexts(&direct).await.unwrap() > 0, "{how}");
+            let sent = Command::new("kill").args([signal, &command.id().to_string()]).status().unwrap();
+            assert!(sent.success(), "{how}");
+            // Nothing is released before the command had its chance to go without freeing.
+            let freed = |seen: &Seen| seen.method == "DELETE";
+            if page > 0 {
+                while !proxy.seen().iter().any(freed) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            proxy.release();
+            let ended =
+                tokio::task::spawn_blocking(move || command.wait_with_output()).await.unwrap().unwrap();
+            assert_eq!(ended.status.code(), Some(2), "{how}: {ended:?}");
+            assert!(String::from_utf8_lossy(&ended.stderr).contains("interrupted"), "{how}: {ended:?}");
+            assert_nothing_open(&direct).await;
+        }
+    }
+}
+
+/// Servers look for what has expired once a minute, so this waits until they have found one that
+/// nobody keeps alive; the other one is then older than ten times its `keep_alive`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_outlives_a_consumer_slower_than_keep_alive() {
+    let _alone = ALONE.lock().await;
+    let checks = servers().into_iter().map(|url| async move {
+        let registry = registry(&[&url], None);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "slow", 3, "keyword").await;
+        assert_nothing_open(&connection).await;
+        let with = [("read", "pit"), ("metadata", "true"), ("page_size", "200"), ("keep_alive", "2s")];
+        let options = crate::golden::options(&with);
+        let table = EsTable::try_new(Arc::clone(&registry), "test", "slow", &options).await.unwrap();
+        let ctx = SessionContext::new();
+        ctx.register_table("t", Arc::new(table)).unwrap();
+        let plan = ctx.sql("SELECT _id FROM t").await.unwrap().into_unoptimized_plan();
+        let (plan, open) = open_snapshots(plan).await.unwrap();
+        let mut batches = ctx.execute_logical_plan(plan).await.unwrap().execute_stream().await.unwrap();
+        let mut read = Vec::new();
+        let mut take = |batch: datafusion::arrow::record_batch::RecordBatch| {
+            read.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
+        };
+        take(batches.next().await.unwrap().unwrap());
+        let held = open_contexts(&connection).await.unwrap();
+        assert!(held > 0, "{url}");
+        let request = SnapshotRequest {
+            index: "slow".into(),
+            read: ReadMode::Pit,
+            keep_alive: Duration::from_secs(1),
+            slices: None,
+        };
+        open_snapshot(&connection, &request).await.unwrap();
+        assert!(open_contexts(&connection).await.unwrap() > held, "{url}");
+        let deadline = std::time::Instant::now() + Duration::from_secs(150);
+        while open_contexts(&connection).await.unwrap() > held {
+            assert!(std::time::Instant::now() < deadline, "{url}: the server drops nothing");
+        }
+        while let Some(batch) = batches.next().await {
+            take(batch.map_err(|e| format!("{url}: {e}")).unwrap());
+        }
+        whole(&read).unwrap();
+        open.close().await.unwrap();
+        assert_nothing_open(&connection).await;
+    });
+    futures::future::join_all(checks).await;
+}
