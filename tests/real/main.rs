@@ -8,3 +8,4 @@ mod golden;
 mod names;
 mod secrets;
 mod security;
+mod transport;

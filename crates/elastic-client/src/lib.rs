@@ -7,6 +7,7 @@
 mod config;
 mod connection;
 mod error;
+mod headers;
 mod mapping;
 mod query;
 mod read;
@@ -15,6 +16,7 @@ mod retry;
 mod server;
 mod slices;
 mod snapshot;
+mod tls;
 
 pub use config::*;
 pub use connection::{Answer, Connection, Method, Repeat, Request, encode_index};
