@@ -140,7 +140,9 @@ EOF
   make_certificate "$tls/wrong-ca" "Unrelated test CA" -x509 -extensions authority
   make_signed_certificate "$tls/http" localhost server
   make_signed_certificate "$tls/client" "$CLIENT_NAME" client
-  cp "$tls/ca.crt" "$tls/http.crt" "$tls/http.key" "$DIR/config"
+  cp "$tls/ca.crt" "$tls/http.key" "$DIR/config"
+  # With its authority, as Elasticsearch sends it that made its certificates by itself.
+  cat "$tls/http.crt" "$tls/ca.crt" >"$DIR/config/http.crt"
   # The realm works from the day on that a test starts the trial licence.
   cat >>"$DIR/config/elasticsearch.yml" <<'EOF'
 xpack.security.http.ssl.certificate: http.crt

@@ -12,3 +12,4 @@ mod names;
 mod secrets;
 mod security;
 mod shapes;
+mod transport;

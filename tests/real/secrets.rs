@@ -3,6 +3,8 @@
 use crate::golden::{ALONE, options, remake};
 use crate::security::{admin, make_api_key, registry};
 use ballista_elasticsearch::{EsLogicalCodec, physical_codec, session_config, session_state};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::EsTable;
 use datafusion_proto::bytes::{
@@ -10,6 +12,7 @@ use datafusion_proto::bytes::{
 };
 use elastic_client::{Method, Request};
 use flowsigma_tests::cluster::{Cluster, binary};
+use flowsigma_tests::connect_proxy::ConnectProxy;
 use flowsigma_tests::secrets::Secrets;
 use flowsigma_tests::secured::{READABLE_INDEX, Secured, key_file, password_env};
 use std::path::Path;
@@ -18,6 +21,8 @@ use std::sync::Arc;
 
 const RIGHT: &str = "FLOWSIGMA_TEST_RIGHT";
 const WRONG: &str = "FLOWSIGMA_TEST_WRONG";
+const PROXY: &str = "FLOWSIGMA_TEST_PROXY";
+const PROXY_PASSWORD: &str = "open-sesame-4417";
 /// Nearly right, as wrong passwords are.
 const WRONG_PASSWORD: &str = "Corect-horse-battery-9731";
 
@@ -42,6 +47,7 @@ fn client(
         .env("RUST_LOG", "trace")
         .env(RIGHT, password)
         .env(WRONG, WRONG_PASSWORD)
+        .env(PROXY, PROXY_PASSWORD)
         .output()
         .unwrap();
     places.push((format!("{name}: output"), output.stdout.clone()));
@@ -120,7 +126,14 @@ async fn no_secret_shows_anywhere() {
     let keys = folder.path().join("key");
     std::fs::write(&keys, format!("{encoded}\n")).unwrap();
 
+    let expected = STANDARD.encode(format!("ali:{PROXY_PASSWORD}"));
+    let proxy = ConnectProxy::start(Some(format!("Basic {expected}"))).await.unwrap();
+    let header = folder.path().join("header");
+    std::fs::write(&header, "tenant-secret-2290").unwrap();
+
     let mut secrets = Secrets::default();
+    secrets.add_password("ali", PROXY_PASSWORD);
+    secrets.add("the header", "tenant-secret-2290");
     secrets.add_password(&server.reader, &password);
     secrets.add_password(&server.reader, WRONG_PASSWORD);
     secrets.add("the API key", &key);
@@ -128,7 +141,13 @@ async fn no_secret_shows_anywhere() {
 
     let right = password_env(&server.reader, RIGHT);
     let with_key = server.connection("with_key", &key_file(&keys));
-    let with_password = server.connection("with_password", &right);
+    let with_password = format!(
+        "{}proxy = \"{}\"\nproxy_auth = {{ username = \"ali\", password_env = \"{PROXY}\" }}\n\
+         headers = {{ X-Secret = {{ file = \"{}\" }} }}\n",
+        server.connection("with_password", &right),
+        proxy.url,
+        header.display(),
+    );
     let both = format!("{with_key}{with_password}");
     // `late` is refused only where the executors read, `early` as soon as the client asks.
     let late = |auth: &str| server.connection("late", auth);
@@ -136,7 +155,8 @@ async fn no_secret_shows_anywhere() {
     let of_client = folder.path().join("flowsigma.toml");
     std::fs::write(&of_client, format!("{both}{}{early}", late(&right))).unwrap();
     let of_cluster = format!("{both}{}", late(&password_env(&server.reader, WRONG)));
-    let variables = [(RIGHT, password.as_str()), (WRONG, WRONG_PASSWORD), ("RUST_LOG", "trace")];
+    let variables =
+        [(RIGHT, password.as_str()), (WRONG, WRONG_PASSWORD), (PROXY, PROXY_PASSWORD), ("RUST_LOG", "trace")];
     let cluster = Cluster::start_with(2, 2, &of_cluster, &variables).await.unwrap();
 
     let mut places = Places::new();
@@ -159,6 +179,7 @@ async fn no_secret_shows_anywhere() {
         }
     }
     add_plans(&mut places, &with_key, "with_key").await;
+    assert!(proxy.tunnels() > 2, "client and executors went past the proxy");
     let jobs = add_rest_answers(&mut places, &cluster).await;
     assert!(jobs >= 3, "{jobs} jobs are not all that were run");
 

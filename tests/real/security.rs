@@ -85,13 +85,13 @@ async fn what_is_refused_names_connection_and_index_and_says_what_to_do() {
             "wrong authority",
             server.config_with(&reader, &tls(&server.wrong_ca_file)),
             READABLE_INDEX,
-            &[&untrusted, "check tls.ca_file of this connection"],
+            &[&untrusted, "check tls.ca_file or tls.ca_fingerprint of this connection"],
         ),
         (
             "no authority",
             server.config_with(&reader, "{}"),
             READABLE_INDEX,
-            &[&untrusted, "check tls.ca_file of this connection"],
+            &[&untrusted, "check tls.ca_file or tls.ca_fingerprint of this connection"],
         ),
         (
             "no such index",

@@ -1,14 +1,14 @@
 //! The same exact answer on clusters of every shape, by every planner, in any number of slices.
 
 use crate::golden::{
-    ALONE, assert_golden, assert_nothing_open, count, detect, options, registry, remake, run, servers,
+    ALONE, assert_golden, assert_nothing_open, count, detect, loaded, options, registry, remake, run, servers,
 };
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion_elasticsearch::EsTable;
 use flow_detect::{DetectSpec, counts_by_union_sql, counts_sql, plan_sql};
 use flowsigma_tests::cluster::{Cluster, remote_context};
-use flowsigma_tests::golden::{NOTEBOOK_QUERY, documents, load};
+use flowsigma_tests::golden::{NOTEBOOK_QUERY, load};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -84,8 +84,10 @@ fn random_flows(seed: u64) -> Vec<Value> {
 
 /// What the statement computes, without any of its means: counts, then the exact decision in
 /// integers, by the definition of the standard deviation.
-fn computed_here(flows: &[Value]) -> (BTreeMap<String, [i64; 2]>, Vec<(String, usize)>) {
-    let mut counts: BTreeMap<String, [i64; 2]> = BTreeMap::new();
+type Counts = BTreeMap<String, [i64; 2]>;
+
+fn computed_here(flows: &[Value]) -> (Counts, Vec<(String, usize)>) {
+    let mut counts: Counts = BTreeMap::new();
     for flow in flows {
         for (side, field) in ["ipv4_src_addr", "ipv4_dst_addr"].into_iter().enumerate() {
             if let Some(address) = flow["netflow"][field].as_str() {
@@ -123,9 +125,9 @@ async fn twenty_runs_on_two_executors_agree_to_the_bit_and_with_another_computat
         let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
         let cluster = Cluster::start(2, 2, &config).await.unwrap();
         let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
-        let table =
-            EsTable::try_new(Arc::clone(&registry), "test", "random", &options(&[("page_size", "97")]));
-        ctx.register_table("flows", Arc::new(table.await.unwrap())).unwrap();
+        let options = options(&[("page_size", "97")]);
+        let table = EsTable::try_new(Arc::clone(&registry), "test", "random", &options).await.unwrap();
+        ctx.register_table("flows", Arc::new(table)).unwrap();
         let spec = DetectSpec {
             table: "flows".into(),
             time_field: "@timestamp".into(),

@@ -3,6 +3,7 @@
 //! Owns: loading test data and starting processes. Must not know: what a test expects.
 
 pub mod cluster;
+pub mod connect_proxy;
 pub mod document;
 pub mod golden;
 pub mod proxy;

@@ -4,9 +4,12 @@
 //! It opens no connection, and it never holds a secret: a connection says where its secret is, and
 //! [`SecretSource::read`] fetches it when a client is built.
 
+mod cloud;
 mod error;
+mod fingerprint;
 mod parse;
 mod secret;
+mod table;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,6 +22,7 @@ use etcetera::BaseStrategy;
 use url::Url;
 
 pub use error::{ConfigError, UrlProblem};
+pub use fingerprint::Fingerprint;
 pub use secret::SecretSource;
 
 /// The name of the configuration file, in the working directory and in the user's configuration folder.
@@ -31,6 +35,8 @@ pub const CONFIG_ENV: &str = "FLOWSIGMA_CONFIG";
 pub struct Config {
     /// The connections by name.
     pub connections: BTreeMap<String, ConnectionConfig>,
+    /// How scheduler, executors and clients of a cluster recognise each other; not at all if none.
+    pub cluster_tls: Option<ClusterTls>,
     /// The file they come from, named in messages.
     pub file: Option<PathBuf>,
 }
@@ -53,6 +59,10 @@ pub struct ConnectionConfig {
     pub auth: Auth,
     /// How the servers are recognised.
     pub tls: Tls,
+    /// What all requests go through.
+    pub proxy: Option<Proxy>,
+    /// Headers of every request beside our own; names in lower case.
+    pub headers: BTreeMap<String, HeaderSource>,
     /// What the servers are (`opensearch 2.19.1`), where they do not say so themselves.
     pub server: Option<String>,
     /// The most requests in flight at once.
@@ -86,13 +96,15 @@ pub enum Auth {
     },
 }
 
-/// How the servers are recognised.
+/// How the servers are recognised, and how we are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// Certificates to trust beside the system's own.
     pub ca_file: Option<PathBuf>,
     /// Whether certificates are checked.
     pub verify: Verify,
+    /// What is shown to servers that ask who we are.
+    pub client: Option<ClientCertificate>,
 }
 
 /// Whether the servers' certificates are checked.
@@ -101,8 +113,49 @@ pub enum Verify {
     /// Chain and host name.
     #[default]
     Full,
+    /// Host name, and a chain with this certificate in it, whoever signed that.
+    Fingerprint(Fingerprint),
     /// Not at all: anyone in between can read and change everything.
     Off,
+}
+
+/// A client's certificate and its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, with what is between it and the authority.
+    pub cert_file: PathBuf,
+    /// The private key.
+    pub key_file: PathBuf,
+}
+
+/// A proxy for HTTP, and for HTTPS by CONNECT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Where it is.
+    pub url: Url,
+    /// A user's name, and where the password is.
+    pub auth: Option<(String, SecretSource)>,
+}
+
+/// What a header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderSource {
+    /// This text, which may be shown.
+    Text(String),
+    /// A secret.
+    Secret(SecretSource),
+}
+
+/// Certificates of one process of a cluster, all PEM. One pair proves who it is to those it calls
+/// and to those who call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterTls {
+    /// Who signed the certificates of all processes of the cluster.
+    pub ca_file: PathBuf,
+    /// This process's certificate.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
 }
 
 impl Config {
@@ -141,6 +194,8 @@ impl ConnectionConfig {
             nodes: vec![node],
             auth: Auth::None,
             tls: Tls::default(),
+            proxy: None,
+            headers: BTreeMap::new(),
             server: None,
             max_requests: None,
             timeout: None,

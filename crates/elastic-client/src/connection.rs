@@ -7,19 +7,15 @@
 //! which a server would send requests to hosts that no configuration names, nor does it retry.
 
 use crate::budget::Budget;
-use crate::config::{Auth, ConnectionConfig, Verify};
+use crate::config::ConnectionConfig;
 use crate::error::{Error, is_retryable_status};
 use crate::health::Health;
 use crate::held::Holdings;
 use crate::retry::RetryPolicy;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use crate::{headers, tls};
 use bytes::Bytes;
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
-};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
-use secrecy::ExposeSecret;
 use serde_json::Value;
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -175,32 +171,22 @@ impl Connection {
     /// Reads the secrets that the configuration names and prepares the client. Sends nothing.
     pub fn try_new(name: &str, config: &ConnectionConfig) -> Result<Self, Error> {
         let timeout = config.timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Some(value) = authorization(name, &config.auth)? {
-            headers.insert(AUTHORIZATION, value);
-        }
+        let mut always = HeaderMap::new();
+        always.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        always.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers::add_configured(name, config, &mut always)?;
         let mut builder = reqwest::Client::builder()
             .redirect(Policy::none())
             .no_proxy()
-            .default_headers(headers)
+            .default_headers(always)
             .user_agent(concat!("flowsigma/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout);
-        if config.tls.verify == Verify::Off {
-            tracing::warn!(connection = name, "tls.verify = false: the server's certificate is not checked");
-            builder = builder.danger_accept_invalid_certs(true);
+        if config.nodes.iter().any(|node| node.scheme() == "https") {
+            builder = builder.use_preconfigured_tls(tls::client_config(name, &config.tls)?);
         }
-        if let Some(path) = &config.tls.ca_file {
-            let refused = |problem: String| Error::Refused(format!("connection \"{name}\": {problem}"));
-            let pem = std::fs::read(path)
-                .map_err(|e| refused(format!("cannot read tls.ca_file {}: {e}", path.display())))?;
-            let chain = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|e| refused(format!("tls.ca_file is not a PEM file: {e}")))?;
-            for certificate in chain {
-                builder = builder.add_root_certificate(certificate);
-            }
+        if let Some(proxy) = &config.proxy {
+            builder = builder.proxy(headers::proxy(name, proxy)?);
         }
         let client =
             builder.build().map_err(|e| Error::Refused(format!("connection \"{name}\": {}", causes(&e))))?;
@@ -385,24 +371,6 @@ impl Connection {
 
 fn is_untrusted(reason: &str) -> bool {
     reason.contains("certificate")
-}
-
-/// The header that says who sends, marked so that it is never shown.
-fn authorization(name: &str, auth: &Auth) -> Result<Option<HeaderValue>, Error> {
-    let text = match auth {
-        Auth::None => return Ok(None),
-        Auth::Basic { username, password } => {
-            let pair = format!("{username}:{}", password.read()?.expose_secret());
-            format!("Basic {}", BASE64.encode(pair))
-        }
-        Auth::ApiKey { key } => format!("ApiKey {}", key.read()?.expose_secret()),
-        Auth::Bearer { token } => format!("Bearer {}", token.read()?.expose_secret()),
-    };
-    let mut value = HeaderValue::try_from(text).map_err(|_| {
-        Error::Refused(format!("connection \"{name}\": the secret of auth holds what no header may hold"))
-    })?;
-    value.set_sensitive(true);
-    Ok(Some(value))
 }
 
 /// An error with its causes, on one line.

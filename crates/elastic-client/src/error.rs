@@ -33,7 +33,7 @@ pub enum Error {
     },
     /// The server's certificate was not accepted; trying again cannot help.
     #[error(
-        "{what}: connection \"{connection}\": {node} was not trusted: {reason}; check tls.ca_file of this connection"
+        "{what}: connection \"{connection}\": {node} was not trusted: {reason}; check tls.ca_file or tls.ca_fingerprint of this connection"
     )]
     Untrusted {
         /// What was being done.

@@ -8,6 +8,7 @@ mod budget;
 mod config;
 mod connection;
 mod error;
+mod headers;
 mod health;
 mod held;
 mod mapping;
@@ -18,6 +19,7 @@ mod retry;
 mod server;
 mod slices;
 mod snapshot;
+mod tls;
 
 pub use config::*;
 pub use connection::{Answer, Connection, Method, Repeat, Request, encode_index};

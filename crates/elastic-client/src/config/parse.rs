@@ -4,38 +4,54 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
-use super::error::{UrlProblem, nearest};
-use super::{Auth, Config, ConfigError, ConnectionConfig, SecretSource, Tls, Verify};
+use super::cloud::parse_cloud_id;
+use super::error::UrlProblem;
+use super::table::{Table, position};
+use super::{
+    Auth, ClientCertificate, ClusterTls, Config, ConfigError, ConnectionConfig, Fingerprint, HeaderSource,
+    Proxy, Tls, Verify,
+};
 
-const ROOT_KEYS: &[&str] = &["connections"];
-const CONNECTION_KEYS: &[&str] = &["nodes", "auth", "tls", "server", "max_requests", "timeout"];
-const TLS_KEYS: &[&str] = &["ca_file", "verify"];
+const ROOT_KEYS: &[&str] = &["connections", "cluster"];
+const CLUSTER_KEYS: &[&str] = &["tls"];
+const CLUSTER_TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
+const CONNECTION_KEYS: &[&str] = &[
+    "nodes",
+    "cloud_id",
+    "auth",
+    "tls",
+    "proxy",
+    "proxy_auth",
+    "headers",
+    "server",
+    "max_requests",
+    "timeout",
+];
+const TLS_KEYS: &[&str] = &["ca_file", "ca_fingerprint", "client_cert_file", "client_key_file", "verify"];
+const PROXY_AUTH_KEYS: &[&str] = &["username", "password_env", "password_file"];
+const HEADER_KEYS: &[&str] = &["env", "file"];
+/// Headers that are ours to set.
+const OUR_HEADERS: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "transfer-encoding",
+];
+/// Parts of the names of headers whose values are secrets.
+const SECRET_HEADERS: &[&str] = &["auth", "cookie", "key", "password", "secret", "token"];
 const BASIC_KEYS: &[&str] = &["type", "username", "password_env", "password_file"];
 const API_KEY_KEYS: &[&str] = &["type", "key_env", "key_file"];
 const BEARER_KEYS: &[&str] = &["type", "token_env", "token_file"];
-
-const PASSWORD: (&str, &str) = ("password_env or password_file", "basic");
-const API_KEY: (&str, &str) = ("key_env or key_file", "api_key");
-const TOKEN: (&str, &str) = ("token_env or token_file", "bearer");
-/// Keys under which people write a secret itself, and where it belongs instead.
-const INLINE_SECRETS: &[(&str, (&str, &str))] = &[
-    ("password", PASSWORD),
-    ("passwd", PASSWORD),
-    ("pass", PASSWORD),
-    ("secret", PASSWORD),
-    ("api_key", API_KEY),
-    ("apikey", API_KEY),
-    ("key", API_KEY),
-    ("token", TOKEN),
-    ("bearer", TOKEN),
-];
 
 pub(super) fn parse_config(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let root = DeTable::parse(text).map_err(|error| {
@@ -56,7 +72,11 @@ pub(super) fn parse_config(text: &str, path: &Path) -> Result<Config, ConfigErro
             connections.insert(name, connection);
         }
     }
-    Ok(Config { connections, file: Some(path.to_owned()) })
+    let cluster_tls = match root.table("cluster")? {
+        Some(cluster) => parse_cluster(&cluster)?,
+        None => None,
+    };
+    Ok(Config { connections, cluster_tls, file: Some(path.to_owned()) })
 }
 
 /// Checks that `text` is a node, and makes its path end in `/`.
@@ -104,6 +124,8 @@ fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigError> 
         nodes: parse_nodes(table)?,
         auth,
         tls,
+        proxy: parse_proxy(table)?,
+        headers: parse_headers(table)?,
         server: table.text("server")?,
         max_requests,
         timeout,
@@ -112,8 +134,15 @@ fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigError> 
 
 fn parse_nodes(table: &Table<'_>) -> Result<Vec<Url>, ConfigError> {
     let expected = "a list of one or more URLs like [\"https://host:9200\"]";
-    let Some(value) = table.entries.get("nodes") else {
-        return Err(table.missing("\"nodes\""));
+    let cloud_id =
+        table.take("cloud_id", "an id like \"name:…\", as the cloud's console shows it", |value| {
+            value.as_str().and_then(parse_cloud_id)
+        })?;
+    let value = match (table.entries.get("nodes"), cloud_id) {
+        (Some(value), None) => value,
+        (None, Some(node)) => return Ok(vec![node]),
+        (Some(_), Some(_)) => return Err(table.conflict("nodes", "cloud_id")),
+        (None, None) => return Err(table.missing("\"nodes\" or \"cloud_id\"")),
     };
     let DeValue::Array(items) = value.get_ref() else {
         return Err(table.invalid_at("nodes", value.span(), expected.to_owned()));
@@ -165,13 +194,90 @@ fn parse_auth(table: &Table<'_>) -> Result<Auth, ConfigError> {
 }
 
 fn parse_tls(table: &Table<'_>) -> Result<Tls, ConfigError> {
-    table.check_keys(TLS_KEYS)?;
-    let verify = table.take("verify", "true or false", |value| match value {
-        DeValue::Boolean(true) => Some(Verify::Full),
-        DeValue::Boolean(false) => Some(Verify::Off),
+    table.check_plain_keys(TLS_KEYS)?;
+    let checked = table.take("verify", "true or false", |value| match value {
+        DeValue::Boolean(checked) => Some(*checked),
         _ => None,
     })?;
-    Ok(Tls { ca_file: table.path("ca_file")?, verify: verify.unwrap_or_default() })
+    let fingerprint =
+        table.take("ca_fingerprint", "a SHA-256 in 64 hexadecimal digits, colons allowed", |value| {
+            value.as_str().and_then(Fingerprint::parse)
+        })?;
+    let ca_file = table.path("ca_file")?;
+    let verify = match (checked, fingerprint) {
+        (Some(false), Some(_)) => return Err(table.conflict("verify", "ca_fingerprint")),
+        (_, Some(_)) if ca_file.is_some() => return Err(table.conflict("ca_file", "ca_fingerprint")),
+        (_, Some(fingerprint)) => Verify::Fingerprint(fingerprint),
+        (Some(false), None) => Verify::Off,
+        (Some(true) | None, None) => Verify::Full,
+    };
+    let client = match (table.path("client_cert_file")?, table.path("client_key_file")?) {
+        (Some(cert_file), Some(key_file)) => Some(ClientCertificate { cert_file, key_file }),
+        (None, None) => None,
+        (Some(_), None) => return Err(table.missing("\"client_key_file\" beside \"client_cert_file\"")),
+        (None, Some(_)) => return Err(table.missing("\"client_cert_file\" beside \"client_key_file\"")),
+    };
+    Ok(Tls { ca_file, verify, client })
+}
+
+fn parse_proxy(table: &Table<'_>) -> Result<Option<Proxy>, ConfigError> {
+    let auth = match table.table("proxy_auth")? {
+        Some(auth) => {
+            auth.check_keys(PROXY_AUTH_KEYS)?;
+            let Some(username) = auth.text("username")? else {
+                return Err(auth.missing("\"username\""));
+            };
+            Some((username, auth.secret("password_env", "password_file")?))
+        }
+        None => None,
+    };
+    let expected = "a URL like \"http://proxy:3128\" without credentials, which go into proxy_auth";
+    let url = table.take("proxy", expected, |value| value.as_str().and_then(|text| parse_node(text).ok()))?;
+    match (url, auth) {
+        (Some(url), auth) => Ok(Some(Proxy { url, auth })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(table.missing("\"proxy\" beside \"proxy_auth\"")),
+    }
+}
+
+fn parse_headers(table: &Table<'_>) -> Result<BTreeMap<String, HeaderSource>, ConfigError> {
+    let mut headers = BTreeMap::new();
+    let Some(table) = table.table("headers")? else { return Ok(headers) };
+    for (name, value) in table.entries.iter() {
+        let name = name.get_ref().as_ref();
+        let lower = name.to_ascii_lowercase();
+        let invalid = |expected: &str| table.invalid_at(name, value.span(), expected.to_owned());
+        if lower == "authorization" || OUR_HEADERS.contains(&lower.as_str()) {
+            return Err(invalid("left out: it is set from auth, or by each request"));
+        }
+        if http::HeaderName::try_from(name).is_err() {
+            return Err(invalid("under the name of a header"));
+        }
+        let source = if let Some(secret) = table.inner(name, value.get_ref()) {
+            secret.check_plain_keys(HEADER_KEYS)?;
+            HeaderSource::Secret(secret.secret("env", "file")?)
+        } else if SECRET_HEADERS.iter().any(|part| lower.contains(part)) {
+            return Err(invalid("{ env = … } or { file = … }: by its name it is a secret"));
+        } else {
+            let text = value.get_ref().as_str().filter(|text| http::HeaderValue::from_str(text).is_ok());
+            let expected = "a text that a header may hold, or for a secret { env = … } or { file = … }";
+            HeaderSource::Text(text.ok_or_else(|| invalid(expected))?.to_owned())
+        };
+        headers.insert(lower, source);
+    }
+    Ok(headers)
+}
+
+fn parse_cluster(table: &Table<'_>) -> Result<Option<ClusterTls>, ConfigError> {
+    table.check_keys(CLUSTER_KEYS)?;
+    let Some(tls) = table.table("tls")? else { return Ok(None) };
+    tls.check_plain_keys(CLUSTER_TLS_KEYS)?;
+    let file = |key: &str| tls.path(key)?.ok_or_else(|| tls.missing(&format!("{key:?}")));
+    Ok(Some(ClusterTls {
+        ca_file: file("ca_file")?,
+        cert_file: file("cert_file")?,
+        key_file: file("key_file")?,
+    }))
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -186,156 +292,4 @@ fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     (millis > 0).then(|| Duration::from_millis(millis))
-}
-
-/// Line and column of a byte of `text`, both from 1.
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-}
-
-/// One table of the file, and what a message about it needs.
-struct Table<'a> {
-    file: &'a Path,
-    text: &'a str,
-    /// The dotted path; empty for the file's top level.
-    name: String,
-    entries: &'a DeTable<'a>,
-}
-
-impl<'a> Table<'a> {
-    fn check_keys(&self, known: &[&str]) -> Result<(), ConfigError> {
-        if !std::ptr::eq(known, TLS_KEYS) {
-            self.refuse_inline_secrets()?;
-        }
-        for key in self.entries.keys() {
-            let key = key.get_ref().as_ref();
-            if !known.contains(&key) {
-                return Err(ConfigError::UnknownKey {
-                    file: self.file.to_owned(),
-                    key: key.to_owned(),
-                    table: self.to_string(),
-                    nearest: nearest(key, known.iter().copied()),
-                    known: known.iter().map(|&known| known.to_owned()).collect(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn refuse_inline_secrets(&self) -> Result<(), ConfigError> {
-        for (key, value) in self.entries.iter() {
-            let lower = key.get_ref().to_lowercase().replace('-', "_");
-            let Some((_, (instead, auth_type))) = INLINE_SECRETS.iter().find(|(name, _)| *name == lower)
-            else {
-                continue;
-            };
-            return Err(ConfigError::InlineSecret {
-                file: self.file.to_owned(),
-                line: self.line(value.span()),
-                key: key.get_ref().to_string(),
-                table: self.to_string(),
-                instead,
-                auth_type,
-            });
-        }
-        Ok(())
-    }
-
-    /// The value under `key` as `read` understands it; `None` of `read` is an error that says what was expected.
-    fn take<T>(
-        &self,
-        key: &str,
-        expected: &str,
-        read: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.entries.get(key) else {
-            return Ok(None);
-        };
-        match read(value.get_ref()) {
-            Some(taken) => Ok(Some(taken)),
-            None => Err(self.invalid_at(key, value.span(), expected.to_owned())),
-        }
-    }
-
-    fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
-        self.take(key, "a text that is not empty", |value| {
-            value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
-        })
-    }
-
-    /// A path, which starts at the file's own folder.
-    fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
-        let folder = self.file.parent().unwrap_or(Path::new(""));
-        Ok(self.text(key)?.map(|path| folder.join(path)))
-    }
-
-    fn table(&self, key: &str) -> Result<Option<Table<'a>>, ConfigError> {
-        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{}", self.name, bare(key)) };
-        self.take(key, "a table", |value| {
-            value.as_table().map(|entries| Table { file: self.file, text: self.text, name, entries })
-        })
-    }
-
-    fn required_table(&self, key: &str) -> Result<Table<'a>, ConfigError> {
-        self.table(key)?.ok_or_else(|| self.missing(&format!("{key:?}")))
-    }
-
-    fn secret(&self, env_key: &'static str, file_key: &'static str) -> Result<SecretSource, ConfigError> {
-        // Whoever writes the secret itself here must not find it in a message about a variable that is not set.
-        let variable = self.take(env_key, "the name of an environment variable", |value| {
-            value.as_str().filter(|name| is_variable_name(name)).map(str::to_owned)
-        })?;
-        match (variable, self.path(file_key)?) {
-            (Some(variable), None) => Ok(SecretSource::Env(variable)),
-            (None, Some(path)) => Ok(SecretSource::File(path)),
-            (None, None) => Err(self.missing(&format!("{env_key:?} or {file_key:?}"))),
-            (Some(_), Some(_)) => Err(ConfigError::Conflict {
-                file: self.file.to_owned(),
-                table: self.to_string(),
-                first: env_key,
-                second: file_key,
-            }),
-        }
-    }
-
-    fn missing(&self, needed: &str) -> ConfigError {
-        ConfigError::MissingKey {
-            file: self.file.to_owned(),
-            table: self.to_string(),
-            needed: needed.to_owned(),
-        }
-    }
-
-    fn invalid_at(&self, key: &str, span: Range<usize>, expected: String) -> ConfigError {
-        ConfigError::InvalidValue {
-            file: self.file.to_owned(),
-            line: self.line(span),
-            key: key.to_owned(),
-            table: self.to_string(),
-            expected,
-        }
-    }
-
-    fn line(&self, span: Range<usize>) -> usize {
-        position(self.text, span.start).0
-    }
-}
-
-impl std::fmt::Display for Table<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.name.is_empty() { f.write_str("the top level") } else { write!(f, "[{}]", self.name) }
-    }
-}
-
-fn is_variable_name(name: &str) -> bool {
-    !name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.is_empty()
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// A key as TOML wants it inside a dotted path.
-fn bare(key: &str) -> String {
-    if key.contains('.') { format!("{key:?}") } else { key.to_owned() }
 }

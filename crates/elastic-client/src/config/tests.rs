@@ -21,6 +21,9 @@ type = "bearer"
 token_file = "/run/secrets/token"
 "#;
 
+const FINGERPRINT: &str =
+    "b5:bb:9d:80:14:a0:f9:b1:d6:1e:21:e7:96:d7:8d:cc:df:13:52:f2:3c:d3:28:12:f4:85:0b:87:8a:e4:94:4c";
+
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("flowsigma.toml"))
 }
@@ -41,7 +44,9 @@ fn a_full_file() {
     let prod = ConnectionConfig {
         nodes: vec![url("https://es1:9200/"), url("https://es2:9200/es/")],
         auth: Auth::Basic { username: "flows".into(), password: SecretSource::Env("ES_PASSWORD".into()) },
-        tls: Tls { ca_file: Some("/etc/flowsigma/ca.pem".into()), verify: Verify::Full },
+        tls: Tls { ca_file: Some("/etc/flowsigma/ca.pem".into()), ..Tls::default() },
+        proxy: None,
+        headers: BTreeMap::new(),
         server: Some("opensearch 2.19.1".into()),
         max_requests: NonZeroUsize::new(8),
         timeout: Some(Duration::from_secs(60)),
@@ -49,7 +54,7 @@ fn a_full_file() {
     assert_eq!(config.connection("prod").unwrap(), &prod);
     let lab = config.connection("lab").unwrap();
     assert_eq!(lab.auth, Auth::ApiKey { key: SecretSource::File("/etc/flowsigma/keys/lab".into()) });
-    assert_eq!(lab.tls, Tls { ca_file: None, verify: Verify::Off });
+    assert_eq!(lab.tls, Tls { verify: Verify::Off, ..Tls::default() });
     let cloud = config.connection("cloud").unwrap();
     assert_eq!(cloud.auth, Auth::Bearer { token: SecretSource::File("/run/secrets/token".into()) });
     assert_eq!(prod.nodes[1].join("_search").unwrap().as_str(), "https://es2:9200/es/_search");
@@ -146,7 +151,7 @@ fn messages() {
             format!("{nodes}server = \"hunter2\"\nserver = \"hunter2\""),
             "line 4, column 1: not valid TOML: duplicate key",
         ),
-        ("[connections.prod]".into(), r#"[connections.prod] needs "nodes""#),
+        ("[connections.prod]".into(), r#"[connections.prod] needs "nodes" or "cloud_id""#),
         (
             "[connections.prod]\nnodes = []".into(),
             r#"line 2: "nodes" in [connections.prod] must be a list of one or more URLs like ["https://host:9200"]"#,
@@ -183,11 +188,147 @@ fn messages() {
             "[connections.\"a/b\"]\n".into(),
             r#"line 1: "a/b" in [connections] must be a connection name of letters, digits, "_", "-" and ".""#,
         ),
+        (
+            format!("{nodes}cloud_id = \"c:aG9zdCRlcw==\""),
+            r#"[connections.prod] has both "nodes" and "cloud_id", only one of them can be"#,
+        ),
+        (
+            "[connections.prod]\ncloud_id = \"c:hunter2\"".into(),
+            r#"line 2: "cloud_id" in [connections.prod] must be an id like "name:…", as the cloud's console shows it"#,
+        ),
+        (
+            format!("{nodes}tls = {{ ca_fingerprint = \"hunter2\" }}"),
+            r#"line 3: "ca_fingerprint" in [connections.prod.tls] must be a SHA-256 in 64 hexadecimal digits, colons allowed"#,
+        ),
+        (
+            format!("{nodes}tls = {{ ca_fingerprint = \"{FINGERPRINT}\", ca_file = \"ca.pem\" }}"),
+            r#"[connections.prod.tls] has both "ca_file" and "ca_fingerprint", only one of them can be"#,
+        ),
+        (
+            format!("{nodes}tls = {{ ca_fingerprint = \"{FINGERPRINT}\", verify = false }}"),
+            r#"[connections.prod.tls] has both "verify" and "ca_fingerprint", only one of them can be"#,
+        ),
+        (
+            format!("{nodes}tls = {{ client_cert_file = \"c.pem\" }}"),
+            r#"[connections.prod.tls] needs "client_key_file" beside "client_cert_file""#,
+        ),
+        (
+            format!("{nodes}tls = {{ client_key_file = \"c.pem\" }}"),
+            r#"[connections.prod.tls] needs "client_cert_file" beside "client_key_file""#,
+        ),
+        (
+            format!("{nodes}tls = {{ ca_fingerprnt = \"x\" }}"),
+            r#"unknown key "ca_fingerprnt" in [connections.prod.tls], did you mean "ca_fingerprint"?"#,
+        ),
+        (
+            format!("{nodes}proxy = \"http://u:hunter2@proxy\""),
+            r#"line 3: "proxy" in [connections.prod] must be a URL like "http://proxy:3128" without credentials, which go into proxy_auth"#,
+        ),
+        (
+            format!("{nodes}proxy_auth = {{ username = \"u\", password_env = \"P\" }}"),
+            r#"[connections.prod] needs "proxy" beside "proxy_auth""#,
+        ),
+        (
+            format!("{nodes}proxy_auth = {{ username = \"u\", password = \"hunter2\" }}"),
+            r#"line 3: "password" in [connections.prod.proxy_auth] puts a secret into the file itself, use password_env or password_file (with auth.type = "basic") instead"#,
+        ),
+        (
+            format!("{nodes}headers = {{ Authorization = \"hunter2\" }}"),
+            r#"line 3: "Authorization" in [connections.prod.headers] must be left out: it is set from auth, or by each request"#,
+        ),
+        (
+            format!("{nodes}headers = {{ X-Api-Key = \"hunter2\" }}"),
+            r#"line 3: "X-Api-Key" in [connections.prod.headers] must be { env = … } or { file = … }: by its name it is a secret"#,
+        ),
+        (
+            format!("{nodes}headers = {{ X-Tenant = {{ evn = \"A\" }} }}"),
+            r#"unknown key "evn" in [connections.prod.headers.X-Tenant], known are "env", "file""#,
+        ),
+        (
+            format!("{nodes}headers = {{ X-Tenant = \"hunter2\\n\" }}"),
+            r#"line 3: "X-Tenant" in [connections.prod.headers] must be a text that a header may hold, or for a secret { env = … } or { file = … }"#,
+        ),
+        (
+            format!("{nodes}headers = {{ \"X Tenant\" = \"a\" }}"),
+            r#"line 3: "X Tenant" in [connections.prod.headers] must be under the name of a header"#,
+        ),
+        (
+            "[cluster]\ntls = { ca_file = \"ca.pem\", cert_file = \"c.pem\" }".into(),
+            r#"[cluster.tls] needs "key_file""#,
+        ),
+        (
+            "[cluster]\ntls = { ca_fil = \"ca.pem\" }".into(),
+            r#"unknown key "ca_fil" in [cluster.tls], did you mean "ca_file"?"#,
+        ),
         ("connections = { prod = 3 }".into(), r#"line 1: "prod" in [connections] must be a table"#),
     ];
     for (text, expected) in cases {
         assert_eq!(message(&text), format!("flowsigma.toml: {expected}"), "{text}");
     }
+}
+
+#[test]
+fn certificates_proxies_and_headers() {
+    let text = format!(
+        r#"
+[connections.prod]
+nodes = ["https://es1"]
+tls = {{ ca_fingerprint = "{}", client_cert_file = "c.pem", client_key_file = "/k.pem" }}
+proxy = "http://proxy:3128"
+proxy_auth = {{ username = "u", password_env = "PROXY_PASSWORD" }}
+headers = {{ X-Tenant = "a", X-Api-Key = {{ env = "KEY" }}, X-Other = {{ file = "other" }} }}
+
+[cluster]
+tls = {{ ca_file = "ca.pem", cert_file = "node.pem", key_file = "node.key" }}
+"#,
+        FINGERPRINT.to_uppercase()
+    );
+    let config = Config::parse(&text, Path::new("/etc/flowsigma.toml")).unwrap();
+    let prod = config.connection("prod").unwrap();
+    let Verify::Fingerprint(fingerprint) = prod.tls.verify else { panic!("{:?}", prod.tls) };
+    assert_eq!(fingerprint.to_string(), FINGERPRINT.replace(':', ""));
+    let client = ClientCertificate { cert_file: "/etc/c.pem".into(), key_file: "/k.pem".into() };
+    assert_eq!(prod.tls.client, Some(client));
+    let auth = Some(("u".to_owned(), SecretSource::Env("PROXY_PASSWORD".into())));
+    assert_eq!(prod.proxy, Some(Proxy { url: url("http://proxy:3128"), auth }));
+    let headers = [
+        ("x-api-key".to_owned(), HeaderSource::Secret(SecretSource::Env("KEY".into()))),
+        ("x-other".to_owned(), HeaderSource::Secret(SecretSource::File("/etc/other".into()))),
+        ("x-tenant".to_owned(), HeaderSource::Text("a".into())),
+    ];
+    assert_eq!(prod.headers, BTreeMap::from(headers));
+    let tls = ClusterTls {
+        ca_file: "/etc/ca.pem".into(),
+        cert_file: "/etc/node.pem".into(),
+        key_file: "/etc/node.key".into(),
+    };
+    assert_eq!(config.cluster_tls, Some(tls));
+}
+
+#[test]
+fn a_cloud_id_is_a_node() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let node = |id: &str| {
+        let text = format!("[connections.a]\ncloud_id = \"{id}\"");
+        parse(&text).ok().map(|config| config.connections["a"].nodes[0].to_string())
+    };
+    for (decoded, expected) in [
+        ("eu.aws.found.io$abc$kib", Some("https://abc.eu.aws.found.io/")),
+        ("eu.aws.found.io:9243$abc$kib", Some("https://abc.eu.aws.found.io:9243/")),
+        ("eu.aws.found.io:9243$abc:9244$kib", Some("https://abc.eu.aws.found.io:9244/")),
+        ("eu.aws.found.io$abc", Some("https://abc.eu.aws.found.io/")),
+        ("eu.aws.found.io", None),
+        ("eu.aws.found.io$", None),
+        ("$abc", None),
+        ("eu.aws.found.io:x$abc", None),
+        ("a@b/c$abc", None),
+    ] {
+        let id = format!("my: cluster:{}", STANDARD.encode(decoded));
+        assert_eq!(node(&id).as_deref(), expected, "{decoded}");
+        assert_eq!(node(id.trim_end_matches('=')).as_deref(), expected, "{decoded}");
+    }
+    assert_eq!(node("no colon"), None);
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! The headers of every request, and the proxy it goes through, with the secrets in them.
+//!
+//! Owns: reading those secrets, and marking them so that nothing shows them. Must not know: requests.
+
+use crate::config::{Auth, ConnectionConfig, HeaderSource, Proxy};
+use crate::error::Error;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use secrecy::ExposeSecret;
+
+/// Adds what the configuration says: who sends, and its own `headers`.
+pub(crate) fn add_configured(
+    name: &str,
+    config: &ConnectionConfig,
+    headers: &mut HeaderMap,
+) -> Result<(), Error> {
+    if let Some(value) = authorization(name, &config.auth)? {
+        headers.insert(AUTHORIZATION, value);
+    }
+    for (header, source) in &config.headers {
+        let refused = || {
+            Error::Refused(format!(
+                "connection \"{name}\": the value of header \"{header}\" holds what no header may hold"
+            ))
+        };
+        let value = match source {
+            HeaderSource::Text(text) => HeaderValue::try_from(text).map_err(|_| refused())?,
+            HeaderSource::Secret(source) => secret(source.read()?.expose_secret()).ok_or_else(refused)?,
+        };
+        headers.insert(HeaderName::try_from(header).map_err(|_| refused())?, value);
+    }
+    Ok(())
+}
+
+/// The proxy as the transport takes it.
+pub(crate) fn proxy(name: &str, proxy: &Proxy) -> Result<reqwest::Proxy, Error> {
+    let made = reqwest::Proxy::all(proxy.url.clone())
+        .map_err(|e| Error::Refused(format!("connection \"{name}\": proxy: {}", e.without_url())))?;
+    match &proxy.auth {
+        Some((username, password)) => Ok(made.basic_auth(username, password.read()?.expose_secret())),
+        None => Ok(made),
+    }
+}
+
+/// The header that says who sends.
+fn authorization(name: &str, auth: &Auth) -> Result<Option<HeaderValue>, Error> {
+    let text = match auth {
+        Auth::None => return Ok(None),
+        Auth::Basic { username, password } => {
+            let pair = format!("{username}:{}", password.read()?.expose_secret());
+            format!("Basic {}", BASE64.encode(pair))
+        }
+        Auth::ApiKey { key } => format!("ApiKey {}", key.read()?.expose_secret()),
+        Auth::Bearer { token } => format!("Bearer {}", token.read()?.expose_secret()),
+    };
+    match secret(&text) {
+        Some(value) => Ok(Some(value)),
+        None => Err(Error::Refused(format!(
+            "connection \"{name}\": the secret of auth holds what no header may hold"
+        ))),
+    }
+}
+
+/// A header value that no log of the transport shows.
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
