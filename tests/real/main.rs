@@ -13,3 +13,4 @@ mod secrets;
 mod security;
 mod shapes;
 mod transport;
+mod types;

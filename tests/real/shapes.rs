@@ -82,10 +82,11 @@ fn random_flows(seed: u64) -> Vec<Value> {
     flows.collect()
 }
 
-/// What the statement computes, without any of its means: counts, then the exact decision in
-/// integers, by the definition of the standard deviation.
+/// Outgoing and incoming, by address.
 type Counts = BTreeMap<String, [i64; 2]>;
 
+/// What the statement computes, without any of its means: counts, then the exact decision in
+/// integers, by the definition of the standard deviation.
 fn computed_here(flows: &[Value]) -> (Counts, Vec<(String, usize)>) {
     let mut counts: Counts = BTreeMap::new();
     for flow in flows {

@@ -3,6 +3,7 @@
 //! Owns: names, aliases from ES-Hadoop, and their checks. No option is a secret.
 
 use datafusion::error::{DataFusionError, Result};
+use elastic_arrow::UnknownTypes;
 use elastic_client::ReadMode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +30,8 @@ pub struct TableOptions {
     pub metadata: bool,
     /// Whether filters are sent.
     pub pushdown: Pushdown,
+    /// What becomes of a field of a type that has no column type.
+    pub unknown_types: UnknownTypes,
 }
 
 /// Where filters are applied.
@@ -51,6 +54,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("arrays", &["es.read.field.as.array.include"]),
     ("metadata", &["es.read.metadata"]),
     ("pushdown", &[]),
+    ("unknown_types", &[]),
     ("sample", &[]),
     ("seed", &[]),
 ];
@@ -71,8 +75,10 @@ impl TableOptions {
                 KNOWN.iter().find(|(name, aliases)| *name == short || aliases.contains(&short))
             else {
                 let known: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
+                let nearest = elastic_client::nearest(short, known.iter().copied());
                 return Err(refuse(format!(
-                    "unknown table option \"{short}\"; known are {}",
+                    "unknown table option \"{short}\"{}; known are {}",
+                    nearest.map(|name| format!(", did you mean \"{name}\"?")).unwrap_or_default(),
                     known.join(", ")
                 )));
             };
@@ -104,6 +110,15 @@ impl TableOptions {
                 return Err(refuse(format!("table option read = \"{other}\" is none of auto, pit, scroll")));
             }
         };
+        let unknown_types = match values.get("unknown_types").copied() {
+            None | Some("error") => UnknownTypes::Error,
+            Some("json") => UnknownTypes::JsonText,
+            Some(other) => {
+                return Err(refuse(format!(
+                    "table option unknown_types = \"{other}\" is none of error, json"
+                )));
+            }
+        };
         let truth = |name: &str, default: bool| match values.get(name).copied() {
             None => Ok(default),
             Some("false") => Ok(false),
@@ -132,6 +147,7 @@ impl TableOptions {
                 .unwrap_or_default(),
             metadata: truth("metadata", false)?,
             pushdown: if truth("pushdown", true)? { Pushdown::On } else { Pushdown::Off },
+            unknown_types,
         })
     }
 }

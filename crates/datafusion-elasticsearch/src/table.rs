@@ -9,7 +9,7 @@ use crate::pushdown::{MAX_CLAUSES, Pushed, translate};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use elastic_arrow::{Column, IndexMapping, MetaField, SchemaOptions, plan_columns, to_schema};
@@ -18,7 +18,7 @@ use elastic_client::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,8 +89,10 @@ impl EsTable {
             .map(|(index, mapping)| IndexMapping { index, mapping })
             .collect();
         let metadata = if options.metadata { vec![MetaField::Id, MetaField::Index] } else { Vec::new() };
-        let schema_options = SchemaOptions { arrays: options.arrays, metadata, ..SchemaOptions::default() };
+        let unknown_types = options.unknown_types;
+        let schema_options = SchemaOptions { arrays: options.arrays, metadata, unknown_types };
         let columns = plan_columns(&mappings, &schema_options).map_err(from_arrow)?;
+        check_arrays(&schema_options.arrays, &columns, index)?;
         let read = match options.read {
             ReadMode::Auto => "auto",
             ReadMode::Pit => "pit",
@@ -152,6 +154,21 @@ impl EsTable {
             Pushdown::Off => None,
         }
     }
+}
+
+/// A list that no field has the name of is a slip: the field that was meant would stay scalar.
+fn check_arrays(arrays: &BTreeSet<String>, columns: &[Column], index: &str) -> Result<()> {
+    let names = || columns.iter().map(|column| column.name.as_str());
+    for array in arrays {
+        if !names().any(|name| name == array) {
+            let nearest = elastic_client::nearest(array, names());
+            return Err(DataFusionError::Configuration(format!(
+                "table option arrays: index \"{index}\" has no field \"{array}\"{}",
+                nearest.map(|name| format!(", did you mean \"{name}\"?")).unwrap_or_default()
+            )));
+        }
+    }
+    Ok(())
 }
 
 #[async_trait]

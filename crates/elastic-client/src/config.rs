@@ -178,7 +178,7 @@ impl Config {
         self.connections.get(name).ok_or_else(|| ConfigError::UnknownConnection {
             name: name.to_owned(),
             file: self.file.clone(),
-            nearest: error::nearest(name, self.connections.keys().map(String::as_str)),
+            nearest: crate::nearest::nearest(name, self.connections.keys().map(String::as_str)),
             known: self.connections.keys().cloned().collect(),
         })
     }

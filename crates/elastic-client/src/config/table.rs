@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::error::nearest;
 use super::{ConfigError, SecretSource};
+use crate::nearest::nearest;
 
 const PASSWORD: (&str, &str) = ("password_env or password_file", "basic");
 const API_KEY: (&str, &str) = ("key_env or key_file", "api_key");
