@@ -5,6 +5,7 @@
 
 mod credentials;
 mod golden;
+mod links;
 mod names;
 mod secrets;
 mod security;
