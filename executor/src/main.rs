@@ -1,9 +1,14 @@
 //! The executor: Ballista's own, with our tables registered.
 //!
-//! Owns: nothing but the registration. Every option and health endpoint is Ballista's.
+//! Owns: the registration, and whether links are TLS. Every option and health endpoint is Ballista's.
+
+mod secure;
 
 use anyhow::Context;
-use ballista_elasticsearch::{EsLogicalCodec, function_registry, physical_codec, session_config};
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_elasticsearch::{
+    ClusterLinks, EsLogicalCodec, function_registry, physical_codec, session_config,
+};
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use ballista_executor::health::spawn_health_server;
@@ -43,8 +48,20 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(config.special_mod_log_level.clone()));
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter).init();
+    let links = ClusterLinks::of(&registry)?;
+    if let Some(links) = &links {
+        // Where tasks are pushed, executors have a port that Ballista cannot protect.
+        tracing::info!("[cluster] tls is set: tasks are pulled");
+        config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
+        config.override_create_grpc_client_endpoint = Some(links.endpoint_override());
+        config.override_arrow_flight_service = Some(secure::flight_server(
+            links,
+            config.grpc_max_decoding_message_size as usize,
+            config.grpc_max_encoding_message_size as usize,
+        ));
+    }
     let for_config = Arc::clone(&registry);
-    config.override_config_producer = Some(Arc::new(move || session_config(&for_config)));
+    config.override_config_producer = Some(Arc::new(move || session_config(&for_config, links.as_ref())));
     config.override_function_registry = Some(function_registry());
     config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
     config.override_physical_codec = Some(physical_codec(&registry));

@@ -1,9 +1,12 @@
 //! The scheduler: Ballista's own, with our tables registered.
 //!
-//! Owns: nothing but the registration. Every option, REST and metrics endpoint is Ballista's.
+//! Owns: the registration, and whether links are TLS. Every option, REST and metrics endpoint is Ballista's.
+
+mod secure;
 
 use anyhow::Context;
-use ballista_elasticsearch::{EsLogicalCodec, physical_codec, session_config, session_state};
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_elasticsearch::{ClusterLinks, EsLogicalCodec, physical_codec, session_config, session_state};
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::{Config, SchedulerConfig};
 use ballista_scheduler::scheduler_process::start_server;
@@ -43,14 +46,25 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .parse()
         .context("--bind-host and --bind-port are no address")?;
     let config: SchedulerConfig = args.ballista.try_into()?;
-    let for_config = Arc::clone(&registry);
+    let links = ClusterLinks::of(&registry)?;
+    let (for_config, for_links) = (Arc::clone(&registry), links.clone());
     let for_state = Arc::clone(&registry);
     let mut config = config
-        .with_override_config_producer(Arc::new(move || session_config(&for_config)))
+        .with_override_config_producer(Arc::new(move || session_config(&for_config, for_links.as_ref())))
         .with_override_session_builder(Arc::new(move |c| Ok(session_state(&for_state, c))));
     config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
     config.override_physical_codec = Some(physical_codec(&registry));
+    if let Some(links) = &links {
+        // Where tasks are pushed, executors have a port that Ballista cannot protect.
+        tracing::info!("[cluster] tls is set: executors pull their tasks");
+        config.scheduling_policy = TaskSchedulingPolicy::PullStaged;
+        config =
+            config.with_use_tls(true).with_override_create_grpc_client_endpoint(links.endpoint_override());
+    }
     let cluster = BallistaCluster::new_from_config(&config).await?;
-    start_server(cluster, address, Arc::new(config)).await?;
+    match links {
+        Some(links) => secure::start_server(cluster, address, Arc::new(config), &links).await?,
+        None => start_server(cluster, address, Arc::new(config)).await?,
+    }
     Ok(())
 }

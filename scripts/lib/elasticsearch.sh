@@ -62,8 +62,13 @@ install_security_analysis() {
   [[ ! -d $plugin ]] || return 0
   log "building the plugin security-analysis for $NAME"
   partial=$(mktemp -d "$CACHE/dist/.security-analysis.XXXXXX")
-  "$JAVA/bin/javac" -cp "$DIST/lib/*" -d "$partial/classes" "$LIB/SecurityAnalysis.java" >&2 ||
+  cp "$LIB/SecurityAnalysis.java" "$partial"
+  # Where Lucene 8 has the tokenizer.
+  [[ $VERSION != 7.* ]] ||
+    sed -i 's/lucene\.analysis\.email/lucene.analysis.standard/' "$partial/SecurityAnalysis.java"
+  "$JAVA/bin/javac" -cp "$DIST/lib/*" -d "$partial/classes" "$partial/SecurityAnalysis.java" >&2 ||
     die "cannot compile SecurityAnalysis.java for $NAME"
+  rm "$partial/SecurityAnalysis.java"
   "$JAVA/bin/jar" cf "$partial/security-analysis.jar" -C "$partial/classes" .
   rm -r "$partial/classes"
   cat >"$partial/plugin-descriptor.properties" <<EOF

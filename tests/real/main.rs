@@ -8,6 +8,7 @@ mod command;
 mod credentials;
 mod faults;
 mod golden;
+mod links;
 mod names;
 mod secrets;
 mod security;

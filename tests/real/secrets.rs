@@ -97,7 +97,7 @@ async fn add_plans(places: &mut Places, config: &str, connection: &str) {
     let registry = registry(config);
     let table =
         EsTable::try_new(Arc::clone(&registry), connection, READABLE_INDEX, &options(&[])).await.unwrap();
-    let ctx = SessionContext::new_with_state(session_state(&registry, session_config(&registry)));
+    let ctx = SessionContext::new_with_state(session_state(&registry, session_config(&registry, None)));
     ctx.register_table("t", Arc::new(table)).unwrap();
     let plan = ctx.sql("SELECT count(*) FROM t").await.unwrap().into_optimized_plan().unwrap();
     let codec = EsLogicalCodec::new(Arc::clone(&registry));

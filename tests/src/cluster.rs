@@ -3,8 +3,10 @@
 use anyhow::{Context, Result, bail};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::prelude::SessionContext;
-use elastic_client::ConnectionRegistry;
-use elastic_client::{Connection, ConnectionConfig, Method, Request};
+use elastic_client::{
+    ClientCertificate, ClusterTls, Config, Connection, ConnectionConfig, ConnectionRegistry, Method, Request,
+    Tls, Verify,
+};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -53,6 +55,8 @@ pub struct Cluster {
     pub scheduler_url: String,
     /// Logs and work of all processes.
     pub folder: TempDir,
+    tls: Option<ClusterTls>,
+    executor_ports: Vec<u16>,
     _processes: Vec<Process>,
 }
 
@@ -73,7 +77,9 @@ impl Cluster {
         let folder = tempfile::tempdir()?;
         let config_file = folder.path().join("flowsigma.toml");
         std::fs::write(&config_file, config)?;
+        let tls = Config::parse(config, &config_file)?.cluster_tls;
         let port = free_port()?;
+        let mut executor_ports = Vec::new();
         let mut processes = Vec::new();
         let spawn = |name: &str, log: String, args: Vec<String>| -> Result<Process> {
             let log = std::fs::File::create(folder.path().join(log))?;
@@ -103,23 +109,38 @@ impl Cluster {
             args.extend(arg("scheduler-host", "127.0.0.1"));
             args.extend(arg("scheduler-port", &port.to_string()));
             args.extend(arg("bind-host", "127.0.0.1"));
-            args.extend(arg("external-host", "127.0.0.1"));
-            args.extend(arg("bind-port", &free_port()?.to_string()));
+            // An executor that names no host is known by the address that it calls from.
+            if tls.is_none() {
+                args.extend(arg("external-host", "127.0.0.1"));
+            }
+            let port = free_port()?;
+            executor_ports.push(port);
+            args.extend(arg("bind-port", &port.to_string()));
             args.extend(arg("bind-grpc-port", &free_port()?.to_string()));
             args.extend(arg("bind-health-port", &free_port()?.to_string()));
             args.extend(arg("vcores", &vcores.to_string()));
             args.extend(arg("work-dir", &work.to_string_lossy()));
             processes.push(spawn("flowsigma-executor", format!("executor-{i}.log"), args)?);
         }
-        let cluster =
-            Self { scheduler_url: format!("http://127.0.0.1:{port}"), folder, _processes: processes };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let scheduler_url = format!("{scheme}://127.0.0.1:{port}");
+        let cluster = Self { scheduler_url, folder, tls, executor_ports, _processes: processes };
         cluster.wait_for_executors(executors).await?;
         Ok(cluster)
     }
 
+    /// Where each executor serves what it computed.
+    pub fn executor_ports(&self) -> &[u16] {
+        &self.executor_ports
+    }
+
     /// The scheduler's REST endpoints.
     pub fn rest(&self) -> Result<Connection> {
-        let config = ConnectionConfig::from_url(&self.scheduler_url)?;
+        let mut config = ConnectionConfig::from_url(&self.scheduler_url)?;
+        if let Some(tls) = self.tls.clone() {
+            let client = ClientCertificate { cert_file: tls.cert_file, key_file: tls.key_file };
+            config.tls = Tls { ca_file: Some(tls.ca_file), verify: Verify::Full, client: Some(client) };
+        }
         Ok(Connection::try_new("scheduler", &config)?)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: loading test data and starting processes. Must not know: what a test expects.
 
+pub mod certificates;
 pub mod cluster;
 pub mod connect_proxy;
 pub mod document;

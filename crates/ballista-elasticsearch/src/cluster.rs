@@ -3,6 +3,7 @@
 //! Owns: starting or reaching it, and asking it about jobs. Must not know: what a job computes.
 
 use crate::job::Job;
+use crate::links::ClusterLinks;
 use crate::register::{session_config, session_state};
 use ballista_core::extension::{BallistaGrpcMetadataInterceptor, SessionConfigExt, SessionStateExt};
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
@@ -32,7 +33,8 @@ impl Cluster {
     /// A scheduler and an executor in this process, on loopback, with a vcore for each core.
     pub async fn embedded(registry: Arc<ConnectionRegistry>) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let config = session_config(&registry).with_target_partitions(cores);
+        // All in this process, which no certificate need prove to itself.
+        let config = session_config(&registry, None).with_target_partitions(cores);
         let state = session_state(&registry, config);
         // As `SessionContext::standalone_with_state` does, which keeps the address to itself: without
         // it a job could neither be cancelled nor asked what it read.
@@ -48,7 +50,7 @@ impl Cluster {
     }
 
     /// Submits to a scheduler elsewhere, such as `http://scheduler.example:50050`, and asks it first
-    /// whether it is there.
+    /// whether it is there; by TLS, whatever the URL says, if the configuration has `[cluster] tls`.
     pub async fn remote(registry: Arc<ConnectionRegistry>, scheduler_url: &str) -> Result<Self> {
         let refuse = |reason: &str| {
             DataFusionError::Configuration(format!(
@@ -59,11 +61,12 @@ impl Cluster {
         let Some(host) = url.host_str().filter(|h| !h.is_empty()) else {
             return Err(refuse("names no host"));
         };
-        if !matches!(url.scheme(), "http" | "df") {
-            return Err(refuse("is neither http:// nor df://"));
+        if !matches!(url.scheme(), "http" | "https" | "df") {
+            return Err(refuse("is none of http://, https:// and df://"));
         }
         let scheduler_url = format!("http://{host}:{}", url.port().unwrap_or(DEFAULT_PORT));
-        let state = session_state(&registry, session_config(&registry));
+        let config = session_config(&registry, ClusterLinks::of(&registry)?.as_ref());
+        let state = session_state(&registry, config);
         let cluster = Self::over(state.upgrade_for_ballista(scheduler_url.clone())?, scheduler_url)?;
         cluster.scheduler().await?;
         Ok(cluster)

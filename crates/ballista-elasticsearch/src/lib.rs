@@ -6,9 +6,11 @@
 mod cluster;
 mod codec;
 mod job;
+mod links;
 mod register;
 
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use job::{Job, ScanReport};
+pub use links::ClusterLinks;
 pub use register::{function_registry, session_config, session_state};

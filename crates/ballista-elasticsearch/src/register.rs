@@ -3,6 +3,7 @@
 //! Owns: what a session needs so that Elasticsearch tables work, on whichever side it is.
 
 use crate::codec::{EsLogicalCodec, physical_codec};
+use crate::links::ClusterLinks;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder};
@@ -11,12 +12,16 @@ use datafusion_elasticsearch::EsTableFactory;
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
 
-/// A session configuration with Ballista's settings and our codecs.
-pub fn session_config(registry: &Arc<ConnectionRegistry>) -> SessionConfig {
-    SessionConfig::new_with_ballista()
+/// A session configuration with Ballista's settings and our codecs, over these links.
+pub fn session_config(registry: &Arc<ConnectionRegistry>, links: Option<&ClusterLinks>) -> SessionConfig {
+    let config = SessionConfig::new_with_ballista()
         .with_information_schema(true)
         .with_ballista_logical_extension_codec(Arc::new(EsLogicalCodec::new(Arc::clone(registry))))
-        .with_ballista_physical_extension_codec(physical_codec(registry))
+        .with_ballista_physical_extension_codec(physical_codec(registry));
+    match links {
+        Some(links) => links.secure(config),
+        None => config,
+    }
 }
 
 /// A session over `config` in which `STORED AS ELASTICSEARCH` works.

@@ -3,7 +3,7 @@
 //! Owns: resolving a name from this node's own configuration, once.
 //! Must not know: who asks. An address never comes from outside of this node.
 
-use crate::config::{Config, ConnectionConfig};
+use crate::config::{ClusterTls, Config, ConnectionConfig};
 use crate::connection::Connection;
 use crate::error::Error;
 use std::collections::HashMap;
@@ -33,6 +33,11 @@ impl ConnectionRegistry {
     /// Over one node's configuration. Reads no secret yet.
     pub fn new(config: Config) -> Self {
         Self { config, live: Mutex::default(), progress: ReadProgress::default() }
+    }
+
+    /// How this node recognises the others of its cluster.
+    pub fn cluster_tls(&self) -> Option<&ClusterTls> {
+        self.config.cluster_tls.as_ref()
     }
 
     /// Adds a connection that this process made up itself, such as for `--url`.

@@ -116,7 +116,7 @@ pub(crate) async fn detect(
 pub(crate) async fn plan(args: DetectArgs, registry: Arc<ConnectionRegistry>) -> Result<(), Failure> {
     let spec = args.spec()?;
     // DataFusion's own planner: a cluster's would only say that the plan is sent there.
-    let context = SessionContext::new_with_state(session_state(&registry, session_config(&registry)));
+    let context = SessionContext::new_with_state(session_state(&registry, session_config(&registry, None)));
     let (tables, schema) = args.source.create_table(&registry, &context, &spec.time_field).await?;
     validate(&schema, &spec)?;
     let sql = plan_sql(&spec);
