@@ -6,4 +6,6 @@
 mod cleanup;
 mod faults;
 mod golden;
+mod memory;
 mod names;
+mod nodes;

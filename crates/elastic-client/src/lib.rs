@@ -11,6 +11,7 @@ mod error;
 mod health;
 mod held;
 mod mapping;
+mod paging;
 mod query;
 mod read;
 mod registry;

@@ -6,6 +6,7 @@
 use crate::connection::{Answer, Connection, Method, Repeat, Request, encode_index};
 use crate::error::Error;
 use crate::held::Held;
+use crate::paging::{MOST_BYTES, PageSize};
 use crate::slices::{Slice, SliceSource, Sort};
 use crate::snapshot::keep_alive_text;
 use serde::Deserialize;
@@ -15,9 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
-
-/// A page is kept near this many bytes.
-const TARGET_PAGE_BYTES: usize = 8 << 20;
 
 /// What surrounds the rows of a page.
 #[derive(Clone, Debug, Default)]
@@ -124,8 +122,11 @@ pub struct SliceReader<D: DecodePage> {
     state: State,
     pit_id: Option<String>,
     scroll_id: Option<String>,
-    page_size: u32,
+    page_size: PageSize,
+    /// The rows that the request under way asks for.
     asked: u32,
+    /// The last row's sort values.
+    cursor: Option<Vec<Value>>,
     total: Option<u64>,
     read: u64,
 }
@@ -143,9 +144,11 @@ impl<D: DecodePage> SliceReader<D> {
             SliceSource::Pit { id, .. } => Some(id.clone()),
             SliceSource::Scroll => None,
         };
-        // Documents of unknown size: begin small, grow by what is seen.
-        let most = options.page_size.get();
-        let page_size = if options.fields.reads_source() { most.min(500) } else { most };
+        let (most, of_source) = (options.page_size.get(), options.fields.reads_source());
+        let page_size = match &slice.source {
+            SliceSource::Pit { .. } => PageSize::first(most, of_source),
+            SliceSource::Scroll => PageSize::sample(most, of_source),
+        };
         Self {
             connection,
             slice,
@@ -156,7 +159,8 @@ impl<D: DecodePage> SliceReader<D> {
             pit_id,
             scroll_id: None,
             page_size,
-            asked: page_size,
+            asked: page_size.rows(),
+            cursor: None,
             total: None,
             read: 0,
         }
@@ -165,18 +169,30 @@ impl<D: DecodePage> SliceReader<D> {
     /// The next page's rows; `None` only once every row that the server counted was returned.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
+            if matches!(self.slice.source, SliceSource::Scroll) {
+                self.sample().await?;
+            }
             self.state = State::Fetching(self.fetch(self.first_request()));
         }
-        // The task stays in the state while it is waited for: if this future is dropped, `drop` has
-        // to find it.
-        let State::Fetching(task) = &mut self.state else { return Ok(None) };
         let started = Instant::now();
-        let fetched = task.await;
-        self.state = State::Done;
-        let Fetched { answer, opened } = fetched.map_err(|e| Error::Protocol {
-            what: self.what(),
-            detail: format!("the request was cancelled: {e}"),
-        })??;
+        let Fetched { answer, opened } = loop {
+            // The task stays in the state while it is waited for: if this future is dropped, `drop`
+            // has to find it.
+            let State::Fetching(task) = &mut self.state else { return Ok(None) };
+            let fetched = task.await;
+            self.state = State::Done;
+            let fetched = fetched.map_err(|e| Error::Protocol {
+                what: self.what(),
+                detail: format!("the request was cancelled: {e}"),
+            })?;
+            match fetched {
+                Err(Error::TooLarge { bytes, .. }) if self.asked > 1 => {
+                    self.page_size = self.page_size.after_too_large(bytes);
+                    self.state = State::Fetching(self.fetch_pit_page());
+                }
+                fetched => break fetched?,
+            }
+        };
         if opened.is_some() {
             self.scroll_id = opened;
         }
@@ -252,23 +268,56 @@ impl<D: DecodePage> SliceReader<D> {
             self.free_scroll();
             return Ok(());
         }
-        let request = match &self.slice.source {
-            SliceSource::Scroll => self.scroll_request()?,
+        // The next page is under way while this one is used: two in memory, never more.
+        match &self.slice.source {
+            SliceSource::Scroll => self.state = State::Fetching(self.fetch(self.scroll_request()?)),
             SliceSource::Pit { .. } => {
-                let row_bytes = (bytes / page.hits.max(1)).max(1);
-                let fitting = u32::try_from(TARGET_PAGE_BYTES / row_bytes).unwrap_or(u32::MAX).max(1);
-                self.page_size = fitting.min(self.options.page_size.get());
-                self.asked = self.page_size;
-                let cursor = page.last_sort.ok_or_else(|| Error::Protocol {
-                    what: self.what(),
-                    detail: "a row without sort".into(),
-                })?;
-                self.pit_request(Some(cursor))
+                let Some(cursor) = page.last_sort else {
+                    return Err(Error::Protocol { what: self.what(), detail: "a row without sort".into() });
+                };
+                self.cursor = Some(cursor);
+                self.page_size = self.page_size.after(page.hits, bytes);
+                self.state = State::Fetching(self.fetch_pit_page());
             }
         };
-        // The next page is under way while this one is used: two in memory, never more.
-        self.state = State::Fetching(self.fetch(request));
         Ok(())
+    }
+
+    /// All pages of a scroll have as many rows as its first, so what fits is found out before, by
+    /// searches that open nothing: of documents by 1 and 25, of doc values by one of a thousand.
+    async fn sample(&mut self) -> Result<(), Error> {
+        for _ in 0..2 {
+            if self.page_size.is_most() {
+                break;
+            }
+            let path = format!("/{}/_search", encode_index(&self.slice.index));
+            let mut body = self.body();
+            body["sort"] = json!(["_doc"]);
+            body["track_total_hits"] = json!(false);
+            // Only what holds a state can be sliced.
+            body.as_object_mut().map(|body| body.remove("slice"));
+            let request = self.search(path, &body).with_most_bytes(MOST_BYTES);
+            match self.connection.send(&request).await {
+                Ok(answer) => {
+                    let sampled: Sampled = serde_json::from_slice(&answer.body).map_err(|e| {
+                        Error::Protocol { what: self.what(), detail: format!("no hits in the sample: {e}") }
+                    })?;
+                    self.page_size = self.page_size.after(sampled.hits.hits.len(), answer.body.len());
+                }
+                Err(Error::TooLarge { bytes, .. }) => {
+                    self.page_size = self.page_size.after_too_large(bytes);
+                    break;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        self.asked = self.page_size.rows();
+        Ok(())
+    }
+
+    fn fetch_pit_page(&mut self) -> JoinHandle<Result<Fetched, Error>> {
+        self.asked = self.page_size.rows();
+        self.fetch(self.pit_request())
     }
 
     fn fetch(&self, request: Request) -> JoinHandle<Result<Fetched, Error>> {
@@ -295,7 +344,7 @@ impl<D: DecodePage> SliceReader<D> {
 
     fn first_request(&self) -> Request {
         match &self.slice.source {
-            SliceSource::Pit { .. } => self.pit_request(None),
+            SliceSource::Pit { .. } => self.pit_request(),
             SliceSource::Scroll => {
                 let mut body = self.body();
                 body["sort"] = json!(["_doc"]);
@@ -305,7 +354,7 @@ impl<D: DecodePage> SliceReader<D> {
         }
     }
 
-    fn pit_request(&self, cursor: Option<Vec<Value>>) -> Request {
+    fn pit_request(&self) -> Request {
         let SliceSource::Pit { sort, id } = &self.slice.source else {
             unreachable!("asked for slices of a point in time only")
         };
@@ -318,11 +367,13 @@ impl<D: DecodePage> SliceReader<D> {
             Sort::ShardDoc => json!(["_shard_doc"]),
             Sort::Doc => json!(["_doc"]),
         };
-        if let Some(cursor) = cursor {
-            body["search_after"] = Value::Array(cursor);
+        if let Some(cursor) = &self.cursor {
+            body["search_after"] = json!(cursor);
             body["track_total_hits"] = json!(false);
         }
-        self.search("/_search".into(), &body)
+        let request = self.search("/_search".into(), &body);
+        // One row has to be taken whatever it is.
+        if self.page_size.rows() > 1 { request.with_most_bytes(MOST_BYTES) } else { request }
     }
 
     fn search(&self, path: String, body: &Value) -> Request {
@@ -361,7 +412,7 @@ impl<D: DecodePage> SliceReader<D> {
         if let Some(filter) = &self.slice.filter {
             query = json!({ "bool": { "filter": [query, filter] } });
         }
-        let mut body = json!({ "size": self.page_size, "query": query, "track_total_hits": true });
+        let mut body = json!({ "size": self.page_size.rows(), "query": query, "track_total_hits": true });
         if let Some(cut) = &self.slice.cut {
             body["slice"] = json!({ "id": cut.id, "max": cut.max });
         }
@@ -410,6 +461,18 @@ impl<D: DecodePage> Drop for SliceReader<D> {
         }
         self.free_scroll();
     }
+}
+
+#[derive(Deserialize)]
+struct Sampled {
+    #[serde(default)]
+    hits: SampledHits,
+}
+
+#[derive(Default, Deserialize)]
+struct SampledHits {
+    #[serde(default)]
+    hits: Vec<serde::de::IgnoredAny>,
 }
 
 fn scroll_id(body: &[u8]) -> Option<String> {

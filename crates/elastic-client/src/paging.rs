@@ -1,0 +1,90 @@
+//! How many rows a page has. Pure.
+//!
+//! Owns: fitting a page to memory by what was seen. Must not know: requests.
+//!
+//! Nobody knows the size of a document beforehand, and a slice holds two pages: the one that is
+//! used and the next. So a page of documents starts at one row, and grows to ten thousand in three
+//! steps where they are small: 1, 25, 625, 10,000.
+
+/// A page is kept near this many bytes.
+const TARGET_BYTES: usize = 8 << 20;
+/// A larger page of more than one row is not taken; it is asked for again with fewer.
+pub(crate) const MOST_BYTES: usize = 64 << 20;
+/// What is small on one page may be large on the next, so that it is never trusted for more.
+const GROWTH: u32 = 25;
+/// Rows of doc values that are asked for unseen, where the page cannot be asked for again: of one
+/// keyword, at most 32 MB.
+const UNSEEN_DOC_VALUES: u32 = 1_000;
+
+/// The rows of the next page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageSize {
+    rows: u32,
+    most: u32,
+}
+
+impl PageSize {
+    /// Of pages that may be asked for again. Doc values begin with the most: they are small, and
+    /// where they are not, the page is not taken.
+    pub(crate) fn first(most: u32, of_source: bool) -> Self {
+        Self { rows: if of_source { 1 } else { most }, most }
+    }
+
+    /// Of samples that say how many rows all pages of a scroll may have.
+    pub(crate) fn sample(most: u32, of_source: bool) -> Self {
+        Self { rows: if of_source { 1 } else { most.min(UNSEEN_DOC_VALUES) }, most }
+    }
+
+    pub(crate) fn rows(self) -> u32 {
+        self.rows
+    }
+
+    /// Whether as many as may be are asked for already.
+    pub(crate) fn is_most(self) -> bool {
+        self.rows == self.most
+    }
+
+    /// After a page of `rows` that had `bytes`.
+    pub(crate) fn after(self, rows: usize, bytes: usize) -> Self {
+        let row_bytes = (bytes / rows.max(1)).max(1);
+        let fitting = u32::try_from(TARGET_BYTES / row_bytes).unwrap_or(u32::MAX);
+        let rows = fitting.min(self.rows.saturating_mul(GROWTH)).clamp(1, self.most);
+        Self { rows, ..self }
+    }
+
+    /// After a page that was not taken at `bytes`.
+    pub(crate) fn after_too_large(self, bytes: usize) -> Self {
+        let fitting = u64::from(self.rows) * TARGET_BYTES as u64 / bytes.max(1) as u64;
+        let rows = u32::try_from(fitting).unwrap_or(u32::MAX).min(self.rows / 2).max(1);
+        Self { rows, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_documents_have_full_pages_after_three_and_large_ones_never_more_than_one() {
+        let mut size = PageSize::first(10_000, true);
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            seen.push(size.rows());
+            size = size.after(size.rows() as usize, size.rows() as usize * 300);
+        }
+        assert_eq!(seen, [1, 25, 625, 10_000, 10_000]);
+        assert_eq!(PageSize::first(10_000, true).after(1, 20 << 20).rows(), 1);
+        assert_eq!(PageSize::first(10_000, false).rows(), 10_000);
+        assert_eq!(PageSize::first(10_000, false).after(10_000, 80 << 20).rows(), 1_000);
+        assert_eq!(PageSize::sample(10, false).rows(), 10);
+        assert_eq!(PageSize::sample(10_000, false).rows(), 1_000);
+    }
+
+    #[test]
+    fn a_page_that_was_too_large_shrinks_by_what_it_had_and_at_least_to_a_half() {
+        let size = PageSize::first(10_000, false);
+        assert_eq!(size.after_too_large(320 << 20).rows(), 250);
+        assert_eq!(size.after_too_large(1).rows(), 5_000);
+        assert_eq!(PageSize::first(2, false).after_too_large(usize::MAX).rows(), 1);
+    }
+}
