@@ -145,10 +145,7 @@ impl<D: DecodePage> SliceReader<D> {
             SliceSource::Scroll => None,
         };
         let (most, of_source) = (options.page_size.get(), options.fields.reads_source());
-        let page_size = match &slice.source {
-            SliceSource::Pit { .. } => PageSize::first(most, of_source),
-            SliceSource::Scroll => PageSize::sample(most, of_source),
-        };
+        let page_size = PageSize::first(most, of_source);
         Self {
             connection,
             slice,
