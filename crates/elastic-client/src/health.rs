@@ -3,7 +3,7 @@
 //! Owns: the turn, and how long a node that could not be reached is left out. Must not know:
 //! requests, or why a node was not reached.
 
-use crate::connection::Repeat;
+use crate::request::Repeat;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@
 //! steps where they are small: 1, 25, 625, 10,000.
 
 /// A page is kept near this many bytes.
-const TARGET_BYTES: usize = 8 << 20;
+pub(crate) const TARGET_BYTES: usize = 8 << 20;
 /// A larger page of more than one row is not taken; it is asked for again with fewer.
 pub(crate) const MOST_BYTES: usize = 64 << 20;
 /// What is small on one page may be large on the next, so that it is never trusted for more.

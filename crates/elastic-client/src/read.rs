@@ -3,10 +3,11 @@
 //! Owns: the search bodies, the cursor, and the checks that no row is missing.
 //! Must not know: columns. Bytes become rows in a [`DecodePage`].
 
-use crate::connection::{Answer, Connection, Method, Repeat, Request, encode_index};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
-use crate::paging::{MOST_BYTES, PageSize};
+use crate::paging::{MOST_BYTES, PageSize, TARGET_BYTES};
+use crate::request::{Answer, Method, Repeat, Request, encode_index};
 use crate::slices::{Slice, SliceSource, Sort};
 use crate::snapshot::keep_alive_text;
 use serde::Deserialize;
@@ -109,6 +110,8 @@ struct Fetched {
 enum State {
     Start,
     Fetching(JoinHandle<Result<Fetched, Error>>),
+    /// Asked for when it is wanted.
+    Later(Request),
     Done,
 }
 
@@ -169,7 +172,11 @@ impl<D: DecodePage> SliceReader<D> {
             if matches!(self.slice.source, SliceSource::Scroll) {
                 self.sample().await?;
             }
-            self.state = State::Fetching(self.fetch(self.first_request()));
+            let request = self.first_request();
+            self.state = State::Fetching(self.fetch(request));
+        }
+        if let State::Later(request) = &self.state {
+            self.state = State::Fetching(self.fetch(request.clone()));
         }
         let started = Instant::now();
         let Fetched { answer, opened } = loop {
@@ -185,7 +192,8 @@ impl<D: DecodePage> SliceReader<D> {
             match fetched {
                 Err(Error::TooLarge { bytes, .. }) if self.asked > 1 => {
                     self.page_size = self.page_size.after_too_large(bytes);
-                    self.state = State::Fetching(self.fetch_pit_page());
+                    let request = self.pit_request();
+                    self.state = State::Fetching(self.fetch(request));
                 }
                 fetched => break fetched?,
             }
@@ -265,17 +273,22 @@ impl<D: DecodePage> SliceReader<D> {
             self.free_scroll();
             return Ok(());
         }
-        // The next page is under way while this one is used: two in memory, never more.
-        match &self.slice.source {
-            SliceSource::Scroll => self.state = State::Fetching(self.fetch(self.scroll_request()?)),
+        let request = match &self.slice.source {
+            SliceSource::Scroll => self.scroll_request()?,
             SliceSource::Pit { .. } => {
                 let Some(cursor) = page.last_sort else {
                     return Err(Error::Protocol { what: self.what(), detail: "a row without sort".into() });
                 };
                 self.cursor = Some(cursor);
                 self.page_size = self.page_size.after(page.hits, bytes);
-                self.state = State::Fetching(self.fetch_pit_page());
+                self.pit_request()
             }
+        };
+        // The next page is under way while this one is used: two in memory, never more, and only one
+        // if it is large.
+        self.state = match bytes > 2 * TARGET_BYTES {
+            true => State::Later(request),
+            false => State::Fetching(self.fetch(request)),
         };
         Ok(())
     }
@@ -312,11 +325,6 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(())
     }
 
-    fn fetch_pit_page(&mut self) -> JoinHandle<Result<Fetched, Error>> {
-        self.asked = self.page_size.rows();
-        self.fetch(self.pit_request())
-    }
-
     fn fetch(&self, request: Request) -> JoinHandle<Result<Fetched, Error>> {
         let connection = Arc::clone(&self.connection);
         if !self.opens_scroll() {
@@ -339,7 +347,7 @@ impl<D: DecodePage> SliceReader<D> {
         matches!(self.slice.source, SliceSource::Scroll) && self.scroll_id.is_none()
     }
 
-    fn first_request(&self) -> Request {
+    fn first_request(&mut self) -> Request {
         match &self.slice.source {
             SliceSource::Pit { .. } => self.pit_request(),
             SliceSource::Scroll => {
@@ -351,7 +359,8 @@ impl<D: DecodePage> SliceReader<D> {
         }
     }
 
-    fn pit_request(&self) -> Request {
+    fn pit_request(&mut self) -> Request {
+        self.asked = self.page_size.rows();
         let SliceSource::Pit { sort, id } = &self.slice.source else {
             unreachable!("asked for slices of a point in time only")
         };
@@ -454,7 +463,7 @@ impl<D: DecodePage> Drop for SliceReader<D> {
                 });
             }
             State::Fetching(task) => task.abort(),
-            State::Start | State::Done => {}
+            State::Start | State::Later(_) | State::Done => {}
         }
         self.free_scroll();
     }
