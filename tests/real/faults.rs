@@ -173,14 +173,19 @@ fn check(outcome: Outcome, says: &str, index: &str, read: Result<Vec<String>>) -
 /// Breaks each page in turn in each way, and says what came of it that should not have.
 async fn check_all(url: &str, index: &str, with: &[(&str, &str)], kinds: &[Kind]) -> Vec<String> {
     let untouched = Proxy::start(url, |_| Fault::None).await.unwrap();
-    whole(&ids(&registry(&[&untouched.url], None), index, with).await.unwrap()).unwrap();
+    let through = registry(&[&untouched.url], None);
+    whole(&ids(&through, index, with).await.unwrap()).unwrap();
+    through.close().await;
     let pages = untouched.pages();
     assert!(pages >= 9, "{url} {with:?}: {pages} pages");
     let cases = kinds.iter().flat_map(|kind| (0..pages).map(move |page| (kind, page)));
     let checks = futures::stream::iter(cases).map(|(kind, page)| async move {
         let proxy = Proxy::break_page(url, page, kind.fault.clone()).await.unwrap();
         let timeout = matches!(kind.fault, Fault::Stall).then_some(Duration::from_secs(3));
-        let rows = ids(&registry(&[&proxy.url], timeout), index, with).await;
+        let registry = registry(&[&proxy.url], timeout);
+        let rows = ids(&registry, index, with).await;
+        // What is freed in the background has to be, before the proxy goes.
+        registry.close().await;
         let broken = proxy.seen().into_iter().find(|s| s.page == Some(page)).unwrap();
         let outcome = match broken.path.as_str() {
             "/_search" => kind.pit,

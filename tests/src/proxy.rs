@@ -81,6 +81,8 @@ pub struct Seen {
     pub body: Bytes,
     /// How many pages were asked for before, if it asks for one.
     pub page: Option<usize>,
+    /// How many requests were here at that moment, this one included.
+    pub in_flight: usize,
 }
 
 type Rule = Box<dyn FnMut(&Seen) -> Fault + Send>;
@@ -92,7 +94,6 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     pages: AtomicUsize,
     in_flight: AtomicUsize,
-    most_in_flight: AtomicUsize,
     released: watch::Sender<bool>,
     held: watch::Sender<usize>,
 }
@@ -126,7 +127,6 @@ impl Proxy {
             seen: Mutex::default(),
             pages: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
-            most_in_flight: AtomicUsize::new(0),
             released: watch::Sender::new(false),
             held: watch::Sender::new(0),
         });
@@ -160,11 +160,6 @@ impl Proxy {
     /// How many pages were asked for so far.
     pub fn pages(&self) -> usize {
         self.shared.pages.load(Ordering::SeqCst)
-    }
-
-    /// The most requests that were ever here at the same time.
-    pub fn most_in_flight(&self) -> usize {
-        self.shared.most_in_flight.load(Ordering::SeqCst)
     }
 
     /// Waits until `count` answers are held back.
@@ -205,14 +200,6 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 
 struct InFlight<'a>(&'a Shared);
 
-impl<'a> InFlight<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        let now = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.most_in_flight.fetch_max(now, Ordering::SeqCst);
-        Self(shared)
-    }
-}
-
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -224,12 +211,13 @@ async fn answer(
     shared: &Shared,
     reset: &AtomicBool,
 ) -> Result<Response<BoxBody<Bytes, anyhow::Error>>> {
-    let _in_flight = InFlight::new(shared);
+    let in_flight = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+    let _leaves = InFlight(shared);
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let (method, path) = (head.method.to_string(), head.uri.path().to_owned());
     let page = asks_for_page(&method, &path).then(|| shared.pages.fetch_add(1, Ordering::SeqCst));
-    let seen = Seen { method, path, body: body.clone(), page };
+    let seen = Seen { method, path, body: body.clone(), page, in_flight };
     let fault = shared.rule.lock().unwrap_or_else(PoisonError::into_inner)(&seen);
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     match fault {

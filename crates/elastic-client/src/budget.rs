@@ -1,7 +1,7 @@
 //! How many requests may be in flight on one connection.
 //!
-//! Owns: that number, halved when the server says that it is too many, and one more for each round
-//! that went well. Must not know: requests.
+//! Owns: that number, halved when the server says that it is too many, and one more for each full
+//! round that went well. Must not know: requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
@@ -57,6 +57,10 @@ impl Budget {
 impl Permit<'_> {
     /// The server took the request: after as many of these as may be in flight, one more may.
     pub(crate) fn good(&self) {
+        // Answers that were not many at once do not say that more would go well.
+        if self.budget.permits.available_permits() > 0 {
+            return;
+        }
         let mut state = self.budget.state();
         state.good += 1;
         if state.good < state.limit || state.limit == self.budget.most {
@@ -136,6 +140,10 @@ mod tests {
         assert_eq!(budget.limit(), 5);
         drop(permits);
         assert_eq!(take_all(&budget).len(), 5);
+        for _ in 0..100 {
+            budget.acquire().now_or_never().iter().for_each(Permit::good);
+        }
+        assert_eq!(budget.limit(), 5, "one at a time proves nothing");
         for _ in 0..100 {
             take_all(&budget).iter().for_each(Permit::good);
         }

@@ -11,9 +11,10 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, is_retryable_status};
 use crate::health::Health;
 use crate::held::Holdings;
+use crate::request::{Answer, Method, Repeat, Request};
 use crate::retry::RetryPolicy;
 use crate::{headers, tls};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use serde_json::Value;
@@ -27,109 +28,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A node that takes no connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a request does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Reads.
-    Get,
-    /// Asks whether something is there.
-    Head,
-    /// Searches, and opens.
-    Post,
-    /// Makes.
-    Put,
-    /// Frees.
-    Delete,
-}
-
-impl From<Method> for reqwest::Method {
-    fn from(method: Method) -> Self {
-        match method {
-            Method::Get => Self::GET,
-            Method::Head => Self::HEAD,
-            Method::Post => Self::POST,
-            Method::Put => Self::PUT,
-            Method::Delete => Self::DELETE,
-        }
-    }
-}
-
-/// Whether the same request may be sent twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
-    /// Yes: the server's state is the same after one or two.
-    Allowed,
-    /// No: a scroll page moves on whether or not its answer arrived.
-    Never,
-}
-
-/// One request, on whichever node.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// HTTP method.
-    pub method: Method,
-    /// Absolute path, percent-encoded.
-    pub path: String,
-    /// Query string parameters.
-    pub params: Vec<(&'static str, String)>,
-    /// JSON (or NDJSON) body.
-    pub body: Option<Bytes>,
-    /// Whether it may be repeated.
-    pub repeat: Repeat,
-    /// What it is for, as errors say it: `search: index "flows" slice 3/8`.
-    pub what: String,
-}
-
-impl Request {
-    /// A request without body or parameters, that may be repeated.
-    pub fn new(method: Method, path: impl Into<String>, what: impl Into<String>) -> Self {
-        Self {
-            method,
-            path: path.into(),
-            params: Vec::new(),
-            body: None,
-            repeat: Repeat::Allowed,
-            what: what.into(),
-        }
-    }
-
-    /// Adds a query string parameter.
-    pub fn with_param(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.params.push((key, value.into()));
-        self
-    }
-
-    /// Sets the JSON body.
-    pub fn with_body(mut self, body: &Value) -> Self {
-        self.body = Some(Bytes::from(body.to_string()));
-        self
-    }
-
-    /// Forbids or allows a second sending.
-    pub fn with_repeat(mut self, repeat: Repeat) -> Self {
-        self.repeat = repeat;
-        self
-    }
-}
-
-/// A successful answer.
-#[derive(Debug)]
-pub struct Answer {
-    /// The body, whole.
-    pub body: Bytes,
-    /// Whether the server called itself Elasticsearch in `X-Elastic-Product`.
-    pub elastic_product: bool,
-    /// How many retries it took.
-    pub retries: u32,
-}
-
-impl Answer {
-    /// The body as JSON.
-    pub fn json(&self, what: &str) -> Result<Value, Error> {
-        serde_json::from_slice(&self.body)
-            .map_err(|e| Error::Protocol { what: what.into(), detail: format!("not JSON: {e}") })
-    }
-}
+/// Memory that is taken on the word of a `content-length` alone.
+const LARGEST_BELIEVED: usize = 128 << 20;
 
 struct Node {
     url: Url,
@@ -163,8 +63,21 @@ impl std::fmt::Debug for Connection {
 }
 
 enum Failure {
+    /// The node was not reached, so that it cannot have done anything.
+    Unsent(String),
+    /// Something was sent, and nothing whole came back.
     Transport(String),
-    Status { status: u16, retry_after: Option<Duration>, kind: String, reason: String, elastic: bool },
+    TooLarge {
+        most: usize,
+        bytes: usize,
+    },
+    Status {
+        status: u16,
+        retry_after: Option<Duration>,
+        kind: String,
+        reason: String,
+        elastic: bool,
+    },
 }
 
 impl Connection {
@@ -245,12 +158,12 @@ impl Connection {
         }
         let mut attempt = 0;
         loop {
-            let place = self.health.pick(Instant::now());
+            let place = self.health.pick(Instant::now(), request.repeat);
             let node = &self.nodes[place];
             let answer = self.send_once(node, request).await;
             match &answer {
-                Err(Failure::Transport(_)) => self.health.failed(place, Instant::now()),
-                Ok(_) | Err(Failure::Status { .. }) => self.health.answered(place),
+                Err(Failure::Unsent(_) | Failure::Transport(_)) => self.health.failed(place, Instant::now()),
+                Ok(_) | Err(Failure::Status { .. } | Failure::TooLarge { .. }) => self.health.answered(place),
             }
             let failure = match answer {
                 Ok(mut answer) => {
@@ -262,23 +175,26 @@ impl Connection {
             };
             attempt += 1;
             let (again, retry_after) = match &failure {
-                Failure::Transport(reason) => (!is_untrusted(reason), None),
+                Failure::Unsent(reason) | Failure::Transport(reason) => (!is_untrusted(reason), None),
+                Failure::TooLarge { .. } => (false, None),
                 Failure::Status { status, retry_after, .. } => (is_retryable_status(*status), *retry_after),
             };
             // A server that was never reached is more likely misspelt than busy: say so soon.
             let most = match &failure {
-                Failure::Transport(_) if !self.reached.load(Ordering::Relaxed) => {
+                Failure::Unsent(_) | Failure::Transport(_) if !self.reached.load(Ordering::Relaxed) => {
                     2.max(self.nodes.len() as u32)
                 }
                 _ => self.retry.max_retries,
             };
-            if request.repeat == Repeat::Never || !again || attempt > most {
+            let may = request.repeat == Repeat::Allowed || matches!(failure, Failure::Unsent(_));
+            if !may || !again || attempt > most {
                 return Err(self.error(node, request, failure, attempt));
             }
             self.retries.fetch_add(1, Ordering::Relaxed);
             let wait = self.retry.delay(attempt - 1, retry_after, &mut rand::rng());
             let reason = match &failure {
-                Failure::Transport(reason) => reason.clone(),
+                Failure::Unsent(reason) | Failure::Transport(reason) => reason.clone(),
+                Failure::TooLarge { bytes, .. } => format!("{bytes} bytes"),
                 Failure::Status { status, kind, .. } => format!("{status} {kind}"),
             };
             tracing::warn!(connection = self.name, what = request.what, reason, ?wait, "request retried");
@@ -292,7 +208,12 @@ impl Connection {
         match &answer {
             Ok(_) => permit.good(),
             Err(Failure::Status { status: 429, .. }) => permit.too_many(),
-            Err(Failure::Status { .. } | Failure::Transport(_)) => {}
+            Err(
+                Failure::Status { .. }
+                | Failure::Unsent(_)
+                | Failure::Transport(_)
+                | Failure::TooLarge { .. },
+            ) => {}
         }
         answer
     }
@@ -301,7 +222,7 @@ impl Connection {
         let url = node
             .url
             .join(request.path.trim_start_matches('/'))
-            .map_err(|e| Failure::Transport(format!("path {}: {e}", request.path)))?;
+            .map_err(|e| Failure::Unsent(format!("path {}: {e}", request.path)))?;
         let mut sent = self.client.request(request.method.into(), url);
         if !request.params.is_empty() {
             sent = sent.query(&request.params);
@@ -309,7 +230,10 @@ impl Connection {
         if let Some(body) = &request.body {
             sent = sent.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let response = sent.send().await.map_err(|e| Failure::Transport(causes(&e.without_url())))?;
+        let mut response = sent.send().await.map_err(|e| match e.is_connect() {
+            true => Failure::Unsent(causes(&e.without_url())),
+            false => Failure::Transport(causes(&e.without_url())),
+        })?;
         let status = response.status().as_u16();
         let header =
             |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
@@ -321,7 +245,7 @@ impl Connection {
             let reason = format!("the server points to {to}");
             return Err(Failure::Status { status, retry_after, kind: "redirect".into(), reason, elastic });
         }
-        let body = response.bytes().await.map_err(|e| Failure::Transport(causes(&e.without_url())))?;
+        let body = read_body(&mut response, request.most_bytes).await?;
         if (200..300).contains(&status) {
             return Ok(Answer { body, elastic_product: elastic, retries: 0 });
         }
@@ -332,10 +256,11 @@ impl Connection {
     fn error(&self, node: &Node, request: &Request, failure: Failure, attempts: u32) -> Error {
         let (what, connection) = (request.what.clone(), self.name.clone());
         match failure {
-            Failure::Transport(reason) if is_untrusted(&reason) => {
+            Failure::TooLarge { most, bytes } => Error::TooLarge { what, most, bytes },
+            Failure::Unsent(reason) | Failure::Transport(reason) if is_untrusted(&reason) => {
                 Error::Untrusted { what, connection, node: node.name().to_owned(), reason }
             }
-            Failure::Transport(reason) => {
+            Failure::Unsent(reason) | Failure::Transport(reason) => {
                 Error::Unreachable { what, connection, nodes: self.node_list(), attempts, reason }
             }
             Failure::Status { status, kind, reason, elastic, .. } => {
@@ -362,7 +287,7 @@ impl Connection {
             match self.send_once(node, request).await {
                 Ok(answer) => return answer.elastic_product,
                 Err(Failure::Status { elastic, .. }) => return elastic,
-                Err(Failure::Transport(_)) => {}
+                Err(Failure::Unsent(_) | Failure::Transport(_) | Failure::TooLarge { .. }) => {}
             }
         }
         false
@@ -371,6 +296,24 @@ impl Connection {
 
 fn is_untrusted(reason: &str) -> bool {
     reason.contains("certificate")
+}
+
+/// Into one buffer, of the announced length where that is believable: a page is held once.
+async fn read_body(response: &mut reqwest::Response, most: Option<usize>) -> Result<Bytes, Failure> {
+    let announced = response.content_length().map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let check = |bytes: usize| match most {
+        Some(most) if bytes > most => Err(Failure::TooLarge { most, bytes }),
+        _ => Ok(()),
+    };
+    check(announced)?;
+    let mut body = BytesMut::with_capacity(announced.min(LARGEST_BELIEVED));
+    while let Some(chunk) =
+        response.chunk().await.map_err(|e| Failure::Transport(causes(&e.without_url())))?
+    {
+        check(body.len() + chunk.len())?;
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
 }
 
 /// An error with its causes, on one line.
@@ -409,18 +352,4 @@ fn error_in_body(body: &[u8]) -> (String, String) {
         Some(e) => (text(&e["type"]), text(&e["reason"])),
         None => (text(&error["type"]), "no reason given".into()),
     }
-}
-
-/// Percent-encodes an index expression for a path: everything but what the servers give a meaning.
-pub fn encode_index(index: &str) -> String {
-    let mut out = String::with_capacity(index.len());
-    for byte in index.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b',' | b'*' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }

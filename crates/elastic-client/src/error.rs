@@ -73,6 +73,16 @@ pub enum Error {
         /// What was missing.
         detail: String,
     },
+    /// An answer was larger than it was allowed to be.
+    #[error("{what}: the answer is larger than {most} bytes")]
+    TooLarge {
+        /// What was being done.
+        what: String,
+        /// What was allowed.
+        most: usize,
+        /// How large it is, as far as that was seen.
+        bytes: usize,
+    },
     /// The server answered something that is not the protocol.
     #[error("{what}: unexpected answer: {detail}")]
     Protocol {
@@ -111,6 +121,7 @@ impl Error {
             Self::Config(_)
             | Self::Query(_)
             | Self::Untrusted { .. }
+            | Self::TooLarge { .. }
             | Self::Protocol { .. }
             | Self::Decode { .. }
             | Self::Refused(_) => false,

@@ -3,6 +3,7 @@
 //! Owns: the turn, and how long a node that could not be reached is left out. Must not know:
 //! requests, or why a node was not reached.
 
+use crate::request::Repeat;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,9 +46,9 @@ impl Health {
     }
 
     /// The next node in turn that is not left out; if all are, the one that is back the soonest.
-    /// Of a node whose time is over only this request is risked: it is left out again until it
-    /// answered.
-    pub(crate) fn pick(&self, now: Instant) -> usize {
+    /// A node whose time is over is tried with one request, and left out again until that is
+    /// answered; one that cannot be repeated is not risked.
+    pub(crate) fn pick(&self, now: Instant, repeat: Repeat) -> usize {
         let mut state = self.state();
         let count = state.nodes.len();
         let first = state.next;
@@ -56,7 +57,7 @@ impl Health {
             let node = &mut state.nodes[place];
             match node.out_until {
                 None => return place,
-                Some(until) if until <= now => {
+                Some(until) if until <= now && repeat == Repeat::Allowed => {
                     node.leave_out(now);
                     return place;
                 }
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     fn picks(health: &Health, now: Instant, count: usize) -> Vec<usize> {
-        (0..count).map(|_| health.pick(now)).collect()
+        (0..count).map(|_| health.pick(now, Repeat::Allowed)).collect()
     }
 
     #[test]
@@ -93,6 +94,7 @@ mod tests {
         health.failed(1, start);
         assert!(!picks(&health, start, 6).contains(&1));
         let later = start + FIRST;
+        assert!((0..6).all(|_| health.pick(later, Repeat::Never) != 1), "a scroll page is not risked");
         assert_eq!(picks(&health, later, 6).iter().filter(|p| **p == 1).count(), 1);
         health.failed(1, later);
         assert!(!picks(&health, later + FIRST, 6).contains(&1), "the second time is longer");
@@ -110,6 +112,6 @@ mod tests {
         for _ in 0..40 {
             health.failed(0, start);
         }
-        assert_eq!(health.pick(start + LONGEST), 0, "never longer than a minute");
+        assert_eq!(health.pick(start + LONGEST, Repeat::Allowed), 0, "never longer than a minute");
     }
 }

@@ -5,8 +5,9 @@
 //! Whatever opens one does so in a task that is counted here, and that goes on when its caller is
 //! dropped: a request under way would else leave behind what nobody knows of.
 
-use crate::connection::{Connection, Method, Request};
+use crate::connection::Connection;
 use crate::error::Error;
+use crate::request::{Method, Request};
 use serde_json::json;
 use std::collections::HashSet;
 use std::future::Future;

@@ -2,8 +2,9 @@
 //!
 //! Owns: asking. Must not know: what a mapping means.
 
-use crate::connection::{Connection, Method, Request, encode_index};
+use crate::connection::Connection;
 use crate::error::Error;
+use crate::request::{Method, Request, encode_index};
 use crate::server::fetch_json;
 use serde_json::Value;
 

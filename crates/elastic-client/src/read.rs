@@ -3,9 +3,11 @@
 //! Owns: the search bodies, the cursor, and the checks that no row is missing.
 //! Must not know: columns. Bytes become rows in a [`DecodePage`].
 
-use crate::connection::{Answer, Connection, Method, Repeat, Request, encode_index};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
+use crate::paging::{MOST_BYTES, PageSize, TARGET_BYTES};
+use crate::request::{Answer, Method, Repeat, Request, encode_index};
 use crate::slices::{Slice, SliceSource, Sort};
 use crate::snapshot::keep_alive_text;
 use serde::Deserialize;
@@ -15,9 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
-
-/// A page is kept near this many bytes.
-const TARGET_PAGE_BYTES: usize = 8 << 20;
 
 /// What surrounds the rows of a page.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +112,8 @@ struct Fetched {
 enum State {
     Start,
     Fetching(JoinHandle<Result<Fetched, Error>>),
+    /// Asked for when it is wanted.
+    Later(Request),
     Done,
 }
 
@@ -126,8 +127,11 @@ pub struct SliceReader<D: DecodePage> {
     state: State,
     pit_id: Option<String>,
     scroll_id: Option<String>,
-    page_size: u32,
+    page_size: PageSize,
+    /// The rows that the request under way asks for.
     asked: u32,
+    /// The last row's sort values.
+    cursor: Option<Vec<Value>>,
     total: Option<u64>,
     read: u64,
 }
@@ -145,9 +149,8 @@ impl<D: DecodePage> SliceReader<D> {
             SliceSource::Pit { id, .. } => Some(id.clone()),
             SliceSource::Scroll => None,
         };
-        // Documents of unknown size: begin small, grow by what is seen.
-        let most = options.page_size.get();
-        let page_size = if options.fields.reads_source() { most.min(500) } else { most };
+        let (most, of_source) = (options.page_size.get(), options.fields.reads_source());
+        let page_size = PageSize::first(most, of_source);
         Self {
             connection,
             slice,
@@ -158,7 +161,8 @@ impl<D: DecodePage> SliceReader<D> {
             pit_id,
             scroll_id: None,
             page_size,
-            asked: page_size,
+            asked: page_size.rows(),
+            cursor: None,
             total: None,
             read: 0,
         }
@@ -167,18 +171,35 @@ impl<D: DecodePage> SliceReader<D> {
     /// The next page's rows; `None` only once every row that the server counted was returned.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
-            self.state = State::Fetching(self.fetch(self.first_request()));
+            if matches!(self.slice.source, SliceSource::Scroll) {
+                self.sample().await?;
+            }
+            let request = self.first_request();
+            self.state = State::Fetching(self.fetch(request));
         }
-        // The task stays in the state while it is waited for: if this future is dropped, `drop` has
-        // to find it.
-        let State::Fetching(task) = &mut self.state else { return Ok(None) };
+        if let State::Later(request) = &self.state {
+            self.state = State::Fetching(self.fetch(request.clone()));
+        }
         let started = Instant::now();
-        let fetched = task.await;
-        self.state = State::Done;
-        let Fetched { answer, opened } = fetched.map_err(|e| Error::Protocol {
-            what: self.what(),
-            detail: format!("the request was cancelled: {e}"),
-        })??;
+        let Fetched { answer, opened } = loop {
+            // The task stays in the state while it is waited for: if this future is dropped, `drop`
+            // has to find it.
+            let State::Fetching(task) = &mut self.state else { return Ok(None) };
+            let fetched = task.await;
+            self.state = State::Done;
+            let fetched = fetched.map_err(|e| Error::Protocol {
+                what: self.what(),
+                detail: format!("the request was cancelled: {e}"),
+            })?;
+            match fetched {
+                Err(Error::TooLarge { bytes, .. }) if self.asked > 1 => {
+                    self.page_size = self.page_size.after_too_large(bytes);
+                    let request = self.pit_request();
+                    self.state = State::Fetching(self.fetch(request));
+                }
+                fetched => break fetched?,
+            }
+        };
         if opened.is_some() {
             self.scroll_id = opened;
         }
@@ -258,19 +279,52 @@ impl<D: DecodePage> SliceReader<D> {
         let request = match &self.slice.source {
             SliceSource::Scroll => self.scroll_request()?,
             SliceSource::Pit { .. } => {
-                let row_bytes = (bytes / page.hits.max(1)).max(1);
-                let fitting = u32::try_from(TARGET_PAGE_BYTES / row_bytes).unwrap_or(u32::MAX).max(1);
-                self.page_size = fitting.min(self.options.page_size.get());
-                self.asked = self.page_size;
-                let cursor = page.last_sort.ok_or_else(|| Error::Protocol {
-                    what: self.what(),
-                    detail: "a row without sort".into(),
-                })?;
-                self.pit_request(Some(cursor))
+                let Some(cursor) = page.last_sort else {
+                    return Err(Error::Protocol { what: self.what(), detail: "a row without sort".into() });
+                };
+                self.cursor = Some(cursor);
+                self.page_size = self.page_size.after(page.hits, bytes);
+                self.pit_request()
             }
         };
-        // The next page is under way while this one is used: two in memory, never more.
-        self.state = State::Fetching(self.fetch(request));
+        // The next page is under way while this one is used: two in memory, never more, and only one
+        // if it is large.
+        self.state = match bytes > 2 * TARGET_BYTES {
+            true => State::Later(request),
+            false => State::Fetching(self.fetch(request)),
+        };
+        Ok(())
+    }
+
+    /// All pages of a scroll have as many rows as its first, so what fits is found out before, by
+    /// searches that open nothing: of documents by 1 and 25, of doc values by one of a thousand.
+    async fn sample(&mut self) -> Result<(), Error> {
+        for _ in 0..2 {
+            if self.page_size.is_most() {
+                break;
+            }
+            let path = format!("/{}/_search", encode_index(&self.slice.index));
+            let mut body = self.body();
+            body["sort"] = json!(["_doc"]);
+            body["track_total_hits"] = json!(false);
+            // Only what holds a state can be sliced.
+            body.as_object_mut().map(|body| body.remove("slice"));
+            let request = self.search(path, &body).with_most_bytes(MOST_BYTES);
+            match self.connection.send(&request).await {
+                Ok(answer) => {
+                    let sampled: Sampled = serde_json::from_slice(&answer.body).map_err(|e| {
+                        Error::Protocol { what: self.what(), detail: format!("no hits in the sample: {e}") }
+                    })?;
+                    self.page_size = self.page_size.after(sampled.hits.hits.len(), answer.body.len());
+                }
+                Err(Error::TooLarge { bytes, .. }) => {
+                    self.page_size = self.page_size.after_too_large(bytes);
+                    break;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        self.asked = self.page_size.rows();
         Ok(())
     }
 
@@ -296,9 +350,9 @@ impl<D: DecodePage> SliceReader<D> {
         matches!(self.slice.source, SliceSource::Scroll) && self.scroll_id.is_none()
     }
 
-    fn first_request(&self) -> Request {
+    fn first_request(&mut self) -> Request {
         match &self.slice.source {
-            SliceSource::Pit { .. } => self.pit_request(None),
+            SliceSource::Pit { .. } => self.pit_request(),
             SliceSource::Scroll => {
                 let mut body = self.body();
                 body["sort"] = json!(["_doc"]);
@@ -308,7 +362,8 @@ impl<D: DecodePage> SliceReader<D> {
         }
     }
 
-    fn pit_request(&self, cursor: Option<Vec<Value>>) -> Request {
+    fn pit_request(&mut self) -> Request {
+        self.asked = self.page_size.rows();
         let SliceSource::Pit { sort, id } = &self.slice.source else {
             unreachable!("asked for slices of a point in time only")
         };
@@ -321,11 +376,13 @@ impl<D: DecodePage> SliceReader<D> {
             Sort::ShardDoc => json!(["_shard_doc"]),
             Sort::Doc => json!(["_doc"]),
         };
-        if let Some(cursor) = cursor {
-            body["search_after"] = Value::Array(cursor);
+        if let Some(cursor) = &self.cursor {
+            body["search_after"] = json!(cursor);
             body["track_total_hits"] = json!(false);
         }
-        self.search("/_search".into(), &body)
+        let request = self.search("/_search".into(), &body);
+        // One row has to be taken whatever it is.
+        if self.page_size.rows() > 1 { request.with_most_bytes(MOST_BYTES) } else { request }
     }
 
     fn search(&self, path: String, body: &Value) -> Request {
@@ -364,7 +421,7 @@ impl<D: DecodePage> SliceReader<D> {
         if let Some(filter) = &self.slice.filter {
             query = json!({ "bool": { "filter": [query, filter] } });
         }
-        let mut body = json!({ "size": self.page_size, "query": query, "track_total_hits": true });
+        let mut body = json!({ "size": self.page_size.rows(), "query": query, "track_total_hits": true });
         if let Some(cut) = &self.slice.cut {
             body["slice"] = json!({ "id": cut.id, "max": cut.max });
         }
@@ -409,10 +466,22 @@ impl<D: DecodePage> Drop for SliceReader<D> {
                 });
             }
             State::Fetching(task) => task.abort(),
-            State::Start | State::Done => {}
+            State::Start | State::Later(_) | State::Done => {}
         }
         self.free_scroll();
     }
+}
+
+#[derive(Deserialize)]
+struct Sampled {
+    #[serde(default)]
+    hits: SampledHits,
+}
+
+#[derive(Default, Deserialize)]
+struct SampledHits {
+    #[serde(default)]
+    hits: Vec<serde::de::IgnoredAny>,
 }
 
 fn scroll_id(body: &[u8]) -> Option<String> {

@@ -2,8 +2,9 @@
 //!
 //! Owns: the detection of a server. Must not know: indices.
 
-use crate::connection::{Connection, Method, Request};
+use crate::connection::Connection;
 use crate::error::Error;
+use crate::request::{Method, Request};
 use serde_json::Value;
 
 /// Who made the server.

@@ -3,9 +3,10 @@
 //! Owns: the requests that hold one state of the indices, and what slices it is read in.
 //! Must not know: columns or pages.
 
-use crate::connection::{Connection, Method, Request, encode_index};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
+use crate::request::{Method, Request, encode_index};
 use crate::server::{SnapshotSupport, fetch_json, fetch_server};
 use crate::slices::{Cut, IndexShards, Slice, SliceSource, Sort, plan_cuts};
 use serde_json::{Value, json};

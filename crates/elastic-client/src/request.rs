@@ -1,0 +1,134 @@
+//! One request and its answer, as whoever sends it sees them.
+//!
+//! Owns: what can be said of a request. Must not know: nodes, or how it is sent.
+
+use crate::error::Error;
+use bytes::Bytes;
+use serde_json::Value;
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Asks whether something is there.
+    Head,
+    /// Searches, and opens.
+    Post,
+    /// Makes.
+    Put,
+    /// Frees.
+    Delete,
+}
+
+impl From<Method> for reqwest::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Get => Self::GET,
+            Method::Head => Self::HEAD,
+            Method::Post => Self::POST,
+            Method::Put => Self::PUT,
+            Method::Delete => Self::DELETE,
+        }
+    }
+}
+
+/// Whether the same request may be sent twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Yes: the server's state is the same after one or two.
+    Allowed,
+    /// No: a scroll page moves on whether or not its answer arrived.
+    Never,
+}
+
+/// One request, on whichever node.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// HTTP method.
+    pub method: Method,
+    /// Absolute path, percent-encoded.
+    pub path: String,
+    /// Query string parameters.
+    pub params: Vec<(&'static str, String)>,
+    /// JSON (or NDJSON) body.
+    pub body: Option<Bytes>,
+    /// Whether it may be repeated.
+    pub repeat: Repeat,
+    /// The largest answer that is taken; any if none.
+    pub most_bytes: Option<usize>,
+    /// What it is for, as errors say it: `search: index "flows" slice 3/8`.
+    pub what: String,
+}
+
+impl Request {
+    /// A request without body or parameters, that may be repeated.
+    pub fn new(method: Method, path: impl Into<String>, what: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            params: Vec::new(),
+            body: None,
+            repeat: Repeat::Allowed,
+            most_bytes: None,
+            what: what.into(),
+        }
+    }
+
+    /// Adds a query string parameter.
+    pub fn with_param(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.params.push((key, value.into()));
+        self
+    }
+
+    /// Sets the JSON body.
+    pub fn with_body(mut self, body: &Value) -> Self {
+        self.body = Some(Bytes::from(body.to_string()));
+        self
+    }
+
+    /// Refuses a larger answer.
+    pub fn with_most_bytes(mut self, most: usize) -> Self {
+        self.most_bytes = Some(most);
+        self
+    }
+
+    /// Forbids or allows a second sending.
+    pub fn with_repeat(mut self, repeat: Repeat) -> Self {
+        self.repeat = repeat;
+        self
+    }
+}
+
+/// A successful answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The body, whole.
+    pub body: Bytes,
+    /// Whether the server called itself Elasticsearch in `X-Elastic-Product`.
+    pub elastic_product: bool,
+    /// How many retries it took.
+    pub retries: u32,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self, what: &str) -> Result<Value, Error> {
+        serde_json::from_slice(&self.body)
+            .map_err(|e| Error::Protocol { what: what.into(), detail: format!("not JSON: {e}") })
+    }
+}
+
+/// Percent-encodes an index expression for a path: everything but what the servers give a meaning.
+pub fn encode_index(index: &str) -> String {
+    let mut out = String::with_capacity(index.len());
+    for byte in index.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b',' | b'*' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

@@ -1,0 +1,154 @@
+//! Memory is bounded by pages, whatever the documents are.
+
+use crate::faults::registry;
+use crate::golden::{ALONE, assert_nothing_open, servers};
+use bytes::Bytes;
+use elastic_client::{Connection, Method, Request};
+use flowsigma_tests::cluster::binary;
+use serde_json::json;
+use std::process::{Command, Stdio};
+
+const MIB: usize = 1 << 20;
+
+async fn make(connection: &Connection, index: &str, shards: u32) {
+    let delete = Request::new(Method::Delete, format!("/{index}"), "delete a test index")
+        .with_param("ignore_unavailable", "true");
+    connection.send(&delete).await.unwrap();
+    let create = Request::new(Method::Put, format!("/{index}"), "create a test index").with_body(&json!({
+        "settings": { "number_of_shards": shards, "number_of_replicas": 0 },
+        "mappings": { "properties": {
+            "text": { "type": "text", "index": false },
+            "word": { "type": "keyword", "index": false },
+        } },
+    }));
+    connection.send(&create).await.unwrap();
+}
+
+async fn bulk(connection: &Connection, index: &str, lines: String) {
+    let mut bulk = Request::new(Method::Post, format!("/{index}/_bulk"), "load a test index");
+    bulk.body = Some(Bytes::from(lines));
+    let answer = connection.send(&bulk).await.unwrap().json("load").unwrap();
+    assert_eq!(answer["errors"], false, "{}", answer["items"][0]);
+}
+
+async fn refresh(connection: &Connection, index: &str) {
+    let refresh = Request::new(Method::Post, format!("/{index}/_refresh"), "refresh");
+    connection.send(&refresh).await.unwrap();
+}
+
+/// Runs the command line, and says what it printed and the most memory that it ever had.
+fn run_sql(url: &str, sql: &str) -> (String, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("flowsigma.toml");
+    std::fs::write(&config, format!("[connections.test]\nnodes = [\"{url}\"]\n")).unwrap();
+    let mut command = Command::new(binary("flowsigma").unwrap())
+        .arg("--config")
+        .arg(&config)
+        .args(["sql", "--format", "json", "-c", sql])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", command.id());
+    let mut most = 0;
+    // The high-water mark only grows, so the last one seen is it.
+    while command.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = mark.and_then(|m| m.trim().strip_suffix(" kB")).and_then(|n| n.trim().parse().ok());
+        most = most.max(kilobytes.unwrap_or(0usize) * 1024);
+        std::thread::yield_now();
+    }
+    let ended = command.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{url}: {}", String::from_utf8_lossy(&ended.stderr));
+    (String::from_utf8(ended.stdout).unwrap(), most)
+}
+
+fn table(index: &str, read: &str) -> String {
+    format!(
+        "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://test/{index}' \
+         OPTIONS ('read' '{read}'); "
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_documents_of_20_mb_are_read_within_300_mb() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let direct = registry(&[&url], None).get("test").unwrap();
+        make(&direct, "large", 1).await;
+        for _ in 0..10 {
+            let text = "x".repeat(20 * MIB);
+            bulk(&direct, "large", format!("{{\"index\":{{}}}}\n{{\"text\":\"{text}\"}}\n")).await;
+        }
+        refresh(&direct, "large").await;
+        for read in ["pit", "scroll"] {
+            let sql = table("large", read) + "SELECT count(*) AS n, sum(octet_length(text)) AS bytes FROM t";
+            let (printed, most) = run_sql(&url, &sql);
+            println!("{url} {read}: {} MiB", most / MIB);
+            assert_eq!(printed.trim(), format!("[{{\"n\":10,\"bytes\":{}}}]", 200 * MIB), "{url} {read}");
+            assert!(most > 20 * MIB && most < 300 * MIB, "{url} {read}: {} MiB", most / MIB);
+        }
+        make(&direct, "large", 1).await;
+        assert_nothing_open(&direct).await;
+    }
+}
+
+/// 8,000 keywords of 30,000 bytes, of which a full page would have 240 MB.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_keywords_are_read_within_300_mb() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let direct = registry(&[&url], None).get("test").unwrap();
+        make(&direct, "wordy", 1).await;
+        let word = "w".repeat(29_990);
+        for chunk in 0..8 {
+            let line = |i| format!("{{\"index\":{{}}}}\n{{\"word\":\"{word}{}\"}}\n", chunk * 1000 + i);
+            bulk(&direct, "wordy", (0..1000).map(line).collect()).await;
+        }
+        refresh(&direct, "wordy").await;
+        for read in ["pit", "scroll"] {
+            let sql =
+                table("wordy", read) + "SELECT count(*) AS n, count(DISTINCT octet_length(word)) AS l FROM t";
+            let (printed, most) = run_sql(&url, &sql);
+            println!("{url} {read}: {} MiB", most / MIB);
+            assert_eq!(printed.trim(), "[{\"n\":8000,\"l\":4}]", "{url} {read}");
+            assert!(most > 20 * MIB && most < 300 * MIB, "{url} {read}: {} MiB", most / MIB);
+        }
+        make(&direct, "wordy", 1).await;
+        assert_nothing_open(&direct).await;
+    }
+}
+
+/// Long: only with `FLOWSIGMA_LONG=1`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_small_documents_are_read_within_300_mb() {
+    if std::env::var_os("FLOWSIGMA_LONG").is_none() {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let direct = registry(&[&url], None).get("test").unwrap();
+        make(&direct, "million", 3).await;
+        for chunk in 0..50 {
+            let line =
+                |i| format!("{{\"index\":{{}}}}\n{{\"text\":\"t\",\"word\":\"{}\"}}\n", chunk * 20_000 + i);
+            bulk(&direct, "million", (0..20_000).map(line).collect()).await;
+        }
+        refresh(&direct, "million").await;
+        for read in ["pit", "scroll"] {
+            for column in ["word", "text"] {
+                let sql = table("million", read)
+                    + &format!("SELECT count({column}) AS n, min({column}) AS a FROM t");
+                let (printed, most) = run_sql(&url, &sql);
+                println!("{url} {read} {column}: {} MiB", most / MIB);
+                let first = if column == "word" { "0" } else { "t" };
+                assert_eq!(printed.trim(), format!("[{{\"n\":1000000,\"a\":\"{first}\"}}]"), "{url} {read}");
+                assert!(most < 300 * MIB, "{url} {read}: {} MiB", most / MIB);
+            }
+        }
+        make(&direct, "million", 1).await;
+        assert_nothing_open(&direct).await;
+    }
+}
