@@ -95,7 +95,7 @@ pub(crate) async fn count(ctx: &SessionContext, sql: &str) -> Result<i64> {
 pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Scrolls are freed in the background, so this waits for the state.
-async fn assert_nothing_open(connection: &Connection) {
+pub(crate) async fn assert_nothing_open(connection: &Connection) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while open_contexts(connection).await.unwrap() > 0 {
         assert!(std::time::Instant::now() < deadline, "{connection:?}: contexts left open");

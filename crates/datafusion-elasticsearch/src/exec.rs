@@ -45,6 +45,9 @@ pub struct ScanSpec {
     pub page_size: NonZeroU32,
     /// Milliseconds.
     pub keep_alive_ms: u64,
+    /// As many rows of a slice are enough.
+    #[serde(default)]
+    pub limit: Option<NonZeroU32>,
 }
 
 /// Reads slices page by page.
@@ -105,7 +108,11 @@ impl DisplayAs for EsScanExec {
             self.spec.index,
             names.join(", "),
             self.spec.query
-        )
+        )?;
+        match self.spec.limit {
+            Some(limit) => write!(f, ", limit={limit}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -151,6 +158,7 @@ impl ExecutionPlan for EsScanExec {
             fields: plan_fields(&self.spec.columns),
             page_size: self.spec.page_size,
             keep_alive: Duration::from_millis(self.spec.keep_alive_ms),
+            limit: self.spec.limit,
         };
         let counters = Arc::new(ReadCounters::default());
         let report = Arc::new(Report::new(&self.metrics, partition, Arc::clone(&counters)));

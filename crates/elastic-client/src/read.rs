@@ -79,6 +79,16 @@ pub struct PageOptions {
     pub page_size: NonZeroU32,
     /// How long the server keeps the snapshot after each page.
     pub keep_alive: Duration,
+    /// As many rows are enough; every row that matches if none.
+    pub limit: Option<NonZeroU32>,
+}
+
+impl PageOptions {
+    /// The largest page that is of use once `read` rows are there.
+    fn most_rows(&self, read: u64) -> u32 {
+        let wanted = self.limit.map_or(u64::MAX, |limit| u64::from(limit.get()).saturating_sub(read));
+        self.page_size.get().min(u32::try_from(wanted).unwrap_or(u32::MAX)).max(1)
+    }
 }
 
 /// What reading cost, for metrics.
@@ -135,7 +145,7 @@ impl<D: DecodePage> SliceReader<D> {
             SliceSource::Scroll => None,
         };
         // Documents of unknown size: begin small, grow by what is seen.
-        let most = options.page_size.get();
+        let most = options.most_rows(0);
         let page_size = if options.fields.reads_source() { most.min(500) } else { most };
         Self {
             connection,
@@ -152,7 +162,8 @@ impl<D: DecodePage> SliceReader<D> {
         }
     }
 
-    /// The next page's rows; `None` only once every row that the server counted was returned.
+    /// The next page's rows; `None` only once every row that the server counted was returned, or as
+    /// many as are enough.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         let task = match std::mem::replace(&mut self.state, State::Done) {
             State::Start => self.fetch(self.first_request()),
@@ -217,13 +228,14 @@ impl<D: DecodePage> SliceReader<D> {
         if page.scroll_id.is_some() {
             self.scroll_id = page.scroll_id;
         }
-        if self.read == total {
+        let enough = self.options.limit.is_some_and(|limit| self.read >= u64::from(limit.get()));
+        if self.read == total || enough {
             self.free_scroll();
             return Ok(());
         }
         let row_bytes = (bytes / page.hits.max(1)).max(1);
         let fitting = u32::try_from(TARGET_PAGE_BYTES / row_bytes).unwrap_or(u32::MAX).max(1);
-        self.page_size = fitting.min(self.options.page_size.get());
+        self.page_size = fitting.min(self.options.most_rows(self.read));
         let request = match &self.slice.source {
             SliceSource::Scroll => self.scroll_request()?,
             SliceSource::Pit { .. } => {
