@@ -6,12 +6,14 @@
 mod cleanup;
 mod command;
 mod credentials;
+mod differential;
 mod faults;
 mod golden;
 mod links;
 mod memory;
 mod names;
 mod nodes;
+mod pushdown;
 mod secrets;
 mod security;
 mod shapes;

@@ -1,9 +1,10 @@
 //! A name reads what the server says it holds: aliases with filters, aliases with routing, samples.
 
-use crate::golden::{ALONE, count, options, registry, remake, servers};
+use crate::golden::{ALONE, assert_nothing_open, count, options, registry, remake, servers};
 use datafusion::error::Result;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::EsTable;
+use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
 use flowsigma_tests::cluster::embedded_context;
 use serde_json::json;
@@ -87,4 +88,48 @@ async fn a_sample_is_a_share_repeats_by_its_seed_and_keeps_under_a_filter() {
         let whole = try_count(&ctx, &registry, "sampled", &[("sample", "1")], "").await.unwrap();
         assert_eq!(whole, all, "{url}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_reads_few_rows_unless_a_filter_is_applied_after_it() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "limited", 3, "keyword").await;
+        for read in ["pit", "scroll"] {
+            let how = format!("{url} {read}");
+            let with = options(&[("read", read), ("page_size", "50"), ("arrays", "dst_addr_space")]);
+            let table = EsTable::try_new(Arc::clone(&registry), "test", "limited", &with).await.unwrap();
+            let ctx = SessionContext::new();
+            ctx.register_table("t", Arc::new(table)).unwrap();
+            let spaces = "src_addr_space = 'private'";
+            for (condition, limit, rows, most) in [
+                ("", 3, 3, 9),
+                ("", 120, 120, 360),
+                ("WHERE dst_addr_space IS NOT NULL", 3, 3, 9),
+                (&format!("WHERE {spaces}"), 1000, 920, u64::MAX),
+                ("", 5000, 1730, u64::MAX),
+            ] {
+                let sql = format!("SELECT src_addr_space FROM t {condition} LIMIT {limit}");
+                let plan = ctx.state().create_logical_plan(&sql).await.unwrap();
+                let (plan, open) = open_snapshots(plan).await.unwrap();
+                let plan =
+                    ctx.execute_logical_plan(plan).await.unwrap().create_physical_plan().await.unwrap();
+                let batches = collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap();
+                open.close().await.unwrap();
+                let found: usize = batches.iter().map(|b| b.num_rows()).sum();
+                assert_eq!(found, rows, "{how} {sql}");
+                let read = documents_read(&plan);
+                assert!(read >= rows as u64 && read <= most, "{how} {sql}: {read} documents read");
+            }
+        }
+        assert_nothing_open(&connection).await;
+    }
+}
+
+/// What the scans of a plan read, by their metrics.
+fn documents_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let own = plan.metrics().and_then(|m| m.sum_by_name("documents")).map_or(0, |m| m.as_usize() as u64);
+    own + plan.children().into_iter().map(documents_read).sum::<u64>()
 }

@@ -48,6 +48,9 @@ pub struct ScanSpec {
     pub page_size: NonZeroU32,
     /// Milliseconds.
     pub keep_alive_ms: u64,
+    /// As many rows of a slice are enough.
+    #[serde(default)]
+    pub limit: Option<NonZeroU32>,
 }
 
 /// Reads slices page by page.
@@ -108,7 +111,11 @@ impl DisplayAs for EsScanExec {
             self.spec.index,
             names.join(", "),
             self.spec.query
-        )
+        )?;
+        match self.spec.limit {
+            Some(limit) => write!(f, ", limit={limit}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -154,6 +161,7 @@ impl ExecutionPlan for EsScanExec {
             fields: plan_fields(&self.spec.columns),
             page_size: self.spec.page_size,
             keep_alive: Duration::from_millis(self.spec.keep_alive_ms),
+            limit: self.spec.limit,
         };
         let counters = Arc::new(ReadCounters::default());
         let report = Report::new(&self.metrics, partition, Arc::clone(&counters), Arc::clone(&self.registry));

@@ -148,6 +148,14 @@ impl EsTable {
         json!({ "bool": { "filter": clauses } })
     }
 
+    /// What a slice need not read beyond. A row that DataFusion may still drop counts for nothing, so
+    /// there is none where it filters again.
+    fn row_limit(&self, filters: &[Expr], limit: Option<usize>) -> Option<NonZeroU32> {
+        let exact = filters.iter().all(|f| self.push(f).is_some_and(|pushed| pushed.exact));
+        // LIMIT 0 reads nothing before it gets here.
+        limit.filter(|_| exact).and_then(|limit| NonZeroU32::new(u32::try_from(limit).ok()?))
+    }
+
     fn push(&self, filter: &Expr) -> Option<Pushed> {
         match self.spec.pushdown {
             Pushdown::On => translate(filter, &self.spec.columns),
@@ -197,7 +205,7 @@ impl TableProvider for EsTable {
         _state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
-        _limit: Option<usize>,
+        limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let slices = match &self.spec.snapshot {
             Some(slices) => slices.clone(),
@@ -219,6 +227,7 @@ impl TableProvider for EsTable {
             query: self.query_with(filters),
             page_size: self.spec.page_size,
             keep_alive_ms: self.spec.keep_alive_ms,
+            limit: self.row_limit(filters, limit),
         };
         let partitions = group_slices(slices, self.spec.slices);
         Ok(Arc::new(EsScanExec::try_new(Arc::clone(&self.registry), spec, &partitions)?))

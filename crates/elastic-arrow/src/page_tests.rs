@@ -438,3 +438,14 @@ fn depth_is_bounded() {
         Err(Error::Misfit { reason: "arrays are nested too deep", .. })
     ));
 }
+
+#[test]
+fn a_double_keeps_its_last_digit() {
+    let decoder = decoder(json!({ "d": { "type": "double" } }));
+    for expected in [123.46000000000001, 0.10000000000000002, 1.7976931348623157e308, 4.35e17, -2.675, 5e-324]
+    {
+        let batch = batch(&decoder, fields(json!({ "d": [expected] })));
+        let read = batch.column(0).as_primitive::<Float64Type>().value(0);
+        assert_eq!(read.to_bits(), f64::to_bits(expected), "{read:?} is not {expected:?}");
+    }
+}

@@ -38,6 +38,11 @@ impl PageSize {
         self.rows == self.most
     }
 
+    /// Where more than `most` are of no use any more.
+    pub(crate) fn at_most(self, most: u32) -> Self {
+        Self { rows: self.rows.min(most), most: self.most.min(most) }
+    }
+
     /// After a page of `rows` that had `bytes`.
     pub(crate) fn after(self, rows: usize, bytes: usize) -> Self {
         let row_bytes = (bytes / rows.max(1)).max(1);

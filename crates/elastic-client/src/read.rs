@@ -80,6 +80,16 @@ pub struct PageOptions {
     pub page_size: NonZeroU32,
     /// How long the server keeps the snapshot after each page.
     pub keep_alive: Duration,
+    /// As many rows are enough; every row that matches if none.
+    pub limit: Option<NonZeroU32>,
+}
+
+impl PageOptions {
+    /// The largest page that is of use once `read` rows are there.
+    fn most_rows(&self, read: u64) -> u32 {
+        let wanted = self.limit.map_or(u64::MAX, |limit| u64::from(limit.get()).saturating_sub(read));
+        self.page_size.get().min(u32::try_from(wanted).unwrap_or(u32::MAX)).max(1)
+    }
 }
 
 /// What reading cost, for metrics.
@@ -149,8 +159,7 @@ impl<D: DecodePage> SliceReader<D> {
             SliceSource::Pit { id, .. } => Some(id.clone()),
             SliceSource::Scroll => None,
         };
-        let (most, of_source) = (options.page_size.get(), options.fields.reads_source());
-        let page_size = PageSize::first(most, of_source);
+        let page_size = PageSize::first(options.most_rows(0), options.fields.reads_source());
         Self {
             connection,
             slice,
@@ -168,7 +177,8 @@ impl<D: DecodePage> SliceReader<D> {
         }
     }
 
-    /// The next page's rows; `None` only once every row that the server counted was returned.
+    /// The next page's rows; `None` only once every row that the server counted was returned, or as
+    /// many as are enough.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
             if matches!(self.slice.source, SliceSource::Scroll) {
@@ -271,8 +281,10 @@ impl<D: DecodePage> SliceReader<D> {
             });
         }
         add(&self.counters.documents, page.hits as u64);
+        let enough = self.options.limit.is_some_and(|limit| self.read >= u64::from(limit.get()));
         // The last page proves the end: it has fewer rows than asked for, or none.
-        if self.read == total && page.hits < self.asked as usize {
+        let end = self.read == total && page.hits < self.asked as usize;
+        if end || enough {
             self.free_scroll();
             return Ok(());
         }
@@ -283,7 +295,8 @@ impl<D: DecodePage> SliceReader<D> {
                     return Err(Error::Protocol { what: self.what(), detail: "a row without sort".into() });
                 };
                 self.cursor = Some(cursor);
-                self.page_size = self.page_size.after(page.hits, bytes);
+                let most = self.options.most_rows(self.read);
+                self.page_size = self.page_size.after(page.hits, bytes).at_most(most);
                 self.pit_request()
             }
         };

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 /// Up to here an integer column cast to a float compares as the integers do.
 const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
-/// The years -29,719 to 33,658: beyond, servers differ in what they parse.
-const DATE_LIMIT: i128 = 1_000_000_000_000_000;
+/// The milliseconds of the years 1 to 9999, which have four digits.
+const DATES: std::ops::RangeInclusive<i128> = -62_135_596_800_000..=253_402_300_799_999;
 
 /// Whole numbers from `low` to `high`, both within.
 struct Span {
@@ -106,12 +106,14 @@ pub(super) fn integer(
     let spans = match number(value)? {
         Number::Whole(n) if n.unsigned_abs() < 1 << 100 => spans(comparison, n, true),
         Number::Float(n) if n.abs() < EXACT_FLOAT => {
-            // -0.0 is below 0.0 in DataFusion's order of floats, and an integer is never -0.0.
-            if n == 0.0 && n.is_sign_negative() {
-                spans(comparison, -1, false)
-            } else {
-                spans(comparison, n.floor() as i128, n.fract() == 0.0)
-            }
+            // DataFusion takes -0.0 here for 0.0 and there for less: either way 0 is within.
+            let zero = n == 0.0 && n.is_sign_negative();
+            let comparison = match comparison {
+                Comparison::Gt if zero => Comparison::GtEq,
+                Comparison::NotEq if zero => return None,
+                other => other,
+            };
+            spans(comparison, n.floor() as i128, n.fract() == 0.0)
         }
         Number::Whole(_) | Number::Float(_) => return None,
     };
@@ -183,21 +185,33 @@ fn nanos(value: &ScalarValue) -> Option<i128> {
 }
 
 /// A `date` is whole milliseconds, so bounds are whole ones, both within: the server's rounding of
-/// what a bound leaves open then has nothing to do.
+/// what a bound leaves open then has nothing to do. They are text: of `epoch_millis` before 1970
+/// Elasticsearch 8.8 rounds an upper one down by a millisecond.
 pub(super) fn date(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Query> {
     let nanos = nanos(value)?;
     let (floor, rest) = (nanos.div_euclid(1_000_000), nanos.rem_euclid(1_000_000));
-    if floor.abs() >= DATE_LIMIT {
+    if !DATES.contains(&floor) {
         return None;
     }
     let spans = spans(comparison, floor, rest == 0);
-    let limits = (i64::MIN.into(), i64::MAX.into());
-    Some(in_spans(spans, limits, |low, high| {
-        let mut bounds = bounds(low.map(|n| json!(n as i64)), high.map(|n| json!(n as i64)));
+    let text = |n: i128| {
+        let time = i64::try_from(n).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
+        json!(time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    };
+    // A bound one beyond the last date with four digits has none to be compared with but later ones.
+    let spans = spans
+        .into_iter()
+        .map(|span| Span {
+            low: span.low.map(|n| n.min(*DATES.end())),
+            high: span.high.map(|n| n.max(*DATES.start())),
+        })
+        .collect();
+    Some(in_spans(spans, (i64::MIN.into(), i64::MAX.into()), |low, high| {
+        let mut bounds = bounds(low.map(text), high.map(text));
         if bounds.is_empty() {
             return Query::Exists(field.to_owned());
         }
-        bounds.insert("format".into(), json!("epoch_millis"));
+        bounds.insert("format".into(), json!("strict_date_optional_time"));
         range(field, Value::Object(bounds))
     }))
 }
