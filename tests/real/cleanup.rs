@@ -12,7 +12,7 @@ use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use futures::StreamExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Holds back each page from the `nth` on, from 0.
 fn hold_from(nth: usize) -> impl FnMut(&Seen) -> Fault + Send + 'static {
@@ -105,7 +105,9 @@ async fn an_interrupted_command_frees_what_it_holds_and_fails() {
             // Nothing is released before the command had its chance to go without freeing.
             let freed = |seen: &Seen| seen.method == "DELETE";
             if page > 0 {
+                let deadline = Instant::now() + Duration::from_secs(60);
                 while !proxy.seen().iter().any(freed) {
+                    assert!(Instant::now() < deadline, "{how}: nothing is freed");
                     tokio::task::yield_now().await;
                 }
             }
@@ -152,9 +154,9 @@ async fn a_snapshot_outlives_a_consumer_slower_than_keep_alive() {
         };
         open_snapshot(&connection, &request).await.unwrap();
         assert!(open_contexts(&connection).await.unwrap() > held, "{url}");
-        let deadline = std::time::Instant::now() + Duration::from_secs(150);
+        let deadline = Instant::now() + Duration::from_secs(150);
         while open_contexts(&connection).await.unwrap() > held {
-            assert!(std::time::Instant::now() < deadline, "{url}: the server drops nothing");
+            assert!(Instant::now() < deadline, "{url}: the server drops nothing");
         }
         while let Some(batch) = batches.next().await {
             take(batch.map_err(|e| format!("{url}: {e}")).unwrap());

@@ -106,18 +106,24 @@ impl Connection {
         });
     }
 
-    /// Ends this connection: nothing more is asked for, what is being opened is waited for, and all
-    /// that is open is freed. Within ten seconds; what is left then, the server drops after `keep_alive`.
+    async fn free_known(&self) {
+        let known: Vec<Held> = self.held().open().iter().cloned().collect();
+        let freed = futures::future::join_all(known.iter().map(|held| self.free(held))).await;
+        for error in freed.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "it stays open until its keep_alive");
+        }
+    }
+
+    /// Ends this connection: nothing more is asked for, all that is open is freed, and what is being
+    /// opened is waited for and freed. Within ten seconds; what is left then, the server drops after `keep_alive`.
     pub async fn close(&self) {
         self.held().closing.store(true, Ordering::Relaxed);
         let free_all = async {
+            // What is known goes first: what is being opened may hang until the time is over.
+            self.free_known().await;
             self.held().tasks.close();
             self.held().tasks.wait().await;
-            let left: Vec<Held> = self.held().open().iter().cloned().collect();
-            let freed = futures::future::join_all(left.iter().map(|held| self.free(held))).await;
-            for error in freed.into_iter().filter_map(Result::err) {
-                tracing::warn!(%error, "it stays open until its keep_alive");
-            }
+            self.free_known().await;
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, free_all).await.is_err() {
             tracing::warn!(
