@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod document;
 pub mod golden;
+pub mod hosts;
 pub mod proxy;
 pub mod secrets;
 pub mod secured;

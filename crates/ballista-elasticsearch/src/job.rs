@@ -5,7 +5,7 @@
 use crate::cluster::Cluster;
 use ballista_core::execution_plans::DistributedQueryExec;
 use ballista_core::serde::protobuf::{
-    CancelJobParams, GetJobMetricsParams, OperatorMetricsSet, OperatorWithMetrics,
+    CancelJobParams, GetJobMetricsParams, GetJobStatusParams, OperatorMetricsSet, OperatorWithMetrics,
 };
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
@@ -57,6 +57,30 @@ impl Job {
         let mut scheduler = self.cluster.scheduler().await?;
         scheduler.cancel_job(CancelJobParams { job_id }).await.map_err(answered)?;
         Ok(())
+    }
+
+    /// Whether a job that failed did so because its scheduler is gone, which forgets its jobs; says
+    /// what to do then.
+    pub async fn lost(&self) -> Option<String> {
+        let why = match self.cluster.scheduler().await {
+            Err(e) => e.message().into_owned(),
+            Ok(mut scheduler) => {
+                // A process that is being killed takes connections for a moment, but answers none.
+                let job_id = self.id().unwrap_or_default();
+                let accepted = !job_id.is_empty();
+                match scheduler.get_job_status(GetJobStatusParams { job_id }).await {
+                    Ok(answer) if accepted && answer.get_ref().status.is_none() => {
+                        "it was started anew".into()
+                    }
+                    Ok(_) => return None,
+                    Err(e) => answered(e).message().into_owned(),
+                }
+            }
+        };
+        let url = self.cluster.scheduler_url();
+        Some(format!(
+            "scheduler {url} was lost while the job ran, submit the job again once it is back: {why}"
+        ))
     }
 
     /// What each scan of Elasticsearch tables and of files read, once all rows were taken.

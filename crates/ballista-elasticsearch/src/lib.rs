@@ -11,4 +11,6 @@ mod register;
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use job::{Job, ScanReport};
-pub use register::{function_registry, session_config, session_state};
+pub use register::{
+    endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
+};

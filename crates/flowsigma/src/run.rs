@@ -91,6 +91,18 @@ impl Runner {
         match answer {
             Ok(()) => job.scans().await.map_err(Failure::running),
             Err(failure) => {
+                let failure = match failure {
+                    Failure::Failed(error) => match job.lost().await {
+                        // There is nobody left to cancel it, and the broken connection's own
+                        // words say less.
+                        Some(lost) => {
+                            tracing::debug!(%error, "the scheduler was lost");
+                            return Err(Failure::Failed(anyhow::anyhow!(lost)));
+                        }
+                        None => Failure::Failed(error),
+                    },
+                    Failure::Refused(_) | Failure::Interrupted => failure,
+                };
                 if let Err(e) = job.cancel().await {
                     tracing::warn!(error = %e, "the job may still be running");
                 }
