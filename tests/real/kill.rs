@@ -8,7 +8,7 @@ use crate::command::{assert_golden, stderr};
 use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::{Cluster, Shape, binary};
-use flowsigma_tests::golden::NOTEBOOK_QUERY;
+use flowsigma_tests::golden::{NOTEBOOK_QUERY, open_contexts};
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use serde_json::Value;
 use std::process::{Child, Command, Output, Stdio};
@@ -64,10 +64,12 @@ impl Bench {
     }
 
     /// 1,730 pages.
-    fn long_scan(&self) -> Child {
-        let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/kill' \
-                   OPTIONS ('page_size' '1'); SELECT * FROM t";
-        self.client("sql", &["-c", sql])
+    fn long_scan(&self, options: &str) -> Child {
+        let sql = format!(
+            "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/kill' \
+             OPTIONS ('page_size' '1'{options}); SELECT * FROM t"
+        );
+        self.client("sql", &["-c", &sql])
     }
 
     fn client(&self, command: &str, args: &[&str]) -> Child {
@@ -236,7 +238,7 @@ async fn ctrl_c_cancels_the_job_on_the_scheduler_while_its_first_stage_reads() {
     let _alone = ALONE.lock().await;
     for url in servers() {
         let bench = Bench::new(&url, [every_page, every_page]).await;
-        let client = bench.long_scan();
+        let client = bench.long_scan("");
         bench.held(0).await;
         let sent = Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -253,7 +255,7 @@ async fn executors_whose_scheduler_stays_away_stop_reading_and_end() {
     let _alone = ALONE.lock().await;
     for url in servers() {
         let mut bench = Bench::new(&url, [from_the_second_page, from_the_second_page]).await;
-        let client = bench.long_scan();
+        let client = bench.long_scan("");
         bench.held(0).await;
         bench.held(1).await;
         bench.cluster.kill_scheduler();
@@ -267,5 +269,52 @@ async fn executors_whose_scheduler_stays_away_stop_reading_and_end() {
         // The client has closed the point in time, so whoever still reads from it is told to stop.
         let pages: usize = bench.proxies.iter().map(Proxy::pages).sum();
         assert!(pages < 100, "{pages} of 1,730 pages were read for nobody");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "waits for what a server does once a minute: run scripts/test --hosts"]
+async fn the_job_of_a_client_that_is_killed_goes_on_and_its_snapshot_is_dropped() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let bench = Bench::new(&url, [every_page, every_page]).await;
+        let mut client = bench.long_scan(", 'keep_alive' '10s'");
+        bench.held(0).await;
+        client.kill().unwrap();
+        client.wait().unwrap();
+        bench.release();
+        let deadline = Instant::now() + WORK;
+        loop {
+            let jobs = bench.ask("/api/jobs".into()).await;
+            match jobs[0]["status"].as_str().unwrap() {
+                "Completed" => break,
+                "Running" => assert!(Instant::now() < deadline, "{jobs}; logs:\n{}", bench.cluster.logs()),
+                _ => panic!("{jobs}; logs:\n{}", bench.cluster.logs()),
+            }
+        }
+        assert_dropped(&bench.connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "waits for what a server does once a minute: run scripts/test --hosts"]
+async fn the_scrolls_of_an_executor_that_is_killed_are_open_no_longer_than_their_keep_alive() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let mut bench = Bench::new(&url, [from_the_second_page, nothing]).await;
+        let client = bench.long_scan(", 'keep_alive' '10s', 'read' 'scroll'");
+        bench.held(0).await;
+        bench.cluster.kill_executor(0).unwrap();
+        let output = bench.end(client, Duration::from_secs(EXECUTOR_TIMEOUT + CHECKED_EVERY) + WORK);
+        assert!(output.status.success(), "{}; logs:\n{}", stderr(&output), bench.cluster.logs());
+        assert_dropped(&bench.connection).await;
+    }
+}
+
+/// Nobody closes what the dead have opened: the server does, and looks for it once a minute.
+async fn assert_dropped(connection: &Connection) {
+    let deadline = Instant::now() + Duration::from_secs(10 + 60 + 30);
+    while open_contexts(connection).await.unwrap() > 0 {
+        assert!(Instant::now() < deadline, "{connection:?}: contexts open beyond their keep_alive");
     }
 }

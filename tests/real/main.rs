@@ -1,6 +1,6 @@
 //! Tests against real servers and real clusters. `scripts/test` starts the servers and names them
 //! in `FLOWSIGMA_TEST_SERVERS`, URLs with spaces between, and the secured one in `FLOWSIGMA_TEST_SECURE_…`.
-//! `scripts/test --hosts` runs the module `hosts` alone.
+//! `scripts/test --hosts` runs those alone that are ignored otherwise.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
