@@ -90,8 +90,9 @@ impl Bench {
         assert_eq!(row["rows"], documents().len(), "{row}");
     }
 
-    async fn assert_still_exact(&self) {
-        self.cluster.wait_for_executors(2).await.unwrap();
+    /// As it was before, with what a supervisor does for executors that have ended.
+    async fn assert_still_exact(&mut self) {
+        self.cluster.wait_for_all().await.unwrap();
         let output = self.end(self.long_scan(), WORK);
         self.assert_exact(&output);
         assert_nothing_open(&self.connection).await;
@@ -122,7 +123,7 @@ async fn the_golden_numbers_over_hosts_that_share_no_file_and_no_loopback() {
 async fn an_executor_that_falls_silent_costs_no_row_and_comes_back() {
     let _alone = ALONE.lock().await;
     for url in servers() {
-        let bench = Bench::new(&url).await;
+        let mut bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
         let cut = Cut::off("executor1").unwrap();
@@ -163,7 +164,7 @@ async fn a_server_that_falls_silent_and_comes_back_costs_no_row() {
 async fn a_server_that_stays_silent_is_an_error_that_names_it() {
     let _alone = ALONE.lock().await;
     for url in servers() {
-        let bench = Bench::new(&url).await;
+        let mut bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
         let cut = Cut::off("server").unwrap();
@@ -172,7 +173,7 @@ async fn a_server_that_stays_silent_is_an_error_that_names_it() {
         let output = bench.end(client, Duration::from_secs(5 * (6 * 2 + 13)) + WORK);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        for word in ["index \"hosts\" slice ", url.as_str()] {
+        for word in ["hosts", " slice ", "no node answered", url.as_str()] {
             assert!(said.contains(word), "{said}");
         }
         drop(cut);
@@ -185,7 +186,7 @@ async fn a_server_that_stays_silent_is_an_error_that_names_it() {
 async fn a_scheduler_that_is_silent_for_a_minute_is_said_and_serves_again() {
     let _alone = ALONE.lock().await;
     for url in servers() {
-        let bench = Bench::new(&url).await;
+        let mut bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
         let cut = Cut::off("scheduler").unwrap();

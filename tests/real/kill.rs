@@ -18,21 +18,21 @@ const EXECUTOR_TIMEOUT: u64 = 6;
 const CHECKED_EVERY: u64 = 1;
 const GRACE: u64 = 2;
 /// What a job takes beside waiting for the dead, on a busy machine with debug builds.
-const WORK: Duration = Duration::from_secs(90);
+pub(crate) const WORK: Duration = Duration::from_secs(90);
 
 fn config(name: &str, url: &str) -> String {
     format!("[connections.{name}]\nnodes = [\"{url}\"]\n")
 }
 
 /// Two executors that read through a proxy each, and a client that reaches the server directly.
-struct Bench {
-    connection: std::sync::Arc<Connection>,
-    proxies: [Proxy; 2],
-    cluster: Cluster,
+pub(crate) struct Bench {
+    pub(crate) connection: std::sync::Arc<Connection>,
+    pub(crate) proxies: [Proxy; 2],
+    pub(crate) cluster: Cluster,
 }
 
 impl Bench {
-    async fn new(url: &str, rules: [fn(&Seen) -> Fault; 2]) -> Self {
+    pub(crate) async fn new(url: &str, rules: [fn(&Seen) -> Fault; 2]) -> Self {
         let connection = registry(url).get("test").unwrap();
         remake(&connection, "kill", 3, "keyword").await;
         let proxies =
@@ -84,12 +84,12 @@ impl Bench {
             .unwrap()
     }
 
-    async fn held(&self, proxy: usize) {
+    pub(crate) async fn held(&self, proxy: usize) {
         let held = tokio::time::timeout(WORK, self.proxies[proxy].wait_for_held(1)).await;
         held.unwrap_or_else(|_| panic!("nothing held; logs:\n{}", self.cluster.logs())).unwrap();
     }
 
-    fn release(&self) {
+    pub(crate) fn release(&self) {
         self.proxies.iter().for_each(Proxy::release);
     }
 
@@ -126,7 +126,7 @@ impl Bench {
     }
 
     /// Waits until a task of the only job has ended well.
-    async fn a_task_done(&self) {
+    pub(crate) async fn a_task_done(&self) {
         let jobs = self.ask("/api/jobs".into()).await;
         let job = jobs[0]["job_id"].as_str().unwrap();
         let deadline = Instant::now() + WORK;
@@ -142,11 +142,11 @@ impl Bench {
     }
 }
 
-fn nothing(_: &Seen) -> Fault {
+pub(crate) fn nothing(_: &Seen) -> Fault {
     Fault::None
 }
 
-fn every_page(seen: &Seen) -> Fault {
+pub(crate) fn every_page(seen: &Seen) -> Fault {
     seen.page.map_or(Fault::None, |_| Fault::Hold)
 }
 

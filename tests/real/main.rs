@@ -11,5 +11,6 @@ mod golden;
 mod hosts;
 mod kill;
 mod names;
+mod progress;
 mod secrets;
 mod security;

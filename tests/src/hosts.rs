@@ -78,7 +78,7 @@ pub struct HostCluster {
     /// Where to submit.
     pub scheduler_url: String,
     folder: TempDir,
-    _processes: Vec<Process>,
+    processes: Vec<(&'static str, Command, Process)>,
 }
 
 impl HostCluster {
@@ -89,14 +89,17 @@ impl HostCluster {
         std::fs::create_dir(&work)?;
         let scheduler = address("scheduler")?;
         let mut cluster =
-            Self { scheduler_url: format!("http://{scheduler}:50050"), folder, _processes: Vec::new() };
+            Self { scheduler_url: format!("http://{scheduler}:50050"), folder, processes: Vec::new() };
         cluster.spawn(
             "scheduler",
             config,
             "flowsigma-scheduler",
             &[&["--external-host", scheduler], scheduler_args],
         )?;
-        cluster.wait_for_executors(0).await?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while cluster.registered().await.is_none() {
+            ensure!(Instant::now() < deadline, "no scheduler; logs:\n{}", cluster.logs());
+        }
         let work = work.to_string_lossy();
         for host in EXECUTORS {
             cluster.spawn(
@@ -110,16 +113,38 @@ impl HostCluster {
                 ],
             )?;
         }
-        cluster.wait_for_executors(EXECUTORS.len()).await?;
+        let restarted = cluster.wait_for_all().await?;
+        ensure!(restarted.is_empty(), "{restarted:?} ended at once; logs:\n{}", cluster.logs());
         Ok(cluster)
     }
 
-    fn spawn(&mut self, host: &str, config: &str, program: &str, args: &[&[&str]]) -> Result<()> {
-        let log = std::fs::File::create(self.folder.path().join(format!("{host}.log")))?;
+    fn spawn(&mut self, host: &'static str, config: &str, program: &str, args: &[&[&str]]) -> Result<()> {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join(format!("{host}.log")))?;
         let mut command = command(host, &self.own_folder(), config, program)?;
         command.args(args.concat()).stdout(log.try_clone()?).stderr(log);
-        self._processes.push(Process(command.spawn()?));
+        let process = Process(command.spawn()?);
+        self.processes.push((host, command, process));
         Ok(())
+    }
+
+    /// Waits until all executors are registered. One that has ended is started again, as a
+    /// supervisor does; returns which were.
+    pub async fn wait_for_all(&mut self) -> Result<Vec<&'static str>> {
+        let mut restarted = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while self.registered().await != Some(EXECUTORS.len()) {
+            for (host, command, process) in &mut self.processes {
+                if process.0.try_wait()?.is_some() {
+                    *process = Process(command.spawn()?);
+                    restarted.push(*host);
+                }
+            }
+            ensure!(Instant::now() < deadline, "restarted {restarted:?}; logs:\n{}", self.logs());
+        }
+        Ok(restarted)
     }
 
     /// The same path on every host, and another file system on each.
@@ -127,22 +152,11 @@ impl HostCluster {
         self.folder.path().join("own")
     }
 
-    /// Waits until so many executors are registered.
-    pub async fn wait_for_executors(&self, count: usize) -> Result<()> {
-        let rest = Connection::try_new("scheduler", &ConnectionConfig::from_url(&self.scheduler_url)?)?;
-        let ask = Request::new(Method::Get, "/api/executors", "executors");
-        let deadline = Instant::now() + Duration::from_secs(120);
-        loop {
-            let seen = match rest.send(&ask).await {
-                Ok(answer) => answer.json("executors")?.as_array().map(Vec::len),
-                Err(_) => None,
-            };
-            if seen == Some(count) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "{seen:?} of {count} executors; logs:\n{}", self.logs());
-            tokio::task::yield_now().await;
-        }
+    async fn registered(&self) -> Option<usize> {
+        let config = ConnectionConfig::from_url(&self.scheduler_url).ok()?;
+        let rest = Connection::try_new("scheduler", &config).ok()?;
+        let answer = rest.send(&Request::new(Method::Get, "/api/executors", "executors")).await.ok()?;
+        answer.json("executors").ok()?.as_array().map(Vec::len)
     }
 
     /// What one host's process wrote.
