@@ -7,12 +7,13 @@ mod secure;
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, function_registry, physical_codec, session_config,
+    ClusterLinks, EsLogicalCodec, executor_endpoint_override, function_registry, physical_codec,
+    session_config,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use ballista_executor::health::spawn_health_server;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use elastic_client::ConnectionRegistry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,10 +32,21 @@ struct Args {
     ballista: Config,
 }
 
+/// The scheduler takes an executor for dead that was silent for 30 s, so it must hear from it more
+/// often than Ballista's 60 s.
+const HEARTBEAT_INTERVAL_SECONDS: &str = "10";
+
+/// All of Ballista's options, with another default where its own would not do.
+fn command() -> clap::Command {
+    Args::command()
+        .mut_arg("executor_heartbeat_interval_seconds", |arg| arg.default_value(HEARTBEAT_INTERVAL_SECONDS))
+}
+
 fn main() -> anyhow::Result<()> {
+    let args = Args::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(32 << 20).build()?;
-    runtime.block_on(async { tokio::spawn(serve(Args::parse())).await? })
+    runtime.block_on(async { tokio::spawn(serve(args)).await? })
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
@@ -53,13 +65,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         // Where tasks are pushed, executors have a port that Ballista cannot protect.
         tracing::info!("[cluster] tls is set: tasks are pulled");
         config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
-        config.override_create_grpc_client_endpoint = Some(links.endpoint_override());
         config.override_arrow_flight_service = Some(secure::flight_server(
             links,
             config.grpc_max_decoding_message_size as usize,
             config.grpc_max_encoding_message_size as usize,
         ));
     }
+    config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(links.as_ref()));
     let for_config = Arc::clone(&registry);
     config.override_config_producer = Some(Arc::new(move || session_config(&for_config, links.as_ref())));
     config.override_function_registry = Some(function_registry());
@@ -72,4 +84,22 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     stop.send(()).ok();
     health.await.context("the health server ended badly")??;
     Ok(result?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Args, command};
+    use clap::{FromArgMatches, error::Result};
+
+    fn parse(args: &[&str]) -> Result<Args> {
+        Args::from_arg_matches(&command().try_get_matches_from([&["flowsigma-executor"], args].concat())?)
+    }
+
+    #[test]
+    fn the_scheduler_hears_from_it_every_10_seconds_unless_asked_otherwise() -> Result<()> {
+        assert_eq!(parse(&[])?.ballista.executor_heartbeat_interval_seconds, 10);
+        let asked = parse(&["--executor-heartbeat-interval-seconds", "60"])?;
+        assert_eq!(asked.ballista.executor_heartbeat_interval_seconds, 60);
+        Ok(())
+    }
 }

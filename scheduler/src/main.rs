@@ -6,11 +6,13 @@ mod secure;
 
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
-use ballista_elasticsearch::{ClusterLinks, EsLogicalCodec, physical_codec, session_config, session_state};
+use ballista_elasticsearch::{
+    ClusterLinks, EsLogicalCodec, endpoint_override, physical_codec, session_config, session_state,
+};
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::{Config, SchedulerConfig};
 use ballista_scheduler::scheduler_process::start_server;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use elastic_client::ConnectionRegistry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,11 +31,25 @@ struct Args {
     ballista: Config,
 }
 
+/// Ballista would miss a dead executor for 180 to 195 s; these find it within 35.
+const EXECUTOR_TIMEOUT_SECONDS: &str = "30";
+const EXPIRE_DEAD_EXECUTOR_INTERVAL_SECONDS: &str = "5";
+
+/// All of Ballista's options, with other defaults where its own are for larger clusters.
+fn command() -> clap::Command {
+    Args::command()
+        .mut_arg("executor_timeout_seconds", |arg| arg.default_value(EXECUTOR_TIMEOUT_SECONDS))
+        .mut_arg("expire_dead_executor_interval_seconds", |arg| {
+            arg.default_value(EXPIRE_DEAD_EXECUTOR_INTERVAL_SECONDS)
+        })
+}
+
 fn main() -> anyhow::Result<()> {
+    let args = Args::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
     // Plans are deep recursions, debug builds of them more so.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(32 << 20).build()?;
-    runtime.block_on(async { tokio::spawn(serve(Args::parse())).await? })
+    runtime.block_on(async { tokio::spawn(serve(args)).await? })
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
@@ -45,6 +61,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let address: SocketAddr = format!("{}:{}", args.ballista.bind_host, args.ballista.bind_port)
         .parse()
         .context("--bind-host and --bind-port are no address")?;
+    if args.ballista.external_host == "localhost" && !address.ip().is_loopback() {
+        tracing::warn!(
+            "executors on other machines would report their tasks to themselves: \
+             give --external-host the name by which they reach this one"
+        );
+    }
     let config: SchedulerConfig = args.ballista.try_into()?;
     let links = ClusterLinks::of(&registry)?;
     let (for_config, for_links) = (Arc::clone(&registry), links.clone());
@@ -54,12 +76,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .with_override_session_builder(Arc::new(move |c| Ok(session_state(&for_state, c))));
     config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
     config.override_physical_codec = Some(physical_codec(&registry));
-    if let Some(links) = &links {
+    config.override_create_grpc_client_endpoint = Some(endpoint_override(links.as_ref()));
+    if links.is_some() {
         // Where tasks are pushed, executors have a port that Ballista cannot protect.
         tracing::info!("[cluster] tls is set: executors pull their tasks");
         config.scheduling_policy = TaskSchedulingPolicy::PullStaged;
-        config =
-            config.with_use_tls(true).with_override_create_grpc_client_endpoint(links.endpoint_override());
+        config = config.with_use_tls(true);
     }
     let cluster = BallistaCluster::new_from_config(&config).await?;
     match links {
@@ -67,4 +89,27 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         None => start_server(cluster, address, Arc::new(config)).await?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Args, command};
+    use clap::{FromArgMatches, error::Result};
+
+    fn parse(args: &[&str]) -> Result<Args> {
+        Args::from_arg_matches(&command().try_get_matches_from([&["flowsigma-scheduler"], args].concat())?)
+    }
+
+    #[test]
+    fn a_dead_executor_is_found_within_35_seconds_unless_asked_otherwise() -> Result<()> {
+        let ours = parse(&[])?.ballista;
+        assert_eq!((ours.executor_timeout_seconds, ours.expire_dead_executor_interval_seconds), (30, 5));
+        let asked = ["--executor-timeout-seconds", "180", "--expire-dead-executor-interval-seconds", "15"];
+        let theirs = parse(&asked)?.ballista;
+        assert_eq!(
+            (theirs.executor_timeout_seconds, theirs.expire_dead_executor_interval_seconds),
+            (180, 15)
+        );
+        Ok(())
+    }
 }

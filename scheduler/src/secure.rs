@@ -12,7 +12,7 @@ use ballista_core::extension::BallistaConfigGrpcEndpoint;
 use ballista_core::flight_proxy_service::BallistaFlightProxyService;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
-use ballista_elasticsearch::ClusterLinks;
+use ballista_elasticsearch::{ClusterLinks, endpoint_override};
 use ballista_scheduler::api::get_routes;
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::SchedulerConfig;
@@ -43,7 +43,7 @@ pub(crate) async fn start_server(
             .max_encoding_message_size(encoding),
     );
     if config.enable_embedded_flight_proxy {
-        let endpoint = Arc::new(BallistaConfigGrpcEndpoint::new(links.endpoint_override()));
+        let endpoint = Arc::new(BallistaConfigGrpcEndpoint::new(endpoint_override(Some(links))));
         services.add_service(
             FlightServiceServer::new(BallistaFlightProxyService::new(
                 decoding,

@@ -43,6 +43,7 @@ node.name: node-1
 path.data: $DIR/data
 path.logs: $DIR/logs
 network.host: 127.0.0.1
+http.host: $HTTP_HOSTS
 http.port: $HTTP_PORT
 transport.port: $TRANSPORT_PORT
 discovery.type: single-node

@@ -35,6 +35,7 @@ configure_opensearch() {
     mkdir -p "$DIR/node_$((i + 1))/config"
     cat >"$DIR/node_$((i + 1))/config/opensearch.yml" <<EOF
 network.host: 127.0.0.1
+http.host: $HTTP_HOSTS
 transport.port: $((TRANSPORT_PORT + i))
 discovery.seed_hosts: [${seeds%,}]
 cluster.initial_cluster_manager_nodes: ["Node 1"]

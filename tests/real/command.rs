@@ -21,11 +21,11 @@ fn flowsigma(args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn stdout(output: &Output) -> &str {
+pub(crate) fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-fn stderr(output: &Output) -> &str {
+pub(crate) fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
@@ -35,7 +35,7 @@ fn detect_json(args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn assert_golden(answer: &Value, how: &str) {
+pub(crate) fn assert_golden(answer: &Value, how: &str) {
     let short: Vec<Value> = answer["findings"]
         .as_array()
         .unwrap()

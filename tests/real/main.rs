@@ -1,5 +1,6 @@
 //! Tests against real servers and real clusters. `scripts/test` starts the servers and names them
 //! in `FLOWSIGMA_TEST_SERVERS`, URLs with spaces between, and the secured one in `FLOWSIGMA_TEST_SECURE_…`.
+//! `scripts/test --hosts` runs those alone that are ignored otherwise.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -9,10 +10,13 @@ mod credentials;
 mod differential;
 mod faults;
 mod golden;
+mod hosts;
+mod kill;
 mod links;
 mod memory;
 mod names;
 mod nodes;
+mod progress;
 mod pushdown;
 mod secrets;
 mod security;

@@ -40,7 +40,8 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-struct Process(Child);
+/// A process that is killed when this is dropped.
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -49,15 +50,59 @@ impl Drop for Process {
     }
 }
 
+/// What a cluster is made of. Each node has a configuration of its own.
+#[derive(Clone, Copy, Default)]
+pub struct Shape<'a> {
+    /// The scheduler's connections.
+    pub scheduler: &'a str,
+    /// The connections of each executor.
+    pub executors: &'a [&'a str],
+    /// Vcores of each executor.
+    pub vcores: usize,
+    /// Variables in the environment of every process.
+    pub variables: &'a [(&'a str, &'a str)],
+    /// More options of the scheduler.
+    pub scheduler_args: &'a [&'a str],
+    /// More options of the executors.
+    pub executor_args: &'a [&'a str],
+}
+
+/// How a process was started, so that it can be again.
+#[derive(Clone)]
+struct Launch {
+    program: &'static str,
+    args: Vec<String>,
+    variables: Vec<(String, String)>,
+    log: PathBuf,
+}
+
+impl Launch {
+    fn spawn(&self, folder: &Path) -> Result<Process> {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log)?;
+        let child = Command::new(binary(self.program)?)
+            .args(&self.args)
+            .envs(self.variables.iter().map(|(k, v)| (k, v)))
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok(Process(child))
+    }
+}
+
 /// A running cluster.
 pub struct Cluster {
     /// Where to submit.
     pub scheduler_url: String,
-    /// Logs and work of all processes.
+    /// Logs and work of all processes. `flowsigma.toml` in it is the scheduler's.
     pub folder: TempDir,
     tls: Option<ClusterTls>,
     executor_ports: Vec<u16>,
-    _processes: Vec<Process>,
+    port: u16,
+    launch_scheduler: Launch,
+    scheduler: Option<Process>,
+    executors: Vec<Process>,
 }
 
 impl Cluster {
@@ -74,64 +119,112 @@ impl Cluster {
         config: &str,
         variables: &[(&str, &str)],
     ) -> Result<Self> {
+        let executors = vec![config; executors];
+        let shape = Shape { scheduler: config, executors: &executors, vcores, variables, ..Shape::default() };
+        Self::start_as(shape).await
+    }
+
+    /// Starts a cluster and waits until all of its executors have registered.
+    pub async fn start_as(shape: Shape<'_>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let config_file = folder.path().join("flowsigma.toml");
-        std::fs::write(&config_file, config)?;
-        let tls = Config::parse(config, &config_file)?.cluster_tls;
+        let tls = Config::parse(shape.scheduler, &folder.path().join("flowsigma.toml"))?.cluster_tls;
         let port = free_port()?;
-        let mut executor_ports = Vec::new();
-        let mut processes = Vec::new();
-        let spawn = |name: &str, log: String, args: Vec<String>| -> Result<Process> {
-            let log = std::fs::File::create(folder.path().join(log))?;
-            let child = Command::new(binary(name)?)
-                .arg("--config")
-                .arg(&config_file)
-                .args(args)
-                .envs(variables.iter().copied())
-                .current_dir(folder.path())
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()?;
-            Ok(Process(child))
+        let variables: Vec<(String, String)> =
+            shape.variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let launch = |program, name: &str, config: &str, args: &[(&str, &str)], more: &[&str]| {
+            let config_file = match name {
+                "scheduler" => folder.path().join("flowsigma.toml"),
+                _ => folder.path().join(format!("{name}.toml")),
+            };
+            std::fs::write(&config_file, config)?;
+            let mut all = vec!["--config".to_owned(), config_file.to_string_lossy().into_owned()];
+            all.extend(args.iter().flat_map(|(key, value)| [format!("--{key}"), (*value).to_owned()]));
+            all.extend(more.iter().map(|arg| (*arg).to_owned()));
+            let log = folder.path().join(format!("{name}.log"));
+            anyhow::Ok(Launch { program, args: all, variables: variables.clone(), log })
         };
-        let arg = |key: &str, value: &str| [format!("--{key}"), value.to_owned()];
-        let mut args = Vec::new();
-        args.extend(arg("bind-host", "127.0.0.1"));
-        args.extend(arg("external-host", "127.0.0.1"));
-        args.extend(arg("bind-port", &port.to_string()));
-        processes.push(spawn("flowsigma-scheduler", "scheduler.log".into(), args)?);
+        let here = "127.0.0.1";
+        let port_text = port.to_string();
+        let args = [("bind-host", here), ("external-host", here), ("bind-port", &port_text)];
+        let launch_scheduler =
+            launch("flowsigma-scheduler", "scheduler", shape.scheduler, &args, shape.scheduler_args)?;
+        let scheduler = launch_scheduler.spawn(folder.path())?;
         wait_for_port(port)?;
-        for i in 0..executors {
+        let (mut executors, mut executor_ports) = (Vec::new(), Vec::new());
+        for (i, config) in shape.executors.iter().enumerate() {
             let work = folder.path().join(format!("work-{i}"));
             std::fs::create_dir(&work)?;
-            let mut args = Vec::new();
-            args.extend(arg("scheduler-host", "127.0.0.1"));
-            args.extend(arg("scheduler-port", &port.to_string()));
-            args.extend(arg("bind-host", "127.0.0.1"));
+            let flight = free_port()?;
+            executor_ports.push(flight);
+            let (flight, grpc, health) =
+                (flight.to_string(), free_port()?.to_string(), free_port()?.to_string());
+            let vcores = shape.vcores.to_string();
+            let work = work.to_string_lossy();
+            let mut args = vec![
+                ("scheduler-host", here),
+                ("scheduler-port", &port_text),
+                ("bind-host", here),
+                ("bind-port", &flight),
+                ("bind-grpc-port", &grpc),
+                ("bind-health-port", &health),
+                ("vcores", &vcores),
+                ("work-dir", &work),
+            ];
             // An executor that names no host is known by the address that it calls from.
             if tls.is_none() {
-                args.extend(arg("external-host", "127.0.0.1"));
+                args.push(("external-host", here));
             }
-            let port = free_port()?;
-            executor_ports.push(port);
-            args.extend(arg("bind-port", &port.to_string()));
-            args.extend(arg("bind-grpc-port", &free_port()?.to_string()));
-            args.extend(arg("bind-health-port", &free_port()?.to_string()));
-            args.extend(arg("vcores", &vcores.to_string()));
-            args.extend(arg("work-dir", &work.to_string_lossy()));
-            processes.push(spawn("flowsigma-executor", format!("executor-{i}.log"), args)?);
+            let name = format!("executor-{i}");
+            let launch = launch("flowsigma-executor", &name, config, &args, shape.executor_args)?;
+            executors.push(launch.spawn(folder.path())?);
         }
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let scheduler_url = format!("{scheme}://127.0.0.1:{port}");
-        let cluster = Self { scheduler_url, folder, tls, executor_ports, _processes: processes };
-        cluster.wait_for_executors(executors).await?;
+        let cluster = Self {
+            scheduler_url: format!("{scheme}://{here}:{port}"),
+            folder,
+            tls,
+            executor_ports,
+            port,
+            launch_scheduler,
+            scheduler: Some(scheduler),
+            executors,
+        };
+        cluster.wait_for_executors(shape.executors.len()).await?;
         Ok(cluster)
     }
 
     /// Where each executor serves what it computed.
     pub fn executor_ports(&self) -> &[u16] {
         &self.executor_ports
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill_executor(&mut self, i: usize) -> Result<()> {
+        let Process(child) = &mut self.executors[i];
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until an executor has ended by itself.
+    pub fn wait_for_end(&mut self, i: usize, longest: Duration) -> Result<()> {
+        let deadline = Instant::now() + longest;
+        while self.executors[i].0.try_wait()?.is_none() {
+            anyhow::ensure!(Instant::now() < deadline, "executor {i} still runs; logs:\n{}", self.logs());
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill_scheduler(&mut self) {
+        self.scheduler = None;
+    }
+
+    /// Starts a scheduler at the address of the one that was killed.
+    pub fn restart_scheduler(&mut self) -> Result<()> {
+        self.scheduler = Some(self.launch_scheduler.spawn(self.folder.path())?);
+        wait_for_port(self.port)
     }
 
     /// The scheduler's REST endpoints.
@@ -144,7 +237,8 @@ impl Cluster {
         Ok(Connection::try_new("scheduler", &config)?)
     }
 
-    async fn wait_for_executors(&self, count: usize) -> Result<()> {
+    /// Waits until so many executors have registered.
+    pub async fn wait_for_executors(&self, count: usize) -> Result<()> {
         let rest = self.rest()?;
         let ask = Request::new(Method::Get, "/api/executors", "executors");
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod connect_proxy;
 pub mod document;
 pub mod golden;
+pub mod hosts;
 pub mod proxy;
 pub mod secrets;
 pub mod secured;

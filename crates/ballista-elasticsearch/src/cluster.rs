@@ -81,6 +81,10 @@ impl Cluster {
         &self.context
     }
 
+    pub(crate) fn scheduler_url(&self) -> &str {
+        &self.scheduler_url
+    }
+
     /// Submits a plan, as soon as its rows are asked for.
     pub async fn submit(&self, plan: LogicalPlan) -> Result<(Job, SendableRecordBatchStream)> {
         Job::submit(self.clone(), plan).await

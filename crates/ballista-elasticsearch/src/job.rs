@@ -3,9 +3,10 @@
 //! Owns: the job's identity on the scheduler. Must not know: what its rows mean.
 
 use crate::cluster::Cluster;
+use crate::progress::{JobProgress, Stages};
 use ballista_core::execution_plans::DistributedQueryExec;
 use ballista_core::serde::protobuf::{
-    CancelJobParams, GetJobMetricsParams, OperatorMetricsSet, OperatorWithMetrics,
+    CancelJobParams, GetJobMetricsParams, GetJobStatusParams, OperatorMetricsSet, OperatorWithMetrics,
 };
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
@@ -14,12 +15,18 @@ use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion_proto::protobuf::LogicalPlanNode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A submitted statement.
+#[derive(Clone)]
 pub struct Job {
     cluster: Cluster,
     plan: Arc<dyn ExecutionPlan>,
+    rest: reqwest::Client,
 }
+
+/// The scheduler's REST endpoints are asked for numbers to show, which are worth no longer wait.
+const REST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What one scan of a finished job read, over all of its slices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +49,10 @@ impl Job {
         let task = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
         let stream = execute_stream(Arc::clone(&plan), task)?;
-        Ok((Self { cluster, plan }, stream))
+        // Neither a proxy nor a redirect: the scheduler is asked where it was submitted to.
+        let rest = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let rest = rest.timeout(REST_TIMEOUT).build().map_err(|e| DataFusionError::External(Box::new(e)))?;
+        Ok((Self { cluster, plan, rest }, stream))
     }
 
     /// Its id on the scheduler; none if it runs in this process, or was not accepted yet.
@@ -57,6 +67,39 @@ impl Job {
         let mut scheduler = self.cluster.scheduler().await?;
         scheduler.cancel_job(CancelJobParams { job_id }).await.map_err(answered)?;
         Ok(())
+    }
+
+    /// How far it is; none where the scheduler does not tell.
+    pub async fn progress(&self) -> Option<JobProgress> {
+        let url =
+            format!("{}/api/job/{}/stages?plan_format=metrics", self.cluster.scheduler_url(), self.id()?);
+        let answer = self.rest.get(url).send().await.ok()?.error_for_status().ok()?;
+        let stages: Stages = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+        Some(JobProgress::from(&stages))
+    }
+
+    /// Whether a job that failed did so because its scheduler is gone, which forgets its jobs; says
+    /// what to do then.
+    pub async fn lost(&self) -> Option<String> {
+        let why = match self.cluster.scheduler().await {
+            Err(e) => e.message().into_owned(),
+            Ok(mut scheduler) => {
+                // A process that is being killed takes connections for a moment, but answers none.
+                let job_id = self.id().unwrap_or_default();
+                let accepted = !job_id.is_empty();
+                match scheduler.get_job_status(GetJobStatusParams { job_id }).await {
+                    Ok(answer) if accepted && answer.get_ref().status.is_none() => {
+                        "it was started anew".into()
+                    }
+                    Ok(_) => return None,
+                    Err(e) => answered(e).message().into_owned(),
+                }
+            }
+        };
+        let url = self.cluster.scheduler_url();
+        Some(format!(
+            "scheduler {url} was lost while the job ran, submit the job again once it is back: {why}"
+        ))
     }
 
     /// What each scan of Elasticsearch tables and of files read, once all rows were taken.

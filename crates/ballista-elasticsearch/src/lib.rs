@@ -7,10 +7,14 @@ mod cluster;
 mod codec;
 mod job;
 mod links;
+mod progress;
 mod register;
 
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use job::{Job, ScanReport};
 pub use links::ClusterLinks;
-pub use register::{function_registry, session_config, session_state};
+pub use progress::JobProgress;
+pub use register::{
+    endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
+};

@@ -2,13 +2,10 @@
 //!
 //! Owns: from the files of `[cluster] tls` to what Ballista's hooks take. Must not know: Elasticsearch.
 
-use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt};
 use ballista_core::utils::{GrpcClientConfig, create_grpc_client_endpoint};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::prelude::SessionConfig;
 use elastic_client::{ClusterTls, ConnectionRegistry};
 use std::path::Path;
-use std::sync::Arc;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
 
 /// The certificates of this process, on both ends of its links.
@@ -47,27 +44,20 @@ impl ClusterLinks {
         self.server.clone()
     }
 
-    /// For the calls of this process. Ballista writes the scheduler's address with `http`, whatever
-    /// was asked for; such an endpoint would leave TLS out in silence, so it is made anew.
-    pub fn endpoint_override(&self) -> EndpointOverrideFn {
-        let tls = self.client.clone();
-        Arc::new(move |endpoint: Endpoint| {
-            let endpoint = match endpoint.uri().authority() {
-                Some(authority) if endpoint.uri().scheme_str() != Some("https") => {
-                    let defaults = GrpcClientConfig::default();
-                    create_grpc_client_endpoint(format!("https://{authority}"), Some(&defaults))?
-                }
-                _ => endpoint,
-            };
-            Ok(endpoint.tls_config(tls.clone())?)
-        })
-    }
-
-    /// A session whose calls are these.
-    pub fn secure(&self, config: SessionConfig) -> SessionConfig {
-        config
-            .with_ballista_use_tls(true)
-            .with_ballista_override_create_grpc_client_endpoint(self.endpoint_override())
+    /// For a call of this process. Ballista writes the scheduler's address with `http`, whatever was
+    /// asked for; such an endpoint would leave TLS out in silence, so it is made anew.
+    pub(crate) fn secure(
+        &self,
+        endpoint: Endpoint,
+    ) -> std::result::Result<Endpoint, tonic::transport::Error> {
+        let endpoint = match endpoint.uri().authority() {
+            Some(authority) if endpoint.uri().scheme_str() != Some("https") => {
+                let defaults = GrpcClientConfig::default();
+                create_grpc_client_endpoint(format!("https://{authority}"), Some(&defaults))?
+            }
+            _ => endpoint,
+        };
+        endpoint.tls_config(self.client.clone())
     }
 }
 

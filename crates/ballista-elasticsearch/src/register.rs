@@ -4,24 +4,68 @@
 
 use crate::codec::{EsLogicalCodec, physical_codec};
 use crate::links::ClusterLinks;
-use ballista_core::extension::SessionConfigExt;
+use ballista_core::config::BALLISTA_CLIENT_PULL;
+use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt};
 use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use datafusion_elasticsearch::EsTableFactory;
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A node that takes no connection within this is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection is silent before its other end is asked for a sign of life, and how long
+/// that sign may take.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// The same for what an executor tells the scheduler. Ballista never sends the report of a task's
+/// end again, so when a connection is given up for silence, after 40 s, the scheduler must long have
+/// given up the executor, after 30 to 35 s: else it would wait for that task for ever.
+const EXECUTOR_KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// How connections between nodes notice that the other end has fallen silent, within 20 s.
+///
+/// A machine that loses its power or its link sends no reset. Ballista's own settings for the
+/// scheduler's connections notice that after 320 s, and those by which executors and clients fetch
+/// rows have none at all: a reader, that sends nothing, would wait for ever.
+pub fn endpoint_override(links: Option<&ClusterLinks>) -> EndpointOverrideFn {
+    keepalive_every(KEEPALIVE, links)
+}
+
+/// The same for an executor's connections to the scheduler, within 40 s.
+pub fn executor_endpoint_override(links: Option<&ClusterLinks>) -> EndpointOverrideFn {
+    keepalive_every(EXECUTOR_KEEPALIVE, links)
+}
+
+fn keepalive_every(interval: Duration, links: Option<&ClusterLinks>) -> EndpointOverrideFn {
+    let links = links.cloned();
+    Arc::new(move |endpoint| {
+        let endpoint = match &links {
+            Some(links) => links.secure(endpoint)?,
+            None => endpoint,
+        };
+        Ok(endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_keepalive(Some(interval))
+            .http2_keep_alive_interval(interval)
+            .keep_alive_timeout(interval)
+            .keep_alive_while_idle(true))
+    })
+}
 
 /// A session configuration with Ballista's settings and our codecs, over these links.
+///
+/// A client asks for its job's state rather than wait to be told: it is first told when the first
+/// stage has ended, and until then could not cancel the job, whose id it does not know.
 pub fn session_config(registry: &Arc<ConnectionRegistry>, links: Option<&ClusterLinks>) -> SessionConfig {
-    let config = SessionConfig::new_with_ballista()
+    SessionConfig::new_with_ballista()
         .with_information_schema(true)
+        .set_bool(BALLISTA_CLIENT_PULL, true)
         .with_ballista_logical_extension_codec(Arc::new(EsLogicalCodec::new(Arc::clone(registry))))
-        .with_ballista_physical_extension_codec(physical_codec(registry));
-    match links {
-        Some(links) => links.secure(config),
-        None => config,
-    }
+        .with_ballista_physical_extension_codec(physical_codec(registry))
+        .with_ballista_use_tls(links.is_some())
+        .with_ballista_override_create_grpc_client_endpoint(endpoint_override(links))
 }
 
 /// A session over `config` in which `STORED AS ELASTICSEARCH` works.

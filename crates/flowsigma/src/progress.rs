@@ -1,8 +1,9 @@
 //! What a person at a terminal sees while a job runs.
 //!
-//! Owns: the bar on stderr. Must not know: jobs. It shows the counters of this process, so slices
-//! that executors elsewhere read are not in it.
+//! Owns: the bar on stderr. Must not know: how jobs run. What this process reads is counted by its own
+//! counters; of what executors elsewhere read the scheduler tells, task by task.
 
+use ballista_elasticsearch::Job;
 use elastic_client::{ConnectionRegistry, ReadProgress};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -12,6 +13,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How often the scheduler is asked.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A bar that moves by itself until it is dropped. Nothing at all where stderr is no terminal.
 pub(crate) struct Progress {
@@ -20,24 +23,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Over `slices` slices to read; a spinner where that is unknown or read elsewhere.
-    pub(crate) fn start(registry: &Arc<ConnectionRegistry>, slices: Option<u64>) -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self { bar: ProgressBar::hidden(), task: None };
-        }
-        let (bar, template) = match slices {
-            Some(slices) => {
-                (ProgressBar::new(slices), "{spinner} {elapsed} [{bar:30}] {pos} of {len} slices, {msg}")
-            }
-            None => (ProgressBar::new_spinner(), "{spinner} {elapsed} running"),
-        };
-        bar.set_style(
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
-        bar.enable_steady_tick(INTERVAL);
-        let (shown, registry) = (bar.clone(), Arc::clone(registry));
+    /// Over `slices` slices that this process reads.
+    pub(crate) fn here(registry: &Arc<ConnectionRegistry>, slices: u64) -> Self {
+        let bar = ProgressBar::new(slices);
+        let registry = Arc::clone(registry);
         let start = Counts::of(registry.progress());
-        let task = tokio::spawn(async move {
+        Self::show(bar, "{spinner} {elapsed} [{bar:30}] {pos} of {len} slices, {msg}", |shown| async move {
             let mut ticks = tokio::time::interval(INTERVAL);
             loop {
                 ticks.tick().await;
@@ -49,7 +40,38 @@ impl Progress {
                     HumanCount(now.matched - start.matched)
                 ));
             }
-        });
+        })
+    }
+
+    /// Of a job on executors elsewhere; only that it runs, where its scheduler does not tell more.
+    pub(crate) fn elsewhere(job: Job) -> Self {
+        Self::show(ProgressBar::new_spinner(), "{spinner} {elapsed} running {msg}", |shown| async move {
+            let mut ticks = tokio::time::interval(ASK_INTERVAL);
+            loop {
+                ticks.tick().await;
+                let Some(now) = job.progress().await.filter(|now| now.partitions > 0) else { continue };
+                shown.set_message(format!(
+                    "{} of {} partitions read, about {} documents",
+                    now.done,
+                    now.partitions,
+                    HumanCount(now.documents)
+                ));
+            }
+        })
+    }
+
+    fn show<F>(bar: ProgressBar, template: &str, update: impl FnOnce(ProgressBar) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if !std::io::stderr().is_terminal() {
+            return Self { bar: ProgressBar::hidden(), task: None };
+        }
+        bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        bar.enable_steady_tick(INTERVAL);
+        let task = tokio::spawn(update(bar.clone()));
         Self { bar, task: Some(task) }
     }
 }

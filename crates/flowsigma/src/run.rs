@@ -64,9 +64,7 @@ impl Runner {
         let opening = tokio::spawn(open_snapshots(plan));
         let (plan, open) = opening.await.map_err(anyhow::Error::from)??;
         let (slices, snapshot) = (open.slices(), open.describe());
-        let progress = Progress::start(&self.registry, self.embedded.then_some(open.reads() as u64));
-        let answer = self.rows(plan, sink, &running).await;
-        drop(progress);
+        let answer = self.rows(plan, open.reads(), sink, &running).await;
         // Closed in every case, but the statement's own failure goes before that of closing.
         let closed = open.close().await;
         let scans = answer?;
@@ -77,6 +75,7 @@ impl Runner {
     async fn rows(
         &self,
         plan: LogicalPlan,
+        slices: usize,
         sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
         running: &Running<'_>,
     ) -> Result<Vec<ScanReport>, Failure> {
@@ -84,13 +83,31 @@ impl Runner {
             job = self.cluster.submit(plan) => job?,
             () = running.interrupted() => return Err(Failure::Interrupted),
         };
+        let progress = if self.embedded {
+            Progress::here(&self.registry, slices as u64)
+        } else {
+            Progress::elsewhere(job.clone())
+        };
         let answer = tokio::select! {
             answer = drain(rows, sink) => answer,
             () = running.interrupted() => Err(Failure::Interrupted),
         };
+        drop(progress);
         match answer {
             Ok(()) => job.scans().await.map_err(Failure::running),
             Err(failure) => {
+                let failure = match failure {
+                    Failure::Failed(error) => match job.lost().await {
+                        // There is nobody left to cancel it, and the broken connection's own
+                        // words say less.
+                        Some(lost) => {
+                            tracing::debug!(%error, "the scheduler was lost");
+                            return Err(Failure::Failed(anyhow::anyhow!(lost)));
+                        }
+                        None => Failure::Failed(error),
+                    },
+                    Failure::Refused(_) | Failure::Interrupted => failure,
+                };
                 if let Err(e) = job.cancel().await {
                     tracing::warn!(error = %e, "the job may still be running");
                 }

@@ -1,0 +1,204 @@
+//! A cluster over hosts of their own, whose links are cut: the exact result or a clear error, within
+//! the time that docs/operations.md gives. A host that is cut off falls silent: no reset arrives.
+//!
+//! `scripts/test --hosts` makes the hosts and runs these, and nothing else does.
+
+use crate::command::{assert_golden, stderr, stdout};
+use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use elastic_client::{Connection, Method, Request};
+use flowsigma_tests::golden::{NOTEBOOK_QUERY, documents};
+use flowsigma_tests::hosts::{Cut, HostCluster, command};
+use serde_json::Value;
+use std::process::{Child, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a job takes beside waiting for the silent, on a busy machine with debug builds.
+const WORK: Duration = Duration::from_secs(90);
+/// After which a connection between nodes is given up.
+const SILENCE: Duration = Duration::from_secs(20);
+/// A node that takes no connection within this is not there.
+const CONNECT: Duration = Duration::from_secs(10);
+
+struct Bench {
+    connection: Arc<Connection>,
+    config: String,
+    cluster: HostCluster,
+}
+
+impl Bench {
+    /// Requests to the server may take 2 s, and a silent executor is taken for dead after 6 to 7.
+    async fn new(url: &str) -> Self {
+        let connection = registry(url).get("test").unwrap();
+        remake(&connection, "hosts", 3, "keyword").await;
+        let config = format!("[connections.prod]\nnodes = [\"{url}\"]\ntimeout = \"2s\"\n");
+        let scheduler = ["--executor-timeout-seconds", "6", "--expire-dead-executor-interval-seconds", "1"];
+        let executor = ["--executor-heartbeat-interval-seconds", "1"];
+        let cluster = HostCluster::start(&config, &scheduler, &executor).await.unwrap();
+        Self { connection, config, cluster }
+    }
+
+    fn client(&self, args: &[&str]) -> Child {
+        command("client", &self.cluster.own_folder(), &self.config, "flowsigma")
+            .unwrap()
+            .args(args)
+            .args(["--scheduler", &self.cluster.scheduler_url])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// 1,730 pages of one row.
+    fn long_scan(&self) -> Child {
+        let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/hosts' \
+                   OPTIONS ('page_size' '1'); SELECT count(*) AS rows, sum(\"netflow.bytes\") AS bytes FROM t";
+        self.client(&["sql", "--format", "json", "-c", sql])
+    }
+
+    async fn pages(&self) -> u64 {
+        let stats = Request::new(Method::Get, "/hosts/_stats/search", "count pages");
+        let stats = self.connection.send(&stats).await.unwrap().json("stats").unwrap();
+        stats["_all"]["total"]["search"]["query_total"].as_u64().unwrap()
+    }
+
+    /// Waits until both executors have read for a while, long before they are done.
+    async fn in_the_middle(&self, client: &mut Child) {
+        let before = self.pages().await;
+        while self.pages().await < before + 50 {
+            assert!(client.try_wait().unwrap().is_none(), "the scan was over; {}", self.cluster.logs());
+        }
+    }
+
+    fn end(&self, mut client: Child, most: Duration) -> Output {
+        let deadline = Instant::now() + most;
+        while client.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                client.kill().unwrap();
+                let said = client.wait_with_output().unwrap();
+                panic!("no end after {most:?}: {}; logs:\n{}", stderr(&said), self.cluster.logs());
+            }
+            std::thread::yield_now();
+        }
+        client.wait_with_output().unwrap()
+    }
+
+    fn assert_exact(&self, output: &Output) {
+        assert!(output.status.success(), "{}; logs:\n{}", stderr(output), self.cluster.logs());
+        let row: Value = serde_json::from_str(stdout(output).lines().next().unwrap()).unwrap();
+        let row = row.as_array().map_or(&row, |rows| &rows[0]);
+        assert_eq!(row["rows"], documents().len(), "{row}");
+    }
+
+    /// As it was before, with what a supervisor does for executors that have ended.
+    async fn assert_still_exact(&mut self) {
+        self.cluster.wait_for_all().await.unwrap();
+        let output = self.end(self.long_scan(), WORK);
+        self.assert_exact(&output);
+        assert_nothing_open(&self.connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run scripts/test --hosts"]
+async fn the_golden_numbers_over_hosts_that_share_no_file_and_no_loopback() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let bench = Bench::new(&url).await;
+        let where_ = ["detect", "--format", "json", "--connection", "prod", "--index", "hosts"];
+        let what = ["--query", NOTEBOOK_QUERY, "--slices", "8"];
+        let output = bench.end(bench.client(&[&where_[..], &what[..]].concat()), WORK);
+        assert!(output.status.success(), "{}; logs:\n{}", stderr(&output), bench.cluster.logs());
+        assert_golden(&serde_json::from_slice(&output.stdout).unwrap(), &url);
+        for host in ["executor1", "executor2"] {
+            let log = bench.cluster.log(host);
+            assert!(log.contains("Finished task") || log.contains("TID"), "{host} did nothing:\n{log}");
+        }
+        assert_nothing_open(&bench.connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run scripts/test --hosts"]
+async fn an_executor_that_falls_silent_costs_no_row_and_comes_back() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let mut bench = Bench::new(&url).await;
+        let mut client = bench.long_scan();
+        bench.in_the_middle(&mut client).await;
+        let cut = Cut::off("executor1").unwrap();
+        let output = bench.end(client, Duration::from_secs(7) + SILENCE + WORK);
+        bench.assert_exact(&output);
+        assert_nothing_open(&bench.connection).await;
+        drop(cut);
+        bench.assert_still_exact().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run scripts/test --hosts"]
+async fn a_server_that_falls_silent_and_comes_back_costs_no_row() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let bench = Bench::new(&url).await;
+        let mut client = bench.long_scan();
+        bench.in_the_middle(&mut client).await;
+        let cut = Cut::off("server").unwrap();
+        // Both have noticed, and ask again.
+        let deadline = Instant::now() + WORK;
+        while !["executor1", "executor2"]
+            .iter()
+            .all(|host| bench.cluster.log(host).contains("request retried"))
+        {
+            assert!(Instant::now() < deadline, "{}", bench.cluster.logs());
+        }
+        drop(cut);
+        let output = bench.end(client, WORK);
+        bench.assert_exact(&output);
+        assert_nothing_open(&bench.connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run scripts/test --hosts"]
+async fn a_server_that_stays_silent_is_an_error_that_names_it() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let mut bench = Bench::new(&url).await;
+        let mut client = bench.long_scan();
+        bench.in_the_middle(&mut client).await;
+        let cut = Cut::off("server").unwrap();
+        // Four attempts of a task, then the client's of closing: six requests of 2 s each, and up to
+        // 13 s of waits between them.
+        let output = bench.end(client, Duration::from_secs(5 * (6 * 2 + 13)) + WORK);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for word in ["hosts", " slice ", "no node answered", url.as_str()] {
+            assert!(said.contains(word), "{said}");
+        }
+        drop(cut);
+        bench.assert_still_exact().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run scripts/test --hosts"]
+async fn a_scheduler_that_is_silent_for_a_minute_is_said_and_serves_again() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let mut bench = Bench::new(&url).await;
+        let mut client = bench.long_scan();
+        bench.in_the_middle(&mut client).await;
+        let cut = Cut::off("scheduler").unwrap();
+        let since = Instant::now();
+        let output = bench.end(client, SILENCE + CONNECT + Duration::from_secs(15));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("was lost while the job ran, submit the job again"), "{said}");
+        assert_nothing_open(&bench.connection).await;
+        // No state to wait for: the outage's length is what is tested.
+        tokio::time::sleep(Duration::from_secs(60).saturating_sub(since.elapsed())).await;
+        drop(cut);
+        bench.assert_still_exact().await;
+    }
+}
