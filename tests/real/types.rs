@@ -226,3 +226,42 @@ async fn several_indices_are_widened_where_nothing_is_lost_and_refused_where_som
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        let properties = json!({
+            "short": { "type": "keyword", "ignore_above": 3 },
+            "number": { "type": "long", "ignore_malformed": true },
+            "other": { "type": "keyword" },
+        });
+        let documents = [
+            json!({ "short": "abc", "number": 1, "other": "x" }),
+            json!({ "short": "abcd", "number": 2, "other": "y" }),
+            json!({ "short": "ab", "number": "many", "other": "z" }),
+        ];
+        make(&connection, "ignored", &properties, &documents).await;
+        for read in ["pit", "scroll"] {
+            for column in ["short", "number", "number, short"] {
+                // A filter that hides the document hides no error: `<>` holds for the value left out.
+                for condition in ["", "WHERE short <> 'abc'", "WHERE number > 5 OR short <> 'abc'"] {
+                    let sql = format!("SELECT {column} FROM t {condition}");
+                    let error = rows(&registry, "ignored", &[("read", read)], &sql).await.unwrap_err();
+                    let error = error.to_string();
+                    for word in ["ignored", column.split(',').next().unwrap(), "ignore_above", "null"] {
+                        assert!(error.contains(word), "{url} {read} {sql}: {error}");
+                    }
+                }
+            }
+            let with = [("read", read), ("ignored", "null")];
+            let answer = rows(&registry, "ignored", &with, "SELECT short FROM t ORDER BY other").await;
+            assert_eq!(json!(answer.unwrap()), json!([{ "short": "abc" }, {}, { "short": "ab" }]), "{url}");
+            let others = rows(&registry, "ignored", &[("read", read)], "SELECT other FROM t").await;
+            assert_eq!(others.unwrap().len(), 3, "{url}: a column that nothing was left out of");
+        }
+        assert_nothing_open(&connection).await;
+    }
+}

@@ -4,7 +4,7 @@
 
 use datafusion::arrow::record_batch::RecordBatch;
 use elastic_arrow::{Column, FieldType, MetaField, PageDecoder, ReadFrom};
-use elastic_client::{DecodePage, Envelope, FieldsRequest};
+use elastic_client::{DecodeError, DecodePage, Envelope, FieldsRequest};
 use std::sync::Arc;
 
 /// Decodes pages of one projection; shared by the slices of a partition.
@@ -14,10 +14,7 @@ pub(crate) struct Decoder(pub(crate) Arc<PageDecoder>);
 impl DecodePage for Decoder {
     type Rows = RecordBatch;
 
-    fn decode(
-        &self,
-        body: &[u8],
-    ) -> Result<(Envelope, RecordBatch), Box<dyn std::error::Error + Send + Sync>> {
+    fn decode(&self, body: &[u8]) -> Result<(Envelope, RecordBatch), DecodeError> {
         let page = self.0.decode(body)?;
         let e = page.envelope;
         let envelope = Envelope {
@@ -51,4 +48,15 @@ pub(crate) fn plan_fields(columns: &[Column]) -> FieldsRequest {
         }
     }
     request
+}
+
+/// The names under which a server notes values that it left out of what these columns are read
+/// from. An alias is noted as its target.
+pub(crate) fn ignored_names(columns: &[Column]) -> Vec<String> {
+    let read = columns.iter().filter(|column| matches!(column.read_from, ReadFrom::DocValues { .. }));
+    let mut names: Vec<String> =
+        read.flat_map(|column| [column.name.clone(), column.source_path.clone()]).collect();
+    names.sort();
+    names.dedup();
+    names
 }

@@ -6,7 +6,7 @@
 //! slices. Ballista cuts a stage into tasks by trimming leaves, and of leaves it knows only its own
 //! and DataFusion's: any other would be run whole by every task, and multiply rows in silence.
 
-use crate::decode::{Decoder, plan_fields};
+use crate::decode::{Decoder, ignored_names, plan_fields};
 use crate::error::{from_arrow, from_client};
 use datafusion::arrow::array::{AsArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -23,7 +23,7 @@ use datafusion::physical_plan::metrics::{
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::{Column, PageDecoder, to_schema};
-use elastic_client::{ConnectionRegistry, PageOptions, ReadCounters, Slice, SliceReader};
+use elastic_client::{ConnectionRegistry, IgnoredValues, PageOptions, ReadCounters, Slice, SliceReader};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -51,6 +51,9 @@ pub struct ScanSpec {
     /// As many rows of a slice are enough.
     #[serde(default)]
     pub limit: Option<NonZeroU32>,
+    /// The documents in which a value that doc values lack is an error; none if it is null.
+    #[serde(default)]
+    pub ignored: Option<Value>,
 }
 
 /// Reads slices page by page.
@@ -162,6 +165,11 @@ impl ExecutionPlan for EsScanExec {
             page_size: self.spec.page_size,
             keep_alive: Duration::from_millis(self.spec.keep_alive_ms),
             limit: self.spec.limit,
+            ignored: self
+                .spec
+                .ignored
+                .clone()
+                .map(|query| IgnoredValues { fields: ignored_names(&self.spec.columns), query }),
         };
         let counters = Arc::new(ReadCounters::default());
         let report = Report::new(&self.metrics, partition, Arc::clone(&counters), Arc::clone(&self.registry));

@@ -16,6 +16,6 @@ mod table;
 pub use exec::{EsScanExec, ScanSpec};
 pub use factory::EsTableFactory;
 pub use functions::functions;
-pub use options::{Pushdown, TableOptions};
+pub use options::{Ignored, Pushdown, TableOptions};
 pub use snapshots::{OpenSnapshots, open_snapshots};
 pub use table::{EsTable, TableSpec};

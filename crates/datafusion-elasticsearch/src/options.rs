@@ -32,6 +32,8 @@ pub struct TableOptions {
     pub pushdown: Pushdown,
     /// What becomes of a field of a type that has no column type.
     pub unknown_types: UnknownTypes,
+    /// What becomes of values that the server left out of what is read.
+    pub ignored: Ignored,
 }
 
 /// Where filters are applied.
@@ -45,6 +47,18 @@ pub enum Pushdown {
     Off,
 }
 
+/// What becomes of values that the server left out of doc values, since they are longer than
+/// `ignore_above` or malformed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ignored {
+    /// The read fails.
+    #[default]
+    Error,
+    /// They are null.
+    Null,
+}
+
 const KNOWN: &[(&str, &[&str])] = &[
     ("query", &["es.query"]),
     ("slices", &[]),
@@ -55,6 +69,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("metadata", &["es.read.metadata"]),
     ("pushdown", &[]),
     ("unknown_types", &[]),
+    ("ignored", &[]),
     ("sample", &[]),
     ("seed", &[]),
 ];
@@ -119,6 +134,13 @@ impl TableOptions {
                 )));
             }
         };
+        let ignored = match values.get("ignored").copied() {
+            None | Some("error") => Ignored::Error,
+            Some("null") => Ignored::Null,
+            Some(other) => {
+                return Err(refuse(format!("table option ignored = \"{other}\" is none of error, null")));
+            }
+        };
         let truth = |name: &str, default: bool| match values.get(name).copied() {
             None => Ok(default),
             Some("false") => Ok(false),
@@ -148,6 +170,7 @@ impl TableOptions {
             metadata: truth("metadata", false)?,
             pushdown: if truth("pushdown", true)? { Pushdown::On } else { Pushdown::Off },
             unknown_types,
+            ignored,
         })
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::error::{from_arrow, from_client};
 use crate::exec::{EsScanExec, ScanSpec};
-use crate::options::{Pushdown, TableOptions};
+use crate::options::{Ignored, Pushdown, TableOptions};
 use crate::pushdown::{MAX_CLAUSES, Pushed, translate};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -45,6 +45,9 @@ pub struct TableSpec {
     /// Whether filters are sent; plans of before the option have it on.
     #[serde(default)]
     pub pushdown: Pushdown,
+    /// What becomes of values that the server left out of doc values.
+    #[serde(default)]
+    pub ignored: Ignored,
     /// The open snapshot's slices; none until the query is planned.
     pub snapshot: Option<Vec<Slice>>,
 }
@@ -110,6 +113,7 @@ impl EsTable {
                 keep_alive_ms: options.keep_alive.as_millis() as u64,
                 read: read.to_owned(),
                 pushdown: options.pushdown,
+                ignored: options.ignored,
                 snapshot: None,
             },
         ))
@@ -228,6 +232,10 @@ impl TableProvider for EsTable {
             page_size: self.spec.page_size,
             keep_alive_ms: self.spec.keep_alive_ms,
             limit: self.row_limit(filters, limit),
+            ignored: match self.spec.ignored {
+                Ignored::Error => Some(self.spec.query.clone()),
+                Ignored::Null => None,
+            },
         };
         let partitions = group_slices(slices, self.spec.slices);
         Ok(Arc::new(EsScanExec::try_new(Arc::clone(&self.registry), spec, &partitions)?))

@@ -6,6 +6,7 @@
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
+use crate::ignored::{IgnoredValues, refuse_ignored};
 use crate::paging::{MOST_BYTES, PageSize, TARGET_BYTES};
 use crate::request::{Answer, Method, Repeat, Request, encode_index};
 use crate::slices::{Slice, SliceSource, Sort};
@@ -41,13 +42,15 @@ pub struct Envelope {
     pub last_sort: Option<Vec<Value>>,
 }
 
+/// Why a page could not become rows.
+pub type DecodeError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Turns a page's bytes into rows.
 pub trait DecodePage: Send + Sync {
     /// What a page becomes.
     type Rows: Send;
     /// Decodes one page, whole.
-    fn decode(&self, body: &[u8])
-    -> Result<(Envelope, Self::Rows), Box<dyn std::error::Error + Send + Sync>>;
+    fn decode(&self, body: &[u8]) -> Result<(Envelope, Self::Rows), DecodeError>;
 }
 
 /// Which fields a page carries.
@@ -82,6 +85,8 @@ pub struct PageOptions {
     pub keep_alive: Duration,
     /// As many rows are enough; every row that matches if none.
     pub limit: Option<NonZeroU32>,
+    /// Which ignored values are an error; none of them if none.
+    pub ignored: Option<IgnoredValues>,
 }
 
 impl PageOptions {
@@ -181,6 +186,9 @@ impl<D: DecodePage> SliceReader<D> {
     /// many as are enough.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
+            if let Some(ignored) = &self.options.ignored {
+                refuse_ignored(&self.connection, &self.slice, ignored, self.options.keep_alive).await?;
+            }
             if matches!(self.slice.source, SliceSource::Scroll) {
                 self.sample().await?;
             }
@@ -219,13 +227,30 @@ impl<D: DecodePage> SliceReader<D> {
         add(&self.counters.bytes, answer.body.len() as u64);
         self.counters.peak_page_bytes.fetch_max(answer.body.len() as u64, Ordering::Relaxed);
         let started = Instant::now();
-        let (envelope, rows) = self
-            .decoder
-            .decode(&answer.body)
-            .map_err(|source| Error::Decode { what: self.what(), source })?;
+        let (envelope, rows) = match self.decoder.decode(&answer.body) {
+            Ok(page) => page,
+            Err(source) => return Err(self.name_document(source).await),
+        };
         add(&self.counters.decode_nanos, started.elapsed().as_nanos() as u64);
         self.take_over(envelope, answer.body.len())?;
         Ok(Some(rows))
+    }
+
+    /// A page carries no `_id` unless it is wanted, for it costs. Where the same page can be asked for
+    /// again, it is, with `_id`, so that the error names the document.
+    async fn name_document(&mut self, source: DecodeError) -> Error {
+        let repeatable = matches!(self.slice.source, SliceSource::Pit { .. });
+        let mut source = source;
+        if repeatable && !self.options.fields.metadata {
+            self.options.fields.metadata = true;
+            let request = self.pit_request();
+            if let Ok(answer) = self.connection.send(&request).await
+                && let Err(named) = self.decoder.decode(&answer.body)
+            {
+                source = named;
+            }
+        }
+        Error::Decode { what: self.what(), source }
     }
 
     fn what(&self) -> String {

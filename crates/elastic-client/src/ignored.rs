@@ -1,0 +1,65 @@
+//! Values that a document has and its doc values lack.
+//!
+//! Owns: finding them before a slice is read, since they would be read as null. A server leaves out
+//! what is longer than `ignore_above` or malformed where the mapping lets it pass, and notes the
+//! field in `_ignored`. Must not know: pages.
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::request::{Method, Request, encode_index};
+use crate::slices::{Slice, SliceSource};
+use crate::snapshot::keep_alive_text;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Which ignored values matter.
+#[derive(Clone, Debug)]
+pub struct IgnoredValues {
+    /// The fields that are read from doc values.
+    pub fields: Vec<String>,
+    /// The documents that are looked at: a filter on such a field would hide them.
+    pub query: Value,
+}
+
+/// An error if there is one. Asked once of each index, by its first slice.
+pub(crate) async fn refuse_ignored(
+    connection: &Connection,
+    slice: &Slice,
+    ignored: &IgnoredValues,
+    keep_alive: Duration,
+) -> Result<(), Error> {
+    if ignored.fields.is_empty() || slice.cut.is_some_and(|cut| cut.id > 0) {
+        return Ok(());
+    }
+    let mut filters = vec![ignored.query.clone(), json!({ "terms": { "_ignored": ignored.fields } })];
+    filters.extend(slice.filter.clone());
+    let mut body = json!({ "size": 0, "track_total_hits": true, "query": { "bool": { "filter": filters } } });
+    let path = match &slice.source {
+        SliceSource::Pit { id, .. } => {
+            body["pit"] = json!({ "id": id, "keep_alive": keep_alive_text(keep_alive) });
+            "/_search".to_owned()
+        }
+        SliceSource::Scroll => format!("/{}/_search", encode_index(&slice.index)),
+    };
+    let what = format!("look for ignored values: {}", slice.describe());
+    let request = Request::new(Method::Post, path, &what)
+        .with_param("allow_partial_search_results", "false")
+        .with_param("filter_path", "_shards.failed,timed_out,hits.total")
+        .with_body(&body);
+    let answer = connection.send(&request).await?.json(&what)?;
+    if answer["_shards"]["failed"] != 0 || answer["timed_out"] != false {
+        return Err(Error::Incomplete { what, detail: "not all shards answered".into() });
+    }
+    // Elasticsearch 6 gives the total as a number.
+    let total = &answer["hits"]["total"];
+    match total["value"].as_u64().or(total.as_u64()) {
+        Some(0) => Ok(()),
+        Some(documents) => Err(Error::Refused(format!(
+            "index \"{}\": {documents} documents hold values that the server left out of {}, since they are \
+             longer than ignore_above or malformed; the table option ignored = \"null\" reads them as null",
+            slice.index,
+            ignored.fields.iter().map(|f| format!("\"{f}\"")).collect::<Vec<_>>().join(" or ")
+        ))),
+        None => Err(Error::Incomplete { what, detail: "no exact hits.total".into() }),
+    }
+}
