@@ -5,9 +5,10 @@
 
 use crate::command::{assert_golden, stderr, stdout};
 use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use crate::kill::{assert_dropped, end};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, documents};
-use flowsigma_tests::hosts::{Cut, HostCluster, command};
+use flowsigma_tests::hosts::{Astray, Cut, HostCluster, address, command};
 use serde_json::Value;
 use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl Bench {
     /// 1,730 pages of one row.
     fn long_scan(&self) -> Child {
         let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/hosts' \
-                   OPTIONS ('page_size' '1'); SELECT count(*) AS rows, sum(\"netflow.bytes\") AS bytes FROM t";
+                   OPTIONS ('page_size' '1', 'keep_alive' '10s'); SELECT count(*) AS rows, sum(\"netflow.bytes\") AS bytes FROM t";
         self.client(&["sql", "--format", "json", "-c", sql])
     }
 
@@ -70,17 +71,10 @@ impl Bench {
         }
     }
 
-    fn end(&self, mut client: Child, most: Duration) -> Output {
-        let deadline = Instant::now() + most;
-        while client.try_wait().unwrap().is_none() {
-            if Instant::now() > deadline {
-                client.kill().unwrap();
-                let said = client.wait_with_output().unwrap();
-                panic!("no end after {most:?}: {}; logs:\n{}", stderr(&said), self.cluster.logs());
-            }
-            std::thread::yield_now();
-        }
-        client.wait_with_output().unwrap()
+    fn end(&self, client: Child, most: Duration) -> Output {
+        end(client, most).unwrap_or_else(|said| {
+            panic!("no end after {most:?}: {}; logs:\n{}", stderr(&said), self.cluster.logs())
+        })
     }
 
     fn assert_exact(&self, output: &Output) {
@@ -177,6 +171,8 @@ async fn a_server_that_stays_silent_is_an_error_that_names_it() {
             assert!(said.contains(word), "{said}");
         }
         drop(cut);
+        // Nor could the client close its points in time.
+        assert_dropped(&bench.connection).await;
         bench.assert_still_exact().await;
     }
 }
@@ -199,6 +195,27 @@ async fn a_scheduler_that_is_silent_for_a_minute_is_said_and_serves_again() {
         // No state to wait for: the outage's length is what is tested.
         tokio::time::sleep(Duration::from_secs(60).saturating_sub(since.elapsed())).await;
         drop(cut);
+        bench.assert_still_exact().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run scripts/test --hosts"]
+async fn a_client_that_does_not_reach_an_executor_says_which() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let mut bench = Bench::new(&url).await;
+        let astray = Astray::send("client", "executor1").unwrap();
+        let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/hosts' \
+                   OPTIONS ('slices' '8'); SELECT * FROM t";
+        let client = bench.client(&["sql", "-c", sql]);
+        // Three tries with 3 s between them; the job itself is short.
+        let output = bench.end(client, 3 * (CONNECT + Duration::from_secs(3)) + Duration::from_secs(20));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}; logs:\n{}", bench.cluster.logs());
+        assert!(said.contains(address("executor1").unwrap()), "{said}");
+        assert_nothing_open(&bench.connection).await;
+        drop(astray);
         bench.assert_still_exact().await;
     }
 }

@@ -94,17 +94,10 @@ impl Bench {
     }
 
     /// The end of a client, within `most` from now.
-    fn end(&self, mut client: Child, most: Duration) -> Output {
-        let deadline = Instant::now() + most;
-        while client.try_wait().unwrap().is_none() {
-            if Instant::now() > deadline {
-                client.kill().unwrap();
-                let said = client.wait_with_output().unwrap();
-                panic!("no end after {most:?}: {}; logs:\n{}", stderr(&said), self.cluster.logs());
-            }
-            std::thread::yield_now();
-        }
-        client.wait_with_output().unwrap()
+    fn end(&self, client: Child, most: Duration) -> Output {
+        end(client, most).unwrap_or_else(|said| {
+            panic!("no end after {most:?}: {}; logs:\n{}", stderr(&said), self.cluster.logs())
+        })
     }
 
     /// One page is a slice in one direction, so more than 16 say that some were read again.
@@ -140,6 +133,17 @@ impl Bench {
             assert!(Instant::now() < deadline, "no task ended: {stages:?}");
         }
     }
+}
+
+/// What a client says, or what it said until it was killed after `most`.
+pub(crate) fn end(client: Child, most: Duration) -> Result<Output, Output> {
+    let id = client.id();
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(client.wait_with_output().unwrap()));
+    ended.recv_timeout(most).map_err(|_| {
+        Command::new("kill").args(["-KILL", &id.to_string()]).status().unwrap();
+        ended.recv().unwrap()
+    })
 }
 
 pub(crate) fn nothing(_: &Seen) -> Fault {
@@ -311,8 +315,8 @@ async fn the_scrolls_of_an_executor_that_is_killed_are_open_no_longer_than_their
     }
 }
 
-/// Nobody closes what the dead have opened: the server does, and looks for it once a minute.
-async fn assert_dropped(connection: &Connection) {
+/// Nobody closes what the dead have opened for 10 s: the server does, and looks for it once a minute.
+pub(crate) async fn assert_dropped(connection: &Connection) {
     let deadline = Instant::now() + Duration::from_secs(10 + 60 + 30);
     while open_contexts(connection).await.unwrap() > 0 {
         assert!(Instant::now() < deadline, "{connection:?}: contexts open beyond their keep_alive");

@@ -66,6 +66,39 @@ impl Drop for Cut {
     }
 }
 
+/// One host's packets to another are lost, until this is dropped; all else arrives.
+pub struct Astray {
+    from: String,
+    to: &'static str,
+    link_address: String,
+}
+
+impl Astray {
+    /// Sends them to a link address that nobody has.
+    pub fn send(from: &str, to: &str) -> Result<Self> {
+        let (from, to) = (format!("{}-{from}", prefix()?), address(to)?);
+        let shown = Command::new("ip").args(["-n", &from, "neighbour", "show", to]).output()?;
+        let shown = String::from_utf8(shown.stdout)?;
+        let link_address = shown.split_whitespace().skip_while(|word| *word != "lladdr").nth(1);
+        let link_address = link_address.with_context(|| format!("no link address of {to} in {shown:?}"))?;
+        set_neighbour(&from, to, "02:00:00:00:00:01")?;
+        Ok(Self { from, to, link_address: link_address.to_owned() })
+    }
+}
+
+impl Drop for Astray {
+    fn drop(&mut self) {
+        set_neighbour(&self.from, self.to, &self.link_address).ok();
+    }
+}
+
+fn set_neighbour(from: &str, to: &str, link_address: &str) -> Result<()> {
+    let args = ["neighbour", "replace", to, "lladdr", link_address, "dev", "eth0", "nud", "permanent"];
+    let done = Command::new("ip").args(["-n", from]).args(args).status()?;
+    ensure!(done.success(), "the way from {from} to {to} was not set");
+    Ok(())
+}
+
 fn set_link(host: &str, state: &str) -> Result<()> {
     let switch = format!("{}-switch", prefix()?);
     let done = Command::new("ip").args(["-n", &switch, "link", "set", host, state]).status()?;
