@@ -29,6 +29,14 @@ pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) 
         .build()
 }
 
+/// Ballista's contexts come with its functions in place of the session's.
+fn with_functions(context: SessionContext) -> SessionContext {
+    for function in datafusion_elasticsearch::functions() {
+        context.register_udf(function.as_ref().clone());
+    }
+    context
+}
+
 /// The functions an executor finds by name: Ballista's and ours.
 pub fn function_registry() -> Arc<BallistaFunctionRegistry> {
     let mut registry = BallistaFunctionRegistry::default();
@@ -43,7 +51,8 @@ pub async fn embedded_context(registry: Arc<ConnectionRegistry>) -> Result<Sessi
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let config =
         session_config(&registry).with_target_partitions(cores).with_ballista_standalone_parallelism(cores);
-    SessionContext::standalone_with_state(session_state(&registry, config)).await
+    let context = SessionContext::standalone_with_state(session_state(&registry, config)).await?;
+    Ok(with_functions(context))
 }
 
 /// A session that submits to a scheduler, such as `df://localhost:50050` or `http://…`.
@@ -52,5 +61,6 @@ pub async fn remote_context(
     scheduler_url: &str,
 ) -> Result<SessionContext> {
     let config = session_config(&registry);
-    SessionContext::remote_with_state(scheduler_url, session_state(&registry, config)).await
+    let context = SessionContext::remote_with_state(scheduler_url, session_state(&registry, config)).await?;
+    Ok(with_functions(context))
 }
