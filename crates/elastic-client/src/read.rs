@@ -165,13 +165,16 @@ impl<D: DecodePage> SliceReader<D> {
     /// The next page's rows; `None` only once every row that the server counted was returned, or as
     /// many as are enough.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
-        let task = match std::mem::replace(&mut self.state, State::Done) {
-            State::Start => self.fetch(self.first_request()),
-            State::Fetching(task) => task,
-            State::Done => return Ok(None),
-        };
+        if let State::Start = self.state {
+            self.state = State::Fetching(self.fetch(self.first_request()));
+        }
+        // The request stays in the state until it is answered: whoever drops this wait drops the
+        // reader next, which has to know of it.
+        let State::Fetching(task) = &mut self.state else { return Ok(None) };
         let started = Instant::now();
-        let answer = task.await.map_err(|e| Error::Protocol {
+        let answer = task.await;
+        self.state = State::Done;
+        let answer = answer.map_err(|e| Error::Protocol {
             what: self.what(),
             detail: format!("the request was cancelled: {e}"),
         })??;
@@ -351,23 +354,40 @@ impl<D: DecodePage> SliceReader<D> {
     fn free_scroll(&mut self) {
         let Some(id) = self.scroll_id.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let connection = Arc::clone(&self.connection);
-        let request = Request::new(Method::Delete, "/_search/scroll", "free a scroll")
-            .with_body(&json!({ "scroll_id": [id] }));
-        runtime.spawn(async move {
-            if let Err(e) = connection.send(&request).await
-                && e.status() != Some(404)
-            {
-                tracing::warn!(error = %e, "a scroll stays open until its keep_alive");
-            }
-        });
+        runtime.spawn(free_scroll(Arc::clone(&self.connection), id));
+    }
+}
+
+async fn free_scroll(connection: Arc<Connection>, id: String) {
+    let request = Request::new(Method::Delete, "/_search/scroll", "free a scroll")
+        .with_body(&json!({ "scroll_id": [id] }));
+    if let Err(e) = connection.send(&request).await
+        && e.status() != Some(404)
+    {
+        tracing::warn!(error = %e, "a scroll stays open until its keep_alive");
+    }
+}
+
+/// Frees the scroll that a request opens whose answer nobody waits for any more: only the answer
+/// says which it is.
+async fn free_opened(connection: Arc<Connection>, task: JoinHandle<Result<Answer, Error>>) {
+    let Ok(Ok(answer)) = task.await else { return };
+    let body = answer.json("free a scroll").unwrap_or_default();
+    if let Some(id) = body["_scroll_id"].as_str() {
+        free_scroll(connection, id.to_owned()).await;
     }
 }
 
 impl<D: DecodePage> Drop for SliceReader<D> {
     fn drop(&mut self) {
-        if let State::Fetching(task) = &self.state {
-            task.abort();
+        let opens = matches!(self.slice.source, SliceSource::Scroll) && self.scroll_id.is_none();
+        if let State::Fetching(task) = std::mem::replace(&mut self.state, State::Done) {
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) if opens => {
+                    runtime.spawn(free_opened(Arc::clone(&self.connection), task));
+                }
+                Ok(_) | Err(_) => task.abort(),
+            }
         }
         self.free_scroll();
     }
