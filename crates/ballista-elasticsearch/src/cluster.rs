@@ -4,7 +4,7 @@
 
 use crate::job::Job;
 use crate::links::ClusterLinks;
-use crate::register::{session_config, session_state};
+use crate::register::{session_config, session_state, with_functions};
 use ballista_core::extension::{BallistaGrpcMetadataInterceptor, SessionConfigExt, SessionStateExt};
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use ballista_core::utils::{GrpcClientConfig, create_grpc_client_endpoint};
@@ -73,7 +73,7 @@ impl Cluster {
     }
 
     fn over(state: datafusion::execution::SessionState, scheduler_url: String) -> Result<Self> {
-        Ok(Self { context: SessionContext::new_with_state(state), scheduler_url })
+        Ok(Self { context: with_functions(SessionContext::new_with_state(state)), scheduler_url })
     }
 
     /// The session: tables are registered and statements planned in it.

@@ -8,7 +8,7 @@ use ballista_core::config::BALLISTA_CLIENT_PULL;
 use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt};
 use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::prelude::SessionConfig;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_elasticsearch::EsTableFactory;
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
@@ -76,6 +76,15 @@ pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) 
         .with_config(config)
         .with_table_factory("ELASTICSEARCH".into(), Arc::new(EsTableFactory::new(Arc::clone(registry))))
         .build()
+}
+
+/// A context for this state: Ballista's upgrade of it brings its own functions in place of the
+/// session's.
+pub(crate) fn with_functions(context: SessionContext) -> SessionContext {
+    for function in datafusion_elasticsearch::functions() {
+        context.register_udf(function.as_ref().clone());
+    }
+    context
 }
 
 /// The functions an executor finds by name: Ballista's and ours.
