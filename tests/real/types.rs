@@ -87,6 +87,14 @@ fn fields(product: Product) -> Vec<(&'static str, Value, Value, Value)> {
     fields
 }
 
+/// JSON text as JSON: servers send keys in an order of their own.
+fn normal(value: &Value) -> Value {
+    match value.as_str().filter(|text| text.starts_with(['{', '['])) {
+        Some(text) => serde_json::from_str(text).unwrap(),
+        None => value.clone(),
+    }
+}
+
 async fn make(connection: &Connection, index: &str, properties: &Value, documents: &[Value]) {
     let path = format!("/{index}");
     let delete = Request::new(Method::Delete, &path, "delete").with_param("ignore_unavailable", "true");
@@ -136,10 +144,21 @@ async fn each_type_is_read_as_the_docs_say() {
         make(&connection, "types", &object(|f| f.1.clone()), &[object(|f| f.2.clone()), json!({})]).await;
         for read in ["pit", "scroll"] {
             let with = [("metadata", "true"), ("read", read)];
-            let rows = rows(&registry, "types", &with, "SELECT * FROM t ORDER BY _id").await.unwrap();
-            for (name, mapping, said, expected) in &fields {
-                let seen = rows[0].get(*name).unwrap_or(&Value::Null);
-                assert_eq!(seen, expected, "{url} {read} {name} {mapping}: {said}");
+            let readable = |name: &str| name != "the_same" || product == Product::Elasticsearch;
+            let names: Vec<&str> = fields.iter().map(|f| f.0).filter(|name| readable(name)).collect();
+            let sql = format!("SELECT {} FROM t ORDER BY _id", names.join(", "));
+            let rows_of = |sql: String| {
+                let registry = &registry;
+                async move { rows(registry, "types", &with, &sql).await }
+            };
+            let rows = rows_of(sql).await.unwrap();
+            if !readable("the_same") {
+                let error = rows_of("SELECT the_same FROM t".to_owned()).await.unwrap_err().to_string();
+                assert!(error.contains("the_same"), "{error}");
+            }
+            for (name, mapping, said, expected) in fields.iter().filter(|f| readable(f.0)) {
+                let seen = normal(rows[0].get(*name).unwrap_or(&Value::Null));
+                assert_eq!(seen, normal(expected), "{url} {read} {name} {mapping}: {said}");
                 // The second document has nothing but what the mapping itself says of every one.
                 if *name != "the_same" {
                     assert_eq!(rows[1].get(*name), None, "{url} {read} {name}");
@@ -203,7 +222,7 @@ async fn a_type_without_a_column_is_an_error_or_json_text() {
             assert!(error.contains(word), "{url}: {error}");
         }
         let read = rows(&registry, "unknown", &[("unknown_types", "json")], "SELECT * FROM t").await.unwrap();
-        assert_eq!(read[0]["span"], json!(r#"{"gte":1,"lt":5}"#), "{url}");
+        assert_eq!(normal(&read[0]["span"]), json!({ "gte": 1, "lt": 5 }), "{url}");
     }
 }
 
@@ -244,14 +263,21 @@ async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
             json!({ "short": "ab", "number": "many", "other": "z" }),
         ];
         make(&connection, "ignored", &properties, &documents).await;
+        let noted = fetch_server(&connection).await.unwrap().notes_ignored_keywords();
         for read in ["pit", "scroll"] {
             for column in ["short", "number", "number, short"] {
                 // A filter that hides the document hides no error: `<>` holds for the value left out.
                 for condition in ["", "WHERE short <> 'abc'", "WHERE number > 5 OR short <> 'abc'"] {
                     let sql = format!("SELECT {column} FROM t {condition}");
-                    let error = rows(&registry, "ignored", &[("read", read)], &sql).await.unwrap_err();
-                    let error = error.to_string();
-                    for word in ["ignored", column.split(',').next().unwrap(), "ignore_above", "null"] {
+                    let answer = rows(&registry, "ignored", &[("read", read)], &sql).await;
+                    if !noted && !sql.contains("number") {
+                        let expected = if condition.is_empty() { 3 } else { 2 };
+                        assert_eq!(answer.unwrap().len(), expected, "{url} {read} {sql}: read from _source");
+                        continue;
+                    }
+                    let error = answer.unwrap_err().to_string();
+                    let named = if noted { column.split(',').next().unwrap() } else { "number" };
+                    for word in ["ignored", named, "ignore_above", "null"] {
                         assert!(error.contains(word), "{url} {read} {sql}: {error}");
                     }
                 }

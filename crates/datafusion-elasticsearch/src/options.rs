@@ -165,7 +165,7 @@ impl TableOptions {
             read,
             arrays: values
                 .get("arrays")
-                .map(|text| text.split(',').map(|f| f.trim().to_owned()).collect())
+                .map(|text| text.split(',').map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()).collect())
                 .unwrap_or_default(),
             metadata: truth("metadata", false)?,
             pushdown: if truth("pushdown", true)? { Pushdown::On } else { Pushdown::Off },

@@ -12,9 +12,10 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use elastic_arrow::{Column, IndexMapping, MetaField, SchemaOptions, plan_columns, to_schema};
+use elastic_arrow::{Column, ConstantKeywords, IndexMapping, LongKeywords, MetaField, SchemaOptions, plan_columns, to_schema};
 use elastic_client::{
-    ConnectionRegistry, ReadMode, Slice, SnapshotRequest, fetch_mappings, group_slices, open_snapshot,
+    ConnectionRegistry, Product, ReadMode, Slice, SnapshotRequest, fetch_mappings, fetch_server, group_slices,
+    open_snapshot,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -92,8 +93,20 @@ impl EsTable {
             .map(|(index, mapping)| IndexMapping { index, mapping })
             .collect();
         let metadata = if options.metadata { vec![MetaField::Id, MetaField::Index] } else { Vec::new() };
-        let unknown_types = options.unknown_types;
-        let schema_options = SchemaOptions { arrays: options.arrays, metadata, unknown_types };
+        let server = fetch_server(&live).await.map_err(from_client)?;
+        let schema_options = SchemaOptions {
+            arrays: options.arrays,
+            metadata,
+            unknown_types: options.unknown_types,
+            long_keywords: match options.ignored {
+                Ignored::Error if !server.notes_ignored_keywords() => LongKeywords::Source,
+                Ignored::Error | Ignored::Null => LongKeywords::DocValues,
+            },
+            constant_keywords: match server.product {
+                Product::Elasticsearch => ConstantKeywords::DocValues,
+                Product::OpenSearch => ConstantKeywords::Unreadable,
+            },
+        };
         let columns = plan_columns(&mappings, &schema_options).map_err(from_arrow)?;
         check_arrays(&schema_options.arrays, &columns, index)?;
         let read = match options.read {

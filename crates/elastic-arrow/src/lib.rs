@@ -16,5 +16,5 @@ mod values;
 
 pub use error::{Error, Place};
 pub use field::{Column, FieldType, MetaField, ReadFrom, to_schema};
-pub use mapping::{IndexMapping, SchemaOptions, UnknownTypes, plan_columns};
+pub use mapping::{ConstantKeywords, IndexMapping, LongKeywords, SchemaOptions, UnknownTypes, plan_columns};
 pub use page::{DecodedPage, Envelope, PageDecoder};

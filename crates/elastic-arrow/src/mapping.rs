@@ -29,6 +29,30 @@ pub struct SchemaOptions {
     pub metadata: Vec<MetaField>,
     /// What to do with a type that has no column type.
     pub unknown_types: UnknownTypes,
+    /// Where values over `ignore_above` are read.
+    pub long_keywords: LongKeywords,
+    /// Whether constant keywords can be read.
+    pub constant_keywords: ConstantKeywords,
+}
+
+/// Whether the doc values of a `constant_keyword` are its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConstantKeywords {
+    /// They are.
+    #[default]
+    DocValues,
+    /// They are the index's name, as OpenSearch has them.
+    Unreadable,
+}
+
+/// Where a keyword column with `ignore_above` is read, whose doc values lack what is longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LongKeywords {
+    /// From doc values: whoever reads finds out otherwise that some are lacking, or takes null.
+    #[default]
+    DocValues,
+    /// From `_source`, which has them.
+    Source,
 }
 
 /// What to do with a type that has no column type.
@@ -191,9 +215,9 @@ impl Planner<'_> {
     }
 
     fn push_leaf(&mut self, name: String, source_path: &str, field_type: FieldType, definition: &Value) {
-        let doc_values = has_doc_values(&field_type, definition);
+        let mut doc_values = has_doc_values(&field_type, definition);
         let token_count = definition.get("type").and_then(Value::as_str) == Some("token_count");
-        let not_in_source = if self.copied.contains(source_path) {
+        let mut not_in_source = if self.copied.contains(source_path) {
             Some("it is filled by copy_to, and _source lacks what was copied".to_owned())
         } else if token_count {
             Some("a token count is not in _source".to_owned())
@@ -204,6 +228,18 @@ impl Planner<'_> {
                 .refusal(source_path, field_type.is_json())
                 .or_else(|| date_refusal(&field_type, definition))
         };
+        let ignore_above = definition.get("ignore_above").and_then(Value::as_u64);
+        let long_from_source = self.options.long_keywords == LongKeywords::Source;
+        if long_from_source && ignore_above.is_some() && not_in_source.is_none() {
+            doc_values = false;
+        }
+        if field_type == FieldType::ConstantKeyword
+            && self.options.constant_keywords == ConstantKeywords::Unreadable
+        {
+            doc_values = false;
+            not_in_source = Some("the server gives its name in place of a constant_keyword".to_owned());
+        }
+        let read_from = self.read_from(doc_values, &field_type, not_in_source.as_deref());
         let column = Column {
             array: self.options.arrays.contains(&name),
             source_path: source_path.to_owned(),
@@ -211,13 +247,10 @@ impl Planner<'_> {
             doc_values,
             keyword_subfield: keyword_subfield(&name, &field_type, definition),
             normalizer: definition.get("normalizer").is_some_and(|value| !value.is_null()),
-            ignore_above: definition
-                .get("ignore_above")
-                .and_then(Value::as_u64)
-                .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+            ignore_above: ignore_above.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
             null_value: definition.get("null_value").is_some_and(|value| !value.is_null()),
             mixed: false,
-            read_from: self.read_from(doc_values, &field_type, not_in_source.as_deref()),
+            read_from,
             field_type,
             name,
         };

@@ -15,7 +15,7 @@ fn decoder_with(properties: Value, arrays: &[&str], metadata: &[MetaField]) -> P
     let options = SchemaOptions {
         arrays: arrays.iter().map(|name| (*name).to_owned()).collect(),
         metadata: metadata.to_vec(),
-        unknown_types: UnknownTypes::Error,
+        ..SchemaOptions::default()
     };
     PageDecoder::new(plan_columns(&[mapping], &options).unwrap()).unwrap()
 }

@@ -50,6 +50,15 @@ pub enum SnapshotSupport {
 }
 
 impl Server {
+    /// Whether `_ignored` names the fields of which a value was left out for `ignore_above`, as it
+    /// does those of malformed values everywhere.
+    pub fn notes_ignored_keywords(&self) -> bool {
+        match self.product {
+            Product::Elasticsearch => self.version.is_none_or(|v| v >= Version(7, 15, 0)),
+            Product::OpenSearch => false,
+        }
+    }
+
     /// What snapshots this server can hold.
     pub fn snapshot_support(&self) -> SnapshotSupport {
         let since = |version| self.version.is_none_or(|v| v >= version);
