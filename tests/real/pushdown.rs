@@ -43,6 +43,62 @@ async fn a_document_older_than_the_keyword_of_its_text_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_filter_hides_a_document_of_which_one_value_would_be_kept() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "twice", 1, "keyword").await;
+        let properties = json!({
+            "k": { "type": "keyword" }, "n": { "type": "long" }, "d": { "type": "double" },
+            "ip": { "type": "ip" }, "flag": { "type": "boolean" }, "at": { "type": "date" },
+        });
+        put_mapping(&connection, "twice", properties).await;
+        let document = json!({
+            "k": ["a", "b"], "n": [1, 3], "d": [0.5, 1.5], "ip": ["10.0.0.1", "11.0.0.1"],
+            "flag": [true, false], "at": ["1969-01-01", "2024-01-01"],
+        });
+        send(&connection, Method::Put, "/twice/_doc/1", document).await;
+        let table = EsTable::try_new(Arc::clone(&registry), "test", "twice", &options(&[])).await.unwrap();
+        let ctx = SessionContext::new();
+        for function in datafusion_elasticsearch::functions() {
+            ctx.register_udf(function.as_ref().clone());
+        }
+        ctx.register_table("t", Arc::new(table)).unwrap();
+        for kept in [
+            "k <> 'a'",
+            "NOT (k = 'a')",
+            "k NOT IN ('a', 'c')",
+            "k NOT LIKE 'a%'",
+            "k NOT LIKE '%a'",
+            "k NOT ILIKE 'A'",
+            "k IS DISTINCT FROM 'a'",
+            "k NOT BETWEEN 'a' AND 'aa'",
+            "n <> 1",
+            "n NOT BETWEEN 0 AND 2",
+            "NOT (n > 1)",
+            "NOT (n = 1 OR k = 'b')",
+            "d <> 0.5",
+            "ip <> '10.0.0.1'",
+            "NOT cidr(ip, '10.0.0.0/8')",
+            "NOT flag",
+            "flag IS NOT TRUE",
+            "at <> '1969-01-01'",
+            "k IS NOT NULL",
+        ] {
+            let error = count(&ctx, &format!("SELECT count(*) FROM t WHERE {kept}")).await;
+            let error = error.expect_err(kept).to_string();
+            assert!(error.contains("more than one value"), "{url} {kept}: {error}");
+        }
+        // The 1,730 other documents have none of these fields.
+        for (dropped, rows) in [("k = 'c'", 0), ("n = 2", 0), ("k IS NULL", 1730), ("ip = '12.0.0.1'", 0)] {
+            let sql = format!("SELECT count(*) FROM t WHERE {dropped}");
+            assert_eq!(count(&ctx, &sql).await.unwrap(), rows, "{url} {dropped}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_date_before_1970_equals_itself() {
     let _alone = ALONE.lock().await;
     for url in servers() {

@@ -147,6 +147,12 @@ const WHOLE: [(&str, i128, i128); 4] = [
     ("byte", i8::MIN as i128, i8::MAX as i128),
 ];
 
+/// The first few as often as all others, so that values and literals meet.
+fn near<T: Copy>(rng: &mut StdRng, pool: &[T]) -> T {
+    let few = rng.random_bool(0.5);
+    pick(rng, if few { &pool[..4] } else { pool })
+}
+
 const UNSIGNED: Kind = Kind::Whole("unsigned_long", 0, u64::MAX as i128);
 
 pub(super) fn pick<T: Copy>(rng: &mut StdRng, pool: &[T]) -> T {
@@ -229,7 +235,7 @@ impl Field {
     fn value(&self, rng: &mut StdRng, loose: bool) -> Option<(Value, Option<Cell>)> {
         Some(match self.kind {
             Kind::Keyword | Kind::Lower | Kind::Text | Kind::TextWithKeyword | Kind::Wildcard => {
-                let text = pick(rng, &TEXTS);
+                let text = near(rng, &TEXTS);
                 let fits = self.ignore_above.is_none_or(|limit| text.encode_utf16().count() <= limit);
                 let read = match self.kind {
                     Kind::Lower => text.to_lowercase(),
@@ -238,7 +244,7 @@ impl Field {
                 (json!(text), fits.then_some(Cell::Text(read)))
             }
             Kind::Ip => {
-                let text = pick(rng, &ADDRESSES);
+                let text = near(rng, &ADDRESSES);
                 let address: IpAddr = text.parse().unwrap();
                 (json!(text), Some(Cell::Text(address.to_canonical().to_string())))
             }
@@ -262,7 +268,7 @@ impl Field {
                 (json!(n), Some(Cell::Float(read)))
             }
             Kind::Scaled(factor) => {
-                let n = pick(rng, &FLOATS);
+                let n = near(rng, &FLOATS);
                 // Java rounds halves up.
                 let scaled = (n * factor + 0.5).floor();
                 (json!(n), Some(Cell::Float(scaled * (1.0 / factor))))
@@ -273,7 +279,7 @@ impl Field {
                 (sent, Some(Cell::Truth(truth)))
             }
             Kind::Date(format) => {
-                let text = pick(rng, &TIMES);
+                let text = near(rng, &TIMES);
                 let at = chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis();
                 let day = at.div_euclid(86_400_000) * 86_400_000;
                 let (sent, read) = match format {
@@ -285,7 +291,7 @@ impl Field {
                 (sent, Some(Cell::Time(i128::from(read) * 1_000_000)))
             }
             Kind::DateNanos => {
-                let at = pick(rng, &NANOS);
+                let at = near(rng, &NANOS);
                 (json!(nanos_text(at)), Some(Cell::Time(at)))
             }
         })
@@ -369,28 +375,28 @@ impl Field {
                     Some((_, Some(Cell::Float(n)))) => format!("{n:?}"),
                     _ => "0.0".to_owned(),
                 },
-                _ => format!("{:?}", pick(rng, &FLOATS)),
+                _ => format!("{:?}", near(rng, &FLOATS)),
             },
             Kind::Date(_) => match rng.random_range(0..10) {
-                0 => quoted(&pick(rng, &TIMES).replace('Z', "5Z")),
+                0 => quoted(&near(rng, &TIMES).replace('Z', "5Z")),
                 1..=3 => {
-                    format!("arrow_cast('{}', 'Timestamp(Millisecond, None)')", &pick(rng, &TIMES)[..23])
+                    format!("arrow_cast('{}', 'Timestamp(Millisecond, None)')", &near(rng, &TIMES)[..23])
                 }
-                _ => quoted(&pick(rng, &TIMES)[..23]),
+                _ => quoted(&near(rng, &TIMES)[..23]),
             },
             Kind::DateNanos if rng.random_bool(0.2) => quoted("1969-12-31T23:59:59.999999999"),
-            Kind::DateNanos => quoted(nanos_text(pick(rng, &NANOS)).trim_end_matches('Z')),
+            Kind::DateNanos => quoted(nanos_text(near(rng, &NANOS)).trim_end_matches('Z')),
             Kind::Boolean => rng.random_bool(0.5).to_string(),
             Kind::Keyword | Kind::Lower | Kind::Text | Kind::TextWithKeyword | Kind::Wildcard => {
-                quoted(pick(rng, &TEXTS))
+                quoted(near(rng, &TEXTS))
             }
-            Kind::Ip => quoted(pick(rng, &ADDRESSES)),
+            Kind::Ip => quoted(near(rng, &ADDRESSES)),
         }
     }
 }
 
 pub(super) fn random_text(rng: &mut StdRng) -> &'static str {
-    pick(rng, &TEXTS)
+    near(rng, &TEXTS)
 }
 
 pub(super) fn quoted(text: &str) -> String {

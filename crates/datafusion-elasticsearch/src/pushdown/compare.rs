@@ -76,6 +76,7 @@ fn search(column: &Column, terms: &Terms<'_>, comparison: Comparison, value: &Sc
     match &column.field_type {
         FieldType::Keyword | FieldType::Text => Some(text(terms.field, comparison, value.try_as_str()??)),
         // Their ranges are not texts' order, or are not there in all versions.
+        FieldType::Wildcard if !is_plain(value.try_as_str()??) => None,
         FieldType::ConstantKeyword | FieldType::Wildcard | FieldType::Version => {
             let value = value.try_as_str()??;
             (comparison == Comparison::Eq).then(|| term(terms.field, json!(value)))
@@ -111,6 +112,12 @@ fn search(column: &Column, terms: &Terms<'_>, comparison: Comparison, value: &Sc
         | FieldType::Object
         | FieldType::Unknown(_) => None,
     }
+}
+
+/// Whether a `wildcard` field finds a text for sure: OpenSearch 2.19 does not find the empty one, and
+/// its versions differ in what of wild characters is to be escaped.
+pub(super) fn is_plain(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['*', '?', '\\'])
 }
 
 pub(super) fn term(field: &str, value: Value) -> Query {

@@ -4,7 +4,7 @@
 //! logic.
 
 use super::column::{Terms, present, terms};
-use super::compare::{Comparison, compare, found_late, range, term};
+use super::compare::{Comparison, compare, found_late, is_plain, range, term};
 use super::query::{Query, or};
 use datafusion::scalar::ScalarValue;
 use elastic_arrow::{Column, FieldType};
@@ -57,6 +57,11 @@ fn split_prefix(parts: &[Part]) -> (String, &[Part]) {
 pub(super) fn like(column: &Column, pattern: &str, ignore_case: bool, truth: bool) -> Query {
     let Some(terms) = searchable(column) else { return present(column) };
     let parts = parse(pattern);
+    let characters: String =
+        parts.iter().filter_map(|p| if let Part::Char(c) = p { Some(*c) } else { None }).collect();
+    if column.field_type == FieldType::Wildcard && !is_plain(&characters) {
+        return present(column);
+    }
     let query = if ignore_case { ilike(&terms, &parts, truth) } else { plain(column, &terms, &parts, truth) };
     query.unwrap_or_else(|| present(column))
 }

@@ -17,6 +17,7 @@ fn columns() -> Vec<Column> {
         "hidden": { "type": "keyword", "index": false },
         "stored": { "type": "keyword", "doc_values": false },
         "text": { "type": "text", "fields": { "raw": { "type": "keyword" } } },
+        "wild": { "type": "wildcard" },
         "prose": { "type": "text" },
         "ip": { "type": "ip" },
         "n": { "type": "long" }, "b": { "type": "byte" }, "u": { "type": "unsigned_long" },
@@ -107,6 +108,14 @@ fn null_is_what_has_no_doc_values() {
 fn what_is_read_from_source_may_be_older_than_its_field() {
     let lacks = json!({ "bool": { "must_not": exists("text.raw") } });
     check("text = 'x'", any(&[json!({ "term": { "text.raw": { "value": "x" } } }), lacks.clone()]));
+    let wild = |query: Value| any(&[query, json!({ "bool": { "must_not": exists("wild") } })]);
+    check("wild = 'x'", wild(json!({ "term": { "wild": { "value": "x" } } })));
+    check("wild LIKE '%x%'", wild(json!({ "wildcard": { "wild": { "value": "*x*" } } })));
+    for sql in
+        ["wild = ''", "wild = 'a*'", "wild LIKE '%?'", "wild <> 'x'", "wild NOT LIKE 'x%'", "wild LIKE '%_'"]
+    {
+        check_all(sql);
+    }
     check("text LIKE 'x%'", any(&[json!({ "prefix": { "text.raw": { "value": "x" } } }), lacks]));
 }
 
