@@ -224,7 +224,9 @@ impl Index {
             // Half of the indices in many pages.
             let page_size = if number % 2 == 0 { "20" } else { "1000" };
             let arrays = ("arrays", arrays.as_str());
-            let with = options(&[arrays, ("pushdown", pushdown), ("page_size", page_size)]);
+            // In memory, too, a value that the server left out is null.
+            let ignored = ("ignored", "null");
+            let with = options(&[arrays, ignored, ("pushdown", pushdown), ("page_size", page_size)]);
             let es = EsTable::try_new(Arc::clone(registry), "test", &name, &with).await.unwrap();
             ctx.register_table(table, Arc::new(es)).unwrap();
         }

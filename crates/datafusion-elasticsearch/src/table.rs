@@ -12,10 +12,12 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use elastic_arrow::{Column, ConstantKeywords, IndexMapping, LongKeywords, MetaField, SchemaOptions, plan_columns, to_schema};
+use elastic_arrow::{
+    Column, ConstantKeywords, IndexMapping, LongKeywords, MetaField, SchemaOptions, plan_columns, to_schema,
+};
 use elastic_client::{
-    ConnectionRegistry, Product, ReadMode, Slice, SnapshotRequest, fetch_mappings, fetch_server, group_slices,
-    open_snapshot,
+    ConnectionRegistry, Product, ReadMode, Slice, SnapshotRequest, fetch_mappings, fetch_server,
+    group_slices, open_snapshot,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

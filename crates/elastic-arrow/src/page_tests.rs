@@ -8,7 +8,7 @@ use arrow::datatypes::{
 use serde_json::json;
 
 use super::*;
-use crate::mapping::{IndexMapping, SchemaOptions, UnknownTypes, plan_columns};
+use crate::mapping::{IndexMapping, SchemaOptions, plan_columns};
 
 fn decoder_with(properties: Value, arrays: &[&str], metadata: &[MetaField]) -> PageDecoder {
     let mapping = IndexMapping { index: "flows".to_owned(), mapping: json!({"properties": properties}) };
