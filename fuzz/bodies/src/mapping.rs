@@ -99,7 +99,8 @@ pub fn mapping(data: &[u8]) {
 pub(crate) fn some_columns(u: &mut Unstructured<'_>, metadata: Vec<MetaField>) -> Result<Vec<Column>> {
     let mapping = json!({ "properties": properties(u, 3)? });
     let arrays = [one_of(u, NAMES)?.to_owned(), one_of(u, NAMES)?.to_owned()].into();
-    let options = SchemaOptions { arrays, metadata, unknown_types: UnknownTypes::JsonText };
+    let options =
+        SchemaOptions { arrays, metadata, unknown_types: UnknownTypes::JsonText, ..SchemaOptions::default() };
     Ok(plan_columns(&[index("flows-1", mapping)], &options).unwrap_or_default())
 }
 
@@ -112,6 +113,7 @@ fn check(mappings: &[IndexMapping], arrays: &[String]) {
         arrays: arrays.iter().cloned().collect(),
         metadata,
         unknown_types,
+        ..SchemaOptions::default()
     };
     let strict = plan_columns(mappings, &options(UnknownTypes::Error, vec![]));
     let lenient = plan_columns(mappings, &options(UnknownTypes::JsonText, vec![]));
