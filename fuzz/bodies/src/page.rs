@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use arbitrary::{Result, Unstructured};
 use arrow::array::{Array, RecordBatch};
 use elastic_arrow::{
-    Column, Error, FieldType, IndexMapping, MetaField, PageDecoder, SchemaOptions, UnknownTypes, plan_columns,
+    Column, Error, FieldType, IndexMapping, MetaField, PageDecoder, SchemaOptions, plan_columns,
 };
 use serde_json::{Map, Value, json};
 
