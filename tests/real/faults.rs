@@ -210,13 +210,15 @@ async fn every_fault_at_every_page_is_mended_or_said() {
         remake(&direct, "faulty_one", 1, "keyword").await;
         let of_rows: Vec<Kind> =
             kinds().into_iter().filter(|kind| matches!(kind.fault, Fault::Rewrite(_))).collect();
+        // Every search is then one for a page.
+        let ignored = ("ignored", "null");
         for read in ["pit", "scroll"] {
-            let with = [("read", read), ("metadata", "true"), ("page_size", "200"), ("slices", "3")];
+            let with = [("read", read), ("metadata", "true"), ("page_size", "200"), ("slices", "3"), ignored];
             let (lost, seen): (Vec<Kind>, Vec<Kind>) = kinds().into_iter().partition(Kind::loses_answer);
             wrong.extend(check_all(&url, "faulty", &with, &seen).await);
             assert_nothing_open(&direct).await;
             wrong.extend(check_all(&url, "faulty", &with, &lost).await);
-            let with = [("read", read), ("metadata", "true"), ("page_size", "133")];
+            let with = [("read", read), ("metadata", "true"), ("page_size", "133"), ignored];
             wrong.extend(check_all(&url, "faulty_one", &with, &of_rows).await);
             free_lost_scrolls(&direct).await;
             assert_nothing_open(&direct).await;

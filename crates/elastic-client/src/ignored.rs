@@ -47,8 +47,12 @@ pub(crate) async fn refuse_ignored(
         .with_param("filter_path", "_shards.failed,timed_out,hits.total")
         .with_body(&body);
     let answer = connection.send(&request).await?.json(&what)?;
-    if answer["_shards"]["failed"] != 0 || answer["timed_out"] != false {
-        return Err(Error::Incomplete { what, detail: "not all shards answered".into() });
+    let incomplete = |detail: &str| Err(Error::Incomplete { what: what.clone(), detail: detail.into() });
+    match (answer["_shards"]["failed"].as_u64(), answer["timed_out"].as_bool()) {
+        (None, _) | (_, None) => return incomplete("no _shards or no timed_out in the answer"),
+        (Some(0), Some(false)) => {}
+        (Some(0), Some(true)) => return incomplete("the server timed out and left rows out"),
+        (Some(failed), _) => return incomplete(&format!("{failed} shards failed")),
     }
     // Elasticsearch 6 gives the total as a number.
     let total = &answer["hits"]["total"];
@@ -60,6 +64,6 @@ pub(crate) async fn refuse_ignored(
             slice.index,
             ignored.fields.iter().map(|f| format!("\"{f}\"")).collect::<Vec<_>>().join(" or ")
         ))),
-        None => Err(Error::Incomplete { what, detail: "no exact hits.total".into() }),
+        None => incomplete("no exact hits.total"),
     }
 }
