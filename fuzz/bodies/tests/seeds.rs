@@ -1,5 +1,7 @@
 //! All fuzz bodies over all seeds, and over thousands of changed ones: the same ones in every run.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
