@@ -108,6 +108,21 @@ async fn make(connection: &Connection, index: &str, properties: &Value, document
     }
 }
 
+/// Distributions without all of their modules lack some types.
+async fn has_type(connection: &Connection, field: &Value) -> bool {
+    let delete = Request::new(Method::Delete, "/probe", "delete").with_param("ignore_unavailable", "true");
+    connection.send(&delete).await.unwrap();
+    let body = json!({ "settings": { "number_of_replicas": 0 },
+                       "mappings": { "properties": { "f": field } } });
+    match connection.send(&Request::new(Method::Put, "/probe", "probe").with_body(&body)).await {
+        Ok(_) => true,
+        Err(e) => {
+            assert!(e.to_string().contains("No handler for type"), "{field}: {e}");
+            false
+        }
+    }
+}
+
 async fn rows(
     registry: &Arc<ConnectionRegistry>,
     index: &str,
@@ -137,7 +152,14 @@ async fn each_type_is_read_as_the_docs_say() {
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let product = fetch_server(&connection).await.unwrap().product;
-        let fields = fields(product);
+        let mut fields = fields(product);
+        let mut known = Vec::new();
+        for field in &fields {
+            known.push(has_type(&connection, &field.1).await);
+        }
+        let mut known = known.into_iter();
+        fields.retain(|_| known.next().unwrap());
+        assert!(fields.len() >= 20, "{url}: {} types are too few", fields.len());
         let object = |pick: fn(&(&'static str, Value, Value, Value)) -> Value| -> Value {
             fields.iter().map(|f| (f.0.to_owned(), pick(f))).collect::<Map<_, _>>().into()
         };
@@ -152,7 +174,7 @@ async fn each_type_is_read_as_the_docs_say() {
                 async move { rows(registry, "types", &with, &sql).await }
             };
             let rows = rows_of(sql).await.unwrap();
-            if !readable("the_same") {
+            if !readable("the_same") && fields.iter().any(|f| f.0 == "the_same") {
                 let error = rows_of("SELECT the_same FROM t".to_owned()).await.unwrap_err().to_string();
                 assert!(error.contains("the_same"), "{error}");
             }
