@@ -20,6 +20,7 @@ use crate::field::{Column, FieldType, MetaField, ReadFrom, to_schema};
 use crate::hit::HitSeed;
 use crate::rows::Rows;
 use crate::source::SourceTree;
+use crate::values::MAX_DEPTH;
 
 /// Over this a string column might not fit its 32 bit offsets.
 const MAX_BODY: usize = i32::MAX as usize;
@@ -99,6 +100,10 @@ impl PageDecoder {
                 (ReadFrom::Metadata, FieldType::Metadata(meta)) => decoder.metadata.push((*meta, position)),
                 (ReadFrom::Metadata, field_type) => {
                     let reason = format!("type {field_type} is not read from metadata");
+                    return Err(Error::Unavailable { column: column.name.clone(), reason });
+                }
+                (ReadFrom::Source, _) if column.source_path.split('.').count() > MAX_DEPTH => {
+                    let reason = format!("its path in _source has more than {MAX_DEPTH} levels");
                     return Err(Error::Unavailable { column: column.name.clone(), reason });
                 }
                 (ReadFrom::Source, _) => decoder.source.insert(&column.source_path, position),

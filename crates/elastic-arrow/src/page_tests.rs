@@ -449,3 +449,16 @@ fn a_double_keeps_its_last_digit() {
         assert_eq!(read.to_bits(), f64::to_bits(expected), "{read:?} is not {expected:?}");
     }
 }
+
+#[test]
+fn a_path_of_too_many_levels_is_refused() {
+    // The tree of paths is walked and freed level by level: so many would end the process.
+    let name = vec!["a"; 200_000].join(".");
+    let mapping = IndexMapping {
+        index: "flows".to_owned(),
+        mapping: json!({"properties": {name: {"type": "long", "doc_values": false}}}),
+    };
+    let columns = plan_columns(&[mapping], &SchemaOptions::default()).unwrap();
+    let error = PageDecoder::new(columns).unwrap_err().to_string();
+    assert!(error.ends_with("cannot be read: its path in _source has more than 100 levels"), "{error:.200}");
+}

@@ -53,6 +53,10 @@ const REFUSED: &[(&str, Option<&str>)] = &[
     ("suggest", None),
 ];
 
+/// The deepest query that is sent: whoever reads it from a plan, with the table's filters around it, reads 127
+/// levels of JSON.
+const MAX_LEVELS: usize = 100;
+
 /// The query every row of a table has to match.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BaseQuery {
@@ -87,6 +91,14 @@ pub enum QueryError {
     NotOneQuery {
         /// What was looked at.
         place: &'static str,
+    },
+    /// A query that could not be read from a plan.
+    #[error(
+        "the base query is nested too deep: {levels} levels with its old forms translated, at most {MAX_LEVELS} are read"
+    )]
+    TooDeep {
+        /// Objects and arrays within each other.
+        levels: usize,
     },
     /// A part of a search body that would change which rows there are, or their order.
     #[error("the base query must not have {key:?}, which changes the rows{}", hint(*instead))]
@@ -178,9 +190,19 @@ fn parse_body(body: Map<String, Value>) -> Result<BaseQuery, QueryError> {
 }
 
 fn check_query(query: &Value, place: &'static str) -> Result<(), QueryError> {
-    match query.as_object() {
-        Some(object) if object.len() == 1 => Ok(()),
-        _ => Err(QueryError::NotOneQuery { place }),
+    if query.as_object().is_none_or(|object| object.len() != 1) {
+        return Err(QueryError::NotOneQuery { place });
+    }
+    let levels = levels(&translate_filtered(query));
+    if levels > MAX_LEVELS { Err(QueryError::TooDeep { levels }) } else { Ok(()) }
+}
+
+/// How many objects and arrays stand within each other.
+fn levels(value: &Value) -> usize {
+    match value {
+        Value::Object(object) => 1 + object.values().map(levels).max().unwrap_or_default(),
+        Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or_default(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 

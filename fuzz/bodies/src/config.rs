@@ -106,6 +106,20 @@ const VALUES: &[&str] = &[
     "",
 ];
 
+const RIGHT: &[&str] = &[
+    "nodes = [\"https://es1:9200\"]",
+    "cloud_id = \"name:aG9zdCRlcw==\"",
+    "timeout = \"60s\"",
+    "max_requests = 8",
+    "auth = { type = \"basic\", username = \"u\", password_env = \"P\" }",
+    "type = \"api_key\"",
+    "tls = {}",
+    "headers = { x-opaque-id = \"flows\" }",
+    "proxy = \"http://proxy:3128\"",
+    "key_file = \"k\"",
+    "username = \"u\"",
+];
+
 /// A text as it is, and one of our keys and of values that all hold a secret.
 pub fn config(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
@@ -140,17 +154,20 @@ fn check_secret(text: &str) {
     assert!(!shown.contains(SECRET), "{shown}\nfor\n{text}");
 }
 
+/// A few lines, half of them right.
 fn make(u: &mut Unstructured<'_>) -> Result<String> {
     let mut text = String::new();
-    while !u.is_empty() && text.len() < 4096 {
-        if u.ratio(1, 3)? {
-            text.push_str(one_of(u, TABLES)?);
-        } else {
-            text.push_str(one_of(u, KEYS)?);
-            text.push_str(" = ");
-            text.push_str(one_of(u, VALUES)?);
+    for _ in 0..u.int_in_range(1..=8)? {
+        match u.int_in_range(0..=4)? {
+            0 => text.push_str(one_of(u, TABLES)?),
+            1 | 2 => text.push_str(one_of(u, RIGHT)?),
+            _ => {
+                text.push_str(one_of(u, KEYS)?);
+                text.push_str(" = ");
+                text.push_str(one_of(u, VALUES)?);
+            }
         }
         text.push('\n');
     }
-    Ok(text)
+    Ok(if u.ratio(3, 4)? { format!("[connections.prod]\n{text}") } else { text })
 }

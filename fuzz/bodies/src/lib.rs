@@ -5,16 +5,12 @@
 //! Each body takes its bytes twice: as the input itself, and as the choices by which a nearly valid input is
 //! made.
 
-#[cfg(feature = "codec")]
-mod codec;
 mod config;
 mod json;
 mod mapping;
 mod page;
 mod query;
 
-#[cfg(feature = "codec")]
-pub use codec::codec;
 pub use config::config;
 pub use mapping::mapping;
 pub use page::page;

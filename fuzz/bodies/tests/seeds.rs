@@ -1,4 +1,6 @@
-//! All fuzz bodies over all seeds, and over thousands of changed ones: the same ones in every run.
+//! All fuzz bodies over all seeds, over thousands of changed ones and of bytes drawn at random: the same in every run.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -8,7 +10,8 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-const CHANGED: usize = 5_000;
+const CHANGED: usize = 4_000;
+const DRAWN: usize = 4_000;
 const MAX_LEN: usize = 4_096;
 /// What bytes drawn at random would hardly ever spell.
 const TOKENS: &[&str] = &[
@@ -57,12 +60,6 @@ fn configurations() {
     check("config", fuzz_bodies::config);
 }
 
-#[cfg(feature = "codec")]
-#[test]
-fn codecs() {
-    check("codec", fuzz_bodies::codec);
-}
-
 fn check(target: &str, body: fn(&[u8])) {
     let seeds = read_seeds(target);
     assert!(!seeds.is_empty(), "no seeds for {target}");
@@ -70,6 +67,10 @@ fn check(target: &str, body: fn(&[u8])) {
         run(target, body, seed);
     }
     let mut rng = StdRng::seed_from_u64(54);
+    for _ in 0..DRAWN {
+        let input: Vec<u8> = (0..rng.random_range(0..512)).map(|_| rng.random()).collect();
+        run(target, body, &input);
+    }
     for _ in 0..CHANGED {
         let mut input = pick(&mut rng, &seeds).clone();
         for _ in 0..rng.random_range(1..=8) {

@@ -134,6 +134,27 @@ fn depth_is_bounded() {
 }
 
 #[test]
+fn what_is_accepted_is_not_too_deep_to_travel() {
+    // A `not` is one level, and three as a `bool`: this is read from 64 levels and would be sent as 185.
+    let text = format!(
+        r#"{{"filtered":{{"filter":{}{{"match_all":{{}}}}{}}}}}"#,
+        r#"{"not":"#.repeat(60),
+        "}".repeat(60)
+    );
+    assert_eq!(
+        parse_error(&text),
+        "the base query is nested too deep: 185 levels with its old forms translated, at most 100 are read"
+    );
+    let text = format!(
+        r#"{{"filtered":{{"filter":{}{{"match_all":{{}}}}{}}}}}"#,
+        r#"{"not":"#.repeat(30),
+        "}".repeat(30)
+    );
+    let sent = translate_filtered(&parse_base_query(&text).unwrap().query).to_string();
+    assert!(serde_json::from_str::<Value>(&sent).is_ok());
+}
+
+#[test]
 fn a_query_without_filtered_stays_byte_for_byte() {
     let texts = [
         r#"{"term":{"filtered":"x"}}"#,

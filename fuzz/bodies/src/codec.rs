@@ -1,3 +1,0 @@
-//! placeholder
-/// placeholder
-pub fn codec(_: &[u8]) {}
