@@ -34,6 +34,9 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) async fn new(url: &str, rules: [fn(&Seen) -> Fault; 2]) -> Self {
         let connection = registry(url).get("test").unwrap();
+        // A server holds scrolls whose answers other tests have broken.
+        let free = Request::new(Method::Delete, "/_search/scroll/_all", "free all scrolls");
+        connection.send(&free).await.ok();
         remake(&connection, "kill", 3, "keyword").await;
         let proxies =
             [Proxy::start(url, rules[0]).await.unwrap(), Proxy::start(url, rules[1]).await.unwrap()];
