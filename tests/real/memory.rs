@@ -121,12 +121,9 @@ async fn long_keywords_are_read_within_300_mb() {
     }
 }
 
-/// Long: only with `FLOWSIGMA_LONG=1`.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: run scripts/test --long"]
 async fn a_million_small_documents_are_read_within_300_mb() {
-    if std::env::var_os("FLOWSIGMA_LONG").is_none() {
-        return;
-    }
     let _alone = ALONE.lock().await;
     for url in servers() {
         let direct = registry(&[&url], None).get("test").unwrap();
