@@ -13,12 +13,14 @@ use datafusion::arrow::datatypes::{Field as ArrowField, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{MemTable, source_as_provider};
 use datafusion::error::Result;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
-use datafusion_elasticsearch::{EsTable, OpenSnapshots, open_snapshots};
+use datafusion_elasticsearch::{EsTable, OpenSnapshots, TopRows, open_snapshots};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
+use fields::pick;
 use fields::{Cell, Field, Support, to_scalar};
 use predicates::predicate;
 use rand::rngs::StdRng;
@@ -104,11 +106,51 @@ fn memory(schema: SchemaRef, rows: &[Vec<Vec<Cell>>]) -> Arc<MemTable> {
 }
 
 fn context() -> SessionContext {
-    let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    let state = SessionStateBuilder::new()
+        .with_default_features()
+        .with_config(SessionConfig::new().with_target_partitions(1))
+        .with_physical_optimizer_rule(Arc::new(TopRows))
+        .build();
+    let ctx = SessionContext::new_with_state(state);
     for function in datafusion_elasticsearch::functions() {
         ctx.register_udf(function.as_ref().clone());
     }
     ctx
+}
+
+/// The rest of a query: which rows, and if not all of them which first.
+#[derive(Clone)]
+struct Rest {
+    predicate: String,
+    order: String,
+}
+
+impl Rest {
+    fn all(predicate: impl Into<String>) -> Self {
+        Self { predicate: predicate.into(), order: String::new() }
+    }
+
+    /// The first few by some of `fields`. `id` makes the order total.
+    fn first(rng: &mut StdRng, predicate: impl Into<String>, fields: &[Field]) -> Self {
+        let way = |rng: &mut StdRng| {
+            let order = pick(rng, &["", " ASC", " DESC"]);
+            format!("{order}{}", pick(rng, &["", " NULLS FIRST", " NULLS LAST"]))
+        };
+        let mut keys = Vec::new();
+        for field in fields.iter().filter(|field| !field.array) {
+            if keys.is_empty() || rng.random_bool(0.2) {
+                keys.push(format!("{}{}", field.name, way(rng)));
+            }
+        }
+        keys.push(format!("id{}", way(rng)));
+        let order = format!(" ORDER BY {} LIMIT {}", keys.join(", "), rng.random_range(1..=15));
+        Self { predicate: predicate.into(), order }
+    }
+}
+
+/// One field by which first rows are asked for, then some of the others.
+fn from_some(rng: &mut StdRng, fields: &[Field]) -> Vec<Field> {
+    fields[rng.random_range(0..fields.len())..].to_vec()
 }
 
 struct Answer {
@@ -250,13 +292,19 @@ impl Index {
         format!("id, {}", names.join(", "))
     }
 
-    async fn ask(&self, table: &str, predicate: &str) -> Result<Answer> {
-        run(&self.ctx, &format!("SELECT {} FROM {table} WHERE {predicate}", self.columns())).await
+    async fn ask(&self, table: &str, Rest { predicate, order }: &Rest) -> Result<Answer> {
+        run(&self.ctx, &format!("SELECT {} FROM {table} WHERE {predicate}{order}", self.columns())).await
     }
 
-    fn describe(&self, predicate: &str) -> String {
+    /// Of the rows that are asked for, those of the document with several values.
+    async fn ask_several(&self, Rest { predicate, order }: &Rest) -> Result<Answer> {
+        let asked = format!("SELECT * FROM memory WHERE {predicate}{order}");
+        run(&self.ctx, &format!("SELECT {} FROM ({asked}) WHERE several", self.columns())).await
+    }
+
+    fn describe(&self, Rest { predicate, order }: &Rest) -> String {
         let fields: Vec<String> = self.fields.iter().map(|f| format!("{} {}", f.name, f.mapping())).collect();
-        format!("{} WHERE {predicate}\n{}", self.name, fields.join("\n"))
+        format!("{} WHERE {predicate}{order}\n{}", self.name, fields.join("\n"))
     }
 }
 
@@ -264,6 +312,8 @@ impl Index {
 struct Tally {
     cases: u64,
     pushed: u64,
+    /// Of which the server was asked for the first rows.
+    ordered: u64,
     errors: u64,
     rows: usize,
 }
@@ -272,6 +322,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.cases += other.cases;
         self.pushed += other.pushed;
+        self.ordered += other.ordered;
         self.errors += other.errors;
         self.rows += other.rows;
     }
@@ -285,11 +336,11 @@ fn difference(left: &Answer, right: &Answer) -> String {
     format!("only here: {:#?}\nonly there: {:#?}", only(left, right), only(right, left))
 }
 
-async fn compare(index: &Index, predicate: &str, tally: &mut Tally) {
-    let what = index.describe(predicate);
-    let pushed = index.ask("pushed", predicate).await;
-    let unpushed = index.ask("unpushed", predicate).await;
-    let memory = index.ask("memory", predicate).await;
+async fn compare(index: &Index, rest: &Rest, tally: &mut Tally) {
+    let what = index.describe(rest);
+    let pushed = index.ask("pushed", rest).await;
+    let unpushed = index.ask("unpushed", rest).await;
+    let memory = index.ask("memory", rest).await;
     tally.cases += 1;
     match (pushed, unpushed, memory) {
         (Ok(pushed), Ok(unpushed), Ok(memory)) => {
@@ -304,7 +355,9 @@ async fn compare(index: &Index, predicate: &str, tally: &mut Tally) {
                 difference(&pushed, &unpushed),
                 pushed.plan
             );
-            tally.pushed += u64::from(!pushed.plan.contains("query={\"match_all\":{}}"));
+            let ordered = pushed.plan.contains(", order=");
+            tally.ordered += u64::from(ordered);
+            tally.pushed += u64::from(ordered || !pushed.plan.contains("query={\"match_all\":{}}"));
             tally.rows += pushed.rows.len();
         }
         (Err(_), Err(_), _) => tally.errors += 1,
@@ -336,10 +389,15 @@ async fn a_pushed_filter_answers_as_datafusion_does() {
                     let name = format!("diff_{number}");
                     let index =
                         Index::make(&registry, &mut rng, name, (number, support), Several::None).await;
-                    compare(&index, "true", &mut tally).await;
-                    for _ in 0..cases {
+                    compare(&index, &Rest::all("true"), &mut tally).await;
+                    for case in 0..cases {
                         let predicate = predicate(&mut rng, &index.fields, 2);
-                        compare(&index, &predicate, &mut tally).await;
+                        compare(&index, &Rest::all(&predicate), &mut tally).await;
+                        if case % 2 == 0 {
+                            let fields = from_some(&mut rng, &index.fields);
+                            let predicate = if case % 4 == 0 { predicate } else { "true".into() };
+                            compare(&index, &Rest::first(&mut rng, predicate, &fields), &mut tally).await;
+                        }
                     }
                     index.drop_from(&registry.get("test").unwrap()).await;
                 }
@@ -354,7 +412,10 @@ async fn a_pushed_filter_answers_as_datafusion_does() {
     }
     for (url, tally) in tallies {
         eprintln!("{url}: {tally:?}");
-        let enough = tally.pushed * 2 > tally.cases && tally.errors * 10 < tally.cases && tally.rows > 0;
+        let enough = tally.pushed * 2 > tally.cases
+            && tally.ordered > 40
+            && tally.errors * 10 < tally.cases
+            && tally.rows > 0;
         assert!(enough, "{url}: too few cases say anything: {tally:?}");
     }
 }
@@ -378,19 +439,24 @@ async fn a_filter_never_hides_a_document_that_any_of_its_values_would_keep() {
                     Some(at) if case % 2 == 0 => predicate(&mut rng, &index.fields[at..=at], 1),
                     _ => predicate(&mut rng, &index.fields, 1),
                 };
-                let what = index.describe(&predicate);
-                let Ok(kept) = index.ask("memory", &format!("several AND ({predicate})")).await else {
-                    continue;
+                let rest = match index.several {
+                    Some(at) if case % 3 == 0 => {
+                        let predicate = if case % 6 == 0 { predicate } else { "true".into() };
+                        Rest::first(&mut rng, predicate, &index.fields[at..=at])
+                    }
+                    _ => Rest::all(predicate),
                 };
-                if let Ok(answer) = index.ask("unpushed", &predicate).await {
+                let what = index.describe(&rest);
+                let Ok(kept) = index.ask_several(&rest).await else { continue };
+                if let Ok(answer) = index.ask("unpushed", &rest).await {
                     // A contradiction reads nothing, not even these documents.
                     assert!(!answer.plan.contains("EsScanExec"), "{what}\n{}", answer.plan);
                 }
-                match index.ask("pushed", &predicate).await {
+                match index.ask("pushed", &rest).await {
                     Err(_) => refused += 1,
                     Ok(answer) => {
                         answered += 1;
-                        let memory = index.ask("memory", &predicate).await.unwrap();
+                        let memory = index.ask("memory", &rest).await.unwrap();
                         assert!(kept.rows.is_empty(), "{what}\nhidden: {:?}\n{}", kept.rows, answer.plan);
                         assert!(answer.rows == memory.rows, "{what}\n{}", difference(&answer, &memory));
                     }

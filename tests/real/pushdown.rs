@@ -1,8 +1,11 @@
 //! What a pushed filter must not lose, case by case; the random ones are in `differential.rs`.
 
-use crate::golden::{ALONE, count, options, registry, remake, servers};
+use crate::golden::{ALONE, assert_nothing_open, count, options, registry, remake, servers};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::physical_plan::collect;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::EsTable;
+use datafusion_elasticsearch::{EsTable, TopRows, open_snapshots};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::Cluster;
 use flowsigma_tests::cluster::{embedded_context, remote_context};
@@ -152,6 +155,185 @@ async fn cidr_is_a_function_on_every_node() {
                     let how = format!("{url} {address} embedded {embedded}: {condition}");
                     assert_eq!(count(&ctx, &sql).await.expect(&how), rows, "{how}");
                 }
+            }
+        }
+    }
+}
+
+/// What a scan of one table says of itself in the plan, and what it counted.
+async fn analyze(ctx: &SessionContext, sql: &str) -> String {
+    let (plan, open) = open_snapshots(ctx.state().create_logical_plan(sql).await.unwrap()).await.unwrap();
+    let plan = ctx.state().create_physical_plan(&plan).await.unwrap();
+    collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap();
+    open.close().await.unwrap();
+    let text = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(false).to_string();
+    text.lines().find(|line| line.contains("EsScanExec")).expect(&text).to_owned()
+}
+
+/// With the rule, as every node of a cluster has it.
+fn with_rules() -> SessionContext {
+    let builder = SessionStateBuilder::new().with_default_features();
+    let ctx = SessionContext::new_with_state(builder.with_physical_optimizer_rule(Arc::new(TopRows)).build());
+    for function in datafusion_elasticsearch::functions() {
+        ctx.register_udf(function.as_ref().clone());
+    }
+    ctx
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_counted_by_the_server_where_none_is_looked_at() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "counted", 3, "keyword").await;
+        for read in ["pit", "scroll"] {
+            let base = r#"{"term": {"netflow.ipv4_src_addr": "20.54.0.162"}}"#;
+            for (query, rows, printed) in [(r#"{"match_all": {}}"#, 1730, "1.73 K"), (base, 1253, "1.25 K")] {
+                let with = options(&[("read", read), ("query", query), ("page_size", "10")]);
+                let table = EsTable::try_new(Arc::clone(&registry), "test", "counted", &with).await.unwrap();
+                let ctx = with_rules();
+                ctx.register_table("t", Arc::new(table)).unwrap();
+                let how = format!("{url} {read} {query}");
+                assert_eq!(count(&ctx, "SELECT count(*) FROM t").await.unwrap(), rows, "{how}");
+                let fewer = "SELECT count(*) FROM (SELECT 1 FROM t LIMIT 1200)";
+                assert_eq!(count(&ctx, fewer).await.unwrap(), 1200, "{how}");
+                let scan = analyze(&ctx, "SELECT count(*) FROM t").await;
+                for said in [", count,".to_owned(), "pages=3".to_owned(), format!("documents={printed},")] {
+                    assert!(scan.contains(&said), "{how} {said}: {scan}");
+                }
+            }
+        }
+        assert_nothing_open(&connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_rows_are_asked_for_in_their_order() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "ordered", 3, "keyword").await;
+        let (source, at) = (r#""netflow.ipv4_src_addr""#, r#""@timestamp""#);
+        for read in ["pit", "scroll"] {
+            let with = options(&[("read", read), ("metadata", "true")]);
+            let table = EsTable::try_new(Arc::clone(&registry), "test", "ordered", &with).await.unwrap();
+            let ctx = with_rules();
+            ctx.register_table("t", Arc::new(table)).unwrap();
+            for (rest, documents) in [
+                (format!("ORDER BY {at} DESC LIMIT 5"), 15),
+                (format!("ORDER BY {source} NULLS FIRST, {at} LIMIT 3 OFFSET 2"), 15),
+            ] {
+                let how = format!("{url} {read} {rest}");
+                let scan = analyze(&ctx, &format!("SELECT {source} FROM t {rest}")).await;
+                let said = format!("documents={documents},");
+                assert!(scan.contains(", order=") && scan.contains(&said), "{how}: {scan}");
+            }
+            // The server orders addresses otherwise than text, and `_id` not at all.
+            for rest in ["ORDER BY _id LIMIT 5", "ORDER BY length(src_addr_space) LIMIT 5"] {
+                let scan = analyze(&ctx, &format!("SELECT {source} FROM t {rest}")).await;
+                assert!(scan.contains("documents=1.73 K,") && !scan.contains(", order="), "{rest}: {scan}");
+            }
+        }
+        assert_nothing_open(&connection).await;
+    }
+}
+
+/// The first page of doc values has 1,000 rows: these are found again from page to page by a cursor, of
+/// which a part may be missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn first_rows_come_in_pages() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "ordered", 1, "keyword").await;
+        let properties = json!({ "n": { "type": "long" }, "d": { "type": "double" }, "k": { "type": "keyword" },
+                                 "at": { "type": "date" }, "flag": { "type": "boolean" } });
+        put_mapping(&connection, "ordered", properties).await;
+        for (id, n) in [i64::MIN, -1, 0, i64::MAX].into_iter().enumerate() {
+            let document =
+                json!({ "n": n, "d": n, "k": format!("k{n}"), "at": n.clamp(-1, 1), "flag": n > 0 });
+            send(&connection, Method::Put, &format!("/ordered/_doc/{id}"), document).await;
+        }
+        for read in ["pit", "scroll"] {
+            let contexts = ["true", "false"].map(|pushdown| (with_rules(), pushdown));
+            for (ctx, pushdown) in &contexts {
+                let with = options(&[("read", read), ("pushdown", pushdown)]);
+                let table = EsTable::try_new(Arc::clone(&registry), "test", "ordered", &with).await.unwrap();
+                ctx.register_table("t", Arc::new(table)).unwrap();
+            }
+            for key in ["n", "d", "k", "at", "flag", r#""@timestamp""#, r#""netflow.ipv4_src_addr""#] {
+                for way in ["ASC NULLS FIRST", "ASC NULLS LAST", "DESC NULLS FIRST", "DESC NULLS LAST"] {
+                    let sql = format!("SELECT {key} FROM t ORDER BY {key} {way} LIMIT 1732");
+                    let mut answers = Vec::new();
+                    for (ctx, _) in &contexts {
+                        let plan = ctx.state().create_logical_plan(&sql).await.unwrap();
+                        let (plan, open) = open_snapshots(plan).await.unwrap();
+                        let rows = ctx.execute_logical_plan(plan).await.unwrap().collect().await;
+                        open.close().await.unwrap();
+                        let rows = rows.unwrap_or_else(|e| panic!("{url} {read} {sql}: {e}"));
+                        answers.push(
+                            datafusion::arrow::util::pretty::pretty_format_batches(&rows)
+                                .unwrap()
+                                .to_string(),
+                        );
+                    }
+                    assert!(answers[0] == answers[1], "{url} {read} {sql}: {}", answers[0]);
+                }
+            }
+            let scan = analyze(&contexts[0].0, "SELECT n FROM t ORDER BY n LIMIT 1732").await;
+            let pages = if read == "pit" { "pages=2," } else { "pages=1," };
+            assert!(scan.contains(pages) && scan.contains("documents=1.73 K,"), "{url} {read}: {scan}");
+        }
+        assert_nothing_open(&connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn match_asks_the_server_for_words() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "words", 2, "keyword").await;
+        let properties = json!({ "note": { "type": "text" }, "hidden": { "type": "text", "index": false } });
+        put_mapping(&connection, "words", properties).await;
+        for (id, note) in [("1", "The quick fox"), ("2", "a slow fox"), ("3", "nothing")] {
+            send(&connection, Method::Put, &format!("/words/_doc/{id}"), json!({ "note": note })).await;
+        }
+        for pushdown in ["true", "false"] {
+            let with = options(&[("pushdown", pushdown)]);
+            let table = EsTable::try_new(Arc::clone(&registry), "test", "words", &with).await.unwrap();
+            let ctx = with_rules();
+            ctx.register_table("t", Arc::new(table)).unwrap();
+            let private = "SELECT count(*) FROM t WHERE src_addr_space = 'private'";
+            let private = count(&ctx, private).await.unwrap();
+            for (condition, rows) in [
+                ("match(note, 'FOX')", 2),
+                ("match(note, 'quick nothing')", 2),
+                // The 1,730 others have no note.
+                ("NOT match(note, 'fox')", 1),
+                ("match(note, 'fox') AND NOT match(note, 'slow')", 1),
+                ("match(note, 'slow') OR match(note, 'nothing')", 2),
+                ("match(note, 'fox') AND note LIKE 'a%'", 1),
+                ("match(src_addr_space, 'private') AND NOT src_addr_space = 'private'", 0),
+                ("match(src_addr_space, 'private') AND note IS NULL", private),
+            ] {
+                let sql = format!("SELECT count(*) FROM t WHERE {condition}");
+                let how = format!("{url} pushdown {pushdown}: {condition}");
+                assert_eq!(count(&ctx, &sql).await.expect(&how), rows, "{how}");
+            }
+            for refused in [
+                "SELECT count(*) FROM t WHERE match(note, 'fox') OR src_addr_space = 'private'",
+                "SELECT count(*) FROM t WHERE match(note, src_addr_space)",
+                "SELECT count(*) FROM t WHERE match(hidden, 'fox')",
+                "SELECT count(*) FROM t WHERE match(\"@timestamp\", '2024')",
+                "SELECT count(match(note, 'fox')) FROM t",
+            ] {
+                let error = count(&ctx, refused).await.expect_err(refused).to_string();
+                assert!(error.contains("answered by the server alone"), "{url} {refused}: {error}");
             }
         }
     }

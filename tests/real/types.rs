@@ -118,7 +118,8 @@ async fn has_type(connection: &Connection, field: &Value) -> bool {
         Ok(_) => true,
         Err(e) => {
             // Elasticsearch 7 words it otherwise.
-            let unknown = ["No handler for type", "The mapper type"].iter().any(|m| e.to_string().contains(m));
+            let unknown =
+                ["No handler for type", "The mapper type"].iter().any(|m| e.to_string().contains(m));
             assert!(unknown, "{field}: {e}");
             false
         }

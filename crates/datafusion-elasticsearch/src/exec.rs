@@ -8,9 +8,10 @@
 
 use crate::decode::{Decoder, ignored_names, plan_fields};
 use crate::error::{from_arrow, from_client};
+use crate::options::Pushdown;
 use datafusion::arrow::array::{AsArray, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::{DataFusionError, Result};
@@ -23,8 +24,10 @@ use datafusion::physical_plan::metrics::{
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::{Column, PageDecoder, to_schema};
-use elastic_client::{ConnectionRegistry, IgnoredValues, PageOptions, ReadCounters, Slice, SliceReader};
-use futures::{StreamExt, TryStreamExt};
+use elastic_client::{
+    ConnectionRegistry, IgnoredValues, PageOptions, ReadCounters, Slice, SliceReader, SortKey,
+};
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::num::NonZeroU32;
@@ -51,9 +54,22 @@ pub struct ScanSpec {
     /// As many rows of a slice are enough.
     #[serde(default)]
     pub limit: Option<NonZeroU32>,
+    /// The order of a slice's rows, so that the first `limit` are those; any if empty.
+    #[serde(default)]
+    pub order: Vec<SortKey>,
+    /// Whether the server may count and order.
+    #[serde(default)]
+    pub pushdown: Pushdown,
     /// The documents in which a value that doc values lack is an error; none if it is null.
     #[serde(default)]
     pub ignored: Option<Value>,
+}
+
+impl ScanSpec {
+    /// Of no column there is nothing to read but how many rows there are.
+    fn counts(&self) -> bool {
+        self.columns.is_empty() && self.pushdown == Pushdown::On
+    }
 }
 
 /// Reads slices page by page.
@@ -98,6 +114,12 @@ impl EsScanExec {
         Self { registry, spec, slices, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
+    /// Only the first `limit` rows of each slice in this order.
+    pub(crate) fn first_rows(&self, order: Vec<SortKey>, limit: NonZeroU32) -> Self {
+        let spec = ScanSpec { order, limit: Some(limit), ..self.spec.clone() };
+        Self::over(Arc::clone(&self.registry), spec, Arc::clone(&self.slices))
+    }
+
     /// What travels beside the child.
     pub fn spec(&self) -> &ScanSpec {
         &self.spec
@@ -115,6 +137,13 @@ impl DisplayAs for EsScanExec {
             names.join(", "),
             self.spec.query
         )?;
+        if self.spec.counts() {
+            write!(f, ", count")?;
+        }
+        for (at, key) in self.spec.order.iter().enumerate() {
+            let before = if at == 0 { ", order=" } else { ", " };
+            write!(f, "{before}{} {}", key.field, if key.descending { "DESC" } else { "ASC" })?;
+        }
         match self.spec.limit {
             Some(limit) => write!(f, ", limit={limit}"),
             None => Ok(()),
@@ -165,6 +194,7 @@ impl ExecutionPlan for EsScanExec {
             page_size: self.spec.page_size,
             keep_alive: Duration::from_millis(self.spec.keep_alive_ms),
             limit: self.spec.limit,
+            order: self.spec.order.clone(),
             ignored: self
                 .spec
                 .ignored
@@ -174,6 +204,8 @@ impl ExecutionPlan for EsScanExec {
         let counters = Arc::new(ReadCounters::default());
         let report = Report::new(&self.metrics, partition, Arc::clone(&counters), Arc::clone(&self.registry));
         let report = Arc::new(report);
+        let (schema, limit) = (self.schema(), self.spec.limit);
+        let counts = self.spec.counts().then(|| context.session_config().batch_size());
         let descriptors = self.slices.execute(partition, context)?;
         let batches = descriptors
             .map(|batch| -> Result<_> {
@@ -199,6 +231,18 @@ impl ExecutionPlan for EsScanExec {
                     Arc::clone(&counters),
                 );
                 let report = Arc::clone(&report);
+                if let Some(batch_rows) = counts {
+                    let schema = Arc::clone(&schema);
+                    let count = async move {
+                        let count = reader.count().await;
+                        report.update();
+                        let count = count.map_err(from_client)?;
+                        report.slice_done();
+                        let wanted = limit.map_or(count, |limit| count.min(limit.get().into()));
+                        Ok(futures::stream::iter(empty_rows(schema, wanted, batch_rows)))
+                    };
+                    return count.instrument(span).try_flatten_stream().boxed();
+                }
                 futures::stream::try_unfold(reader, move |mut reader| {
                     let report = Arc::clone(&report);
                     let read = async move {
@@ -212,6 +256,7 @@ impl ExecutionPlan for EsScanExec {
                     };
                     read.instrument(span.clone())
                 })
+                .boxed()
             })
             .try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
@@ -220,6 +265,20 @@ impl ExecutionPlan for EsScanExec {
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
+}
+
+/// Rows of no column, in batches.
+fn empty_rows(
+    schema: SchemaRef,
+    mut rows: u64,
+    batch_rows: usize,
+) -> impl Iterator<Item = Result<RecordBatch>> {
+    std::iter::from_fn(move || {
+        let count = usize::try_from(rows).unwrap_or(usize::MAX).min(batch_rows);
+        rows -= count as u64;
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        (count > 0).then(|| Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), vec![], &options)?))
+    })
 }
 
 /// Copies the reader's counters into the plan's metrics, and what was read into the process's own.

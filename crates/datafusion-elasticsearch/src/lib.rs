@@ -12,6 +12,7 @@ mod options;
 mod pushdown;
 mod snapshots;
 mod table;
+mod top_rows;
 
 pub use exec::{EsScanExec, ScanSpec};
 pub use factory::EsTableFactory;
@@ -19,3 +20,4 @@ pub use functions::functions;
 pub use options::{Ignored, Pushdown, TableOptions};
 pub use snapshots::{OpenSnapshots, open_snapshots};
 pub use table::{EsTable, TableSpec};
+pub use top_rows::TopRows;

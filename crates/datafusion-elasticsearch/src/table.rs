@@ -4,8 +4,9 @@
 
 use crate::error::{from_arrow, from_client};
 use crate::exec::{EsScanExec, ScanSpec};
+use crate::functions::match_refused;
 use crate::options::{Ignored, Pushdown, TableOptions};
-use crate::pushdown::{MAX_CLAUSES, Pushed, translate};
+use crate::pushdown::{MAX_CLAUSES, Pushed, asks_match, translate};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
@@ -178,6 +179,8 @@ impl EsTable {
     fn push(&self, filter: &Expr) -> Option<Pushed> {
         match self.spec.pushdown {
             Pushdown::On => translate(filter, &self.spec.columns),
+            // Nobody else can answer it.
+            Pushdown::Off if asks_match(filter) => translate(filter, &self.spec.columns),
             Pushdown::Off => None,
         }
     }
@@ -209,14 +212,16 @@ impl TableProvider for EsTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(filters
-            .iter()
-            .map(|f| match self.push(f) {
+        let mut supports = Vec::with_capacity(filters.len());
+        for filter in filters {
+            supports.push(match self.push(filter) {
                 Some(pushed) if pushed.exact => TableProviderFilterPushDown::Exact,
+                _ if asks_match(filter) => return Err(match_refused()),
                 Some(_) => TableProviderFilterPushDown::Inexact,
                 None => TableProviderFilterPushDown::Unsupported,
-            })
-            .collect())
+            });
+        }
+        Ok(supports)
     }
 
     async fn scan(
@@ -247,6 +252,8 @@ impl TableProvider for EsTable {
             page_size: self.spec.page_size,
             keep_alive_ms: self.spec.keep_alive_ms,
             limit: self.row_limit(filters, limit),
+            order: Vec::new(),
+            pushdown: self.spec.pushdown,
             ignored: match self.spec.ignored {
                 Ignored::Error => Some(self.spec.query.clone()),
                 Ignored::Null => None,

@@ -9,6 +9,15 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+/// A multi-field whose terms are the texts of its field, as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeywordSubfield {
+    /// Its dotted name.
+    pub name: String,
+    /// The smallest `ignore_above`: longer texts have no term.
+    pub ignore_above: Option<u32>,
+}
+
 /// The type of a field. Objects are not columns, their leaves are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -253,14 +262,18 @@ pub struct Column {
     pub indexed: bool,
     /// Has doc values in every index.
     pub doc_values: bool,
-    /// For text: a keyword multi-field without `normalizer` and `ignore_above`.
-    pub keyword_subfield: Option<String>,
+    /// For text: a keyword multi-field without `normalizer`.
+    pub keyword_subfield: Option<KeywordSubfield>,
     /// Has a `normalizer` in some index: doc values and terms are not the text as sent.
     pub normalizer: bool,
     /// The smallest `ignore_above`: longer values have neither terms nor doc values.
     pub ignore_above: Option<u32>,
     /// Has a `null_value` in some index: an explicit null is found and read as that value.
     pub null_value: bool,
+    /// Of dates: the server can print any number of milliseconds by the format of every index, as it
+    /// does when it orders by the field.
+    #[serde(default)]
+    pub prints_any_date: bool,
     /// Has different types in different indices, widened to `field_type`.
     pub mixed: bool,
 }
@@ -280,6 +293,7 @@ impl Column {
             normalizer: false,
             ignore_above: None,
             null_value: false,
+            prints_any_date: false,
             mixed: false,
         }
     }

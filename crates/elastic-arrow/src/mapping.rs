@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::field::{Column, FieldType, MetaField, ReadFrom};
+use crate::field::{Column, FieldType, KeywordSubfield, MetaField, ReadFrom};
 use crate::merge;
 
 /// The mapping of one index.
@@ -228,7 +228,7 @@ impl Planner<'_> {
                 .refusal(source_path, field_type.is_json())
                 .or_else(|| date_refusal(&field_type, definition))
         };
-        let ignore_above = definition.get("ignore_above").and_then(Value::as_u64);
+        let ignore_above = limit(definition);
         let long_from_source = self.options.long_keywords == LongKeywords::Source;
         if long_from_source && ignore_above.is_some() && not_in_source.is_none() {
             doc_values = false;
@@ -247,8 +247,9 @@ impl Planner<'_> {
             doc_values,
             keyword_subfield: keyword_subfield(&name, &field_type, definition),
             normalizer: definition.get("normalizer").is_some_and(|value| !value.is_null()),
-            ignore_above: ignore_above.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+            ignore_above,
             null_value: definition.get("null_value").is_some_and(|value| !value.is_null()),
+            prints_any_date: prints_any_date(definition),
             mixed: false,
             read_from,
             field_type,
@@ -310,6 +311,7 @@ impl Planner<'_> {
                 normalizer: false,
                 ignore_above: None,
                 null_value: false,
+                prints_any_date: false,
                 mixed: false,
                 read_from,
                 field_type,
@@ -378,18 +380,28 @@ fn date_refusal(field_type: &FieldType, definition: &Value) -> Option<String> {
     (!plain).then(|| format!("its date format \"{format}\" is only understood by the server"))
 }
 
-fn keyword_subfield(name: &str, field_type: &FieldType, definition: &Value) -> Option<String> {
+/// Dates are printed by the first of a field's formats.
+fn prints_any_date(definition: &Value) -> bool {
+    let first = definition.get("format").and_then(Value::as_str).and_then(|format| format.split("||").next());
+    matches!(first, None | Some("strict_date_optional_time" | "date_optional_time"))
+}
+
+fn limit(definition: &Value) -> Option<u32> {
+    let limit = definition.get("ignore_above")?.as_u64()?;
+    Some(u32::try_from(limit).unwrap_or(u32::MAX))
+}
+
+/// One that has all texts rather than one that has the shorter ones.
+fn keyword_subfield(name: &str, field_type: &FieldType, definition: &Value) -> Option<KeywordSubfield> {
     if *field_type != FieldType::Text {
         return None;
     }
-    for (key, subfield) in definition.get("fields")?.as_object()? {
+    let keywords = definition.get("fields")?.as_object()?.iter().filter_map(|(key, subfield)| {
         let keyword = subfield.get("type").and_then(Value::as_str) == Some("keyword");
-        let exact = subfield.get("ignore_above").is_none() && subfield.get("normalizer").is_none();
-        if keyword && exact && flag(subfield, "index", true) {
-            return Some(join(name, key));
-        }
-    }
-    None
+        let usable = keyword && subfield.get("normalizer").is_none() && flag(subfield, "index", true);
+        usable.then(|| KeywordSubfield { name: join(name, key), ignore_above: limit(subfield) })
+    });
+    keywords.max_by_key(|subfield| subfield.ignore_above.unwrap_or(u32::MAX))
 }
 
 fn collect_copied(properties: &Value, copied: &mut HashSet<String>) {

@@ -138,7 +138,10 @@ fn multi_fields_are_columns_that_read_their_parent_in_source() {
         "keyword": {"type": "keyword"},
         "stored": {"type": "keyword", "doc_values": false},
     }}}}));
-    assert_eq!(columns[0].keyword_subfield.as_deref(), Some("name.keyword"));
+    assert_eq!(
+        columns[0].keyword_subfield.as_ref().map(|subfield| subfield.name.as_str()),
+        Some("name.keyword")
+    );
     assert_eq!(find(&columns, "name.short").ignore_above, Some(256));
     assert_eq!(find(&columns, "name.keyword").doc_value_field(), Some(("name.keyword", None)));
     assert_eq!(find(&columns, "name.stored").source_field(), Some("name"));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::error::Error;
-use crate::field::{Column, FieldType, ReadFrom};
+use crate::field::{Column, FieldType, KeywordSubfield, ReadFrom};
 use crate::mapping::{IndexFields, Leaf};
 
 /// One column a name, in the order names first appear.
@@ -65,14 +65,15 @@ fn merge_group(group: Vec<(String, Leaf)>) -> Result<Column, Error> {
         merged.doc_values &= column.doc_values;
         merged.normalizer |= column.normalizer;
         merged.null_value |= column.null_value;
+        merged.prints_any_date &= column.prints_any_date;
         merged.mixed |= merged.field_type != column.field_type;
-        merged.ignore_above = match (merged.ignore_above, column.ignore_above) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        merged.ignore_above = smaller(merged.ignore_above, column.ignore_above);
+        merged.keyword_subfield = match (merged.keyword_subfield, column.keyword_subfield) {
+            (Some(a), Some(b)) if a.name == b.name => {
+                Some(KeywordSubfield { ignore_above: smaller(a.ignore_above, b.ignore_above), ..a })
+            }
+            _ => None,
         };
-        if merged.keyword_subfield != column.keyword_subfield {
-            merged.keyword_subfield = None;
-        }
     }
     merged.field_type = field_type;
     merged.read_from = read_from;
@@ -173,4 +174,12 @@ fn conflict(group: &[(String, Leaf)]) -> Error {
     }
     let field = group.first().map(|(_, leaf)| leaf.column.name.clone()).unwrap_or_default();
     Error::Conflict { field, types }
+}
+
+/// The smaller limit, where none is the greatest.
+fn smaller(a: Option<u32>, b: Option<u32>) -> Option<u32> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
 }

@@ -23,6 +23,7 @@ mod retry;
 mod server;
 mod slices;
 mod snapshot;
+mod sort_key;
 mod tls;
 
 pub use config::*;
@@ -42,3 +43,4 @@ pub use snapshot::{
     ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon, fetch_shards,
     open_snapshot, renew_snapshot,
 };
+pub use sort_key::SortKey;

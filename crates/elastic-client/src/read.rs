@@ -3,16 +3,19 @@
 //! Owns: the search bodies, the cursor, and the checks that no row is missing.
 //! Must not know: columns. Bytes become rows in a [`DecodePage`].
 
+mod count;
+mod requests;
+
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
 use crate::ignored::{IgnoredValues, refuse_ignored};
-use crate::paging::{MOST_BYTES, PageSize, TARGET_BYTES};
-use crate::request::{Answer, Method, Repeat, Request, encode_index};
-use crate::slices::{Slice, SliceSource, Sort};
-use crate::snapshot::keep_alive_text;
+use crate::paging::{PageSize, TARGET_BYTES};
+use crate::request::{Answer, Request};
+use crate::slices::{Slice, SliceSource};
+use crate::sort_key::SortKey;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +90,8 @@ pub struct PageOptions {
     pub limit: Option<NonZeroU32>,
     /// Which ignored values are an error; none of them if none.
     pub ignored: Option<IgnoredValues>,
+    /// The order of rows; any if empty.
+    pub order: Vec<SortKey>,
 }
 
 impl PageOptions {
@@ -122,6 +127,13 @@ struct Fetched {
     answer: Answer,
     /// The scroll that was opened.
     opened: Option<String>,
+}
+
+/// A page that lacks nothing.
+struct Checked {
+    total: u64,
+    hits: usize,
+    last_sort: Option<Vec<Value>>,
 }
 
 enum State {
@@ -198,6 +210,19 @@ impl<D: DecodePage> SliceReader<D> {
         if let State::Later(request) = &self.state {
             self.state = State::Fetching(self.fetch(request.clone()));
         }
+        let Some(answer) = self.answer().await? else { return Ok(None) };
+        let started = Instant::now();
+        let (envelope, rows) = match self.decoder.decode(&answer.body) {
+            Ok(page) => page,
+            Err(source) => return Err(self.name_document(source).await),
+        };
+        add(&self.counters.decode_nanos, started.elapsed().as_nanos() as u64);
+        self.take_over(envelope, answer.body.len())?;
+        Ok(Some(rows))
+    }
+
+    /// The answer to the request under way; none if there is none.
+    async fn answer(&mut self) -> Result<Option<Answer>, Error> {
         let started = Instant::now();
         let Fetched { answer, opened } = loop {
             // The task stays in the state while it is waited for: if this future is dropped, `drop`
@@ -226,14 +251,7 @@ impl<D: DecodePage> SliceReader<D> {
         add(&self.counters.pages, 1);
         add(&self.counters.bytes, answer.body.len() as u64);
         self.counters.peak_page_bytes.fetch_max(answer.body.len() as u64, Ordering::Relaxed);
-        let started = Instant::now();
-        let (envelope, rows) = match self.decoder.decode(&answer.body) {
-            Ok(page) => page,
-            Err(source) => return Err(self.name_document(source).await),
-        };
-        add(&self.counters.decode_nanos, started.elapsed().as_nanos() as u64);
-        self.take_over(envelope, answer.body.len())?;
-        Ok(Some(rows))
+        Ok(Some(answer))
     }
 
     /// A page carries no `_id` unless it is wanted, for it costs. Where the same page can be asked for
@@ -257,7 +275,8 @@ impl<D: DecodePage> SliceReader<D> {
         format!("search: {}", self.slice.describe())
     }
 
-    fn take_over(&mut self, page: Envelope, bytes: usize) -> Result<(), Error> {
+    /// Refuses an answer that may lack rows.
+    fn check(&mut self, page: Envelope) -> Result<Checked, Error> {
         // The ids first: what is refused below has to be freed.
         if page.pit_id.is_some() {
             self.pit_id = page.pit_id;
@@ -298,6 +317,12 @@ impl<D: DecodePage> SliceReader<D> {
             }
             (None, None) => return Err(incomplete("no exact hits.total".into())),
         };
+        Ok(Checked { total, hits: page.hits, last_sort: page.last_sort })
+    }
+
+    fn take_over(&mut self, page: Envelope, bytes: usize) -> Result<(), Error> {
+        let page = self.check(page)?;
+        let total = page.total;
         self.read += page.hits as u64;
         if self.read > total || (page.hits == 0 && self.read < total) {
             return Err(Error::Incomplete {
@@ -334,38 +359,6 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(())
     }
 
-    /// All pages of a scroll have as many rows as its first, so what fits is found out before, by
-    /// searches that open nothing: of documents by 1 and 25, of doc values by one of a thousand.
-    async fn sample(&mut self) -> Result<(), Error> {
-        for _ in 0..2 {
-            if self.page_size.is_most() {
-                break;
-            }
-            let path = format!("/{}/_search", encode_index(&self.slice.index));
-            let mut body = self.body();
-            body["sort"] = json!(["_doc"]);
-            body["track_total_hits"] = json!(false);
-            // Only what holds a state can be sliced.
-            body.as_object_mut().map(|body| body.remove("slice"));
-            let request = self.search(path, &body).with_most_bytes(MOST_BYTES);
-            match self.connection.send(&request).await {
-                Ok(answer) => {
-                    let sampled: Sampled = serde_json::from_slice(&answer.body).map_err(|e| {
-                        Error::Protocol { what: self.what(), detail: format!("no hits in the sample: {e}") }
-                    })?;
-                    self.page_size = self.page_size.after(sampled.hits.hits.len(), answer.body.len());
-                }
-                Err(Error::TooLarge { bytes, .. }) => {
-                    self.page_size = self.page_size.after_too_large(bytes);
-                    break;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        self.asked = self.page_size.rows();
-        Ok(())
-    }
-
     fn fetch(&self, request: Request) -> JoinHandle<Result<Fetched, Error>> {
         let connection = Arc::clone(&self.connection);
         if !self.opens_scroll() {
@@ -386,101 +379,6 @@ impl<D: DecodePage> SliceReader<D> {
     /// Whether the request under way, or the next one, opens a scroll.
     fn opens_scroll(&self) -> bool {
         matches!(self.slice.source, SliceSource::Scroll) && self.scroll_id.is_none()
-    }
-
-    fn first_request(&mut self) -> Request {
-        match &self.slice.source {
-            SliceSource::Pit { .. } => self.pit_request(),
-            SliceSource::Scroll => {
-                let mut body = self.body();
-                body["sort"] = json!(["_doc"]);
-                let path = format!("/{}/_search", encode_index(&self.slice.index));
-                self.search(path, &body).with_param("scroll", keep_alive_text(self.options.keep_alive))
-            }
-        }
-    }
-
-    fn pit_request(&mut self) -> Request {
-        self.asked = self.page_size.rows();
-        let SliceSource::Pit { sort, id } = &self.slice.source else {
-            unreachable!("asked for slices of a point in time only")
-        };
-        let mut body = self.body();
-        body["pit"] = json!({
-            "id": self.pit_id.as_ref().unwrap_or(id),
-            "keep_alive": keep_alive_text(self.options.keep_alive),
-        });
-        body["sort"] = match sort {
-            Sort::ShardDoc => json!(["_shard_doc"]),
-            Sort::Doc => json!(["_doc"]),
-        };
-        if let Some(cursor) = &self.cursor {
-            body["search_after"] = json!(cursor);
-            body["track_total_hits"] = json!(false);
-        }
-        let request = self.search("/_search".into(), &body);
-        // One row has to be taken whatever it is.
-        if self.page_size.rows() > 1 { request.with_most_bytes(MOST_BYTES) } else { request }
-    }
-
-    fn search(&self, path: String, body: &Value) -> Request {
-        Request::new(Method::Post, path, self.what())
-            .with_param("allow_partial_search_results", "false")
-            .with_param("filter_path", self.filter_path())
-            .with_body(body)
-    }
-
-    fn scroll_request(&self) -> Result<Request, Error> {
-        let Some(id) = &self.scroll_id else {
-            return Err(Error::Protocol { what: self.what(), detail: "no _scroll_id".into() });
-        };
-        let body = json!({ "scroll_id": id, "scroll": keep_alive_text(self.options.keep_alive) });
-        Ok(Request::new(Method::Post, "/_search/scroll", self.what())
-            .with_param("filter_path", self.filter_path())
-            .with_body(&body)
-            .with_repeat(Repeat::Never))
-    }
-
-    fn filter_path(&self) -> String {
-        let mut path =
-            "_shards,timed_out,pit_id,_scroll_id,hits.total,hits.hits.sort,hits.hits.fields".to_owned();
-        if self.options.fields.metadata {
-            path.push_str(",hits.hits._id,hits.hits._index");
-        }
-        if self.options.fields.reads_source() {
-            path.push_str(",hits.hits._source");
-        }
-        path
-    }
-
-    fn body(&self) -> Value {
-        let fields = &self.options.fields;
-        let mut query = self.options.query.clone();
-        if let Some(filter) = &self.slice.filter {
-            query = json!({ "bool": { "filter": [query, filter] } });
-        }
-        let mut body = json!({ "size": self.page_size.rows(), "query": query, "track_total_hits": true });
-        if let Some(cut) = &self.slice.cut {
-            body["slice"] = json!({ "id": cut.id, "max": cut.max });
-        }
-        body["_source"] = if fields.whole_source {
-            json!(true)
-        } else if fields.source.is_empty() {
-            json!(false)
-        } else {
-            json!(fields.source)
-        };
-        if !fields.doc_values.is_empty() {
-            let list = fields.doc_values.iter().map(|(field, format)| match format {
-                Some(format) => json!({ "field": field, "format": format }),
-                None => json!({ "field": field }),
-            });
-            body["docvalue_fields"] = list.collect();
-        }
-        if !fields.metadata && !fields.reads_source() {
-            body["stored_fields"] = json!("_none_");
-        }
-        body
     }
 
     fn free_scroll(&mut self) {
@@ -508,18 +406,6 @@ impl<D: DecodePage> Drop for SliceReader<D> {
         }
         self.free_scroll();
     }
-}
-
-#[derive(Deserialize)]
-struct Sampled {
-    #[serde(default)]
-    hits: SampledHits,
-}
-
-#[derive(Default, Deserialize)]
-struct SampledHits {
-    #[serde(default)]
-    hits: Vec<serde::de::IgnoredAny>,
 }
 
 fn scroll_id(body: &[u8]) -> Option<String> {

@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Lower,
     Text,
     TextWithKeyword,
+    /// Its keyword lacks texts longer than two characters.
+    TextWithShortKeyword,
     Wildcard,
     Ip,
     Whole(&'static str, i128, i128),
@@ -168,6 +170,7 @@ impl Field {
             Kind::Lower,
             Kind::Text,
             Kind::TextWithKeyword,
+            Kind::TextWithShortKeyword,
             Kind::Ip,
             Kind::Float("double"),
             Kind::Float("float"),
@@ -199,7 +202,8 @@ impl Field {
             ignore_above: (keyword && rng.random_bool(0.4)).then_some(2),
             null_value: None,
         };
-        let nullable = !matches!(kind, Kind::Text | Kind::TextWithKeyword | Kind::Wildcard);
+        let nullable =
+            !matches!(kind, Kind::Text | Kind::TextWithKeyword | Kind::TextWithShortKeyword | Kind::Wildcard);
         if nullable && rng.random_bool(0.3) {
             field.null_value = field.value(rng, false).and_then(|(sent, cell)| Some((sent, cell?)));
         }
@@ -212,6 +216,9 @@ impl Field {
             Kind::Lower => json!({ "type": "keyword", "normalizer": "lowercase" }),
             Kind::Text => json!({ "type": "text" }),
             Kind::TextWithKeyword => json!({ "type": "text", "fields": { "raw": { "type": "keyword" } } }),
+            Kind::TextWithShortKeyword => {
+                json!({ "type": "text", "fields": { "raw": { "type": "keyword", "ignore_above": 2 } } })
+            }
             Kind::Wildcard => json!({ "type": "wildcard" }),
             Kind::Ip => json!({ "type": "ip" }),
             Kind::Whole(name, ..) | Kind::Float(name) => json!({ "type": name }),
@@ -234,7 +241,12 @@ impl Field {
     /// spelled in ways that the server coerces.
     fn value(&self, rng: &mut StdRng, loose: bool) -> Option<(Value, Option<Cell>)> {
         Some(match self.kind {
-            Kind::Keyword | Kind::Lower | Kind::Text | Kind::TextWithKeyword | Kind::Wildcard => {
+            Kind::Keyword
+            | Kind::Lower
+            | Kind::Text
+            | Kind::TextWithKeyword
+            | Kind::TextWithShortKeyword
+            | Kind::Wildcard => {
                 let text = near(rng, &TEXTS);
                 let fits = self.ignore_above.is_none_or(|limit| text.encode_utf16().count() <= limit);
                 let read = match self.kind {
@@ -335,7 +347,7 @@ impl Field {
     /// As doc values have them: in order, and texts once each. From `_source` as they were sent.
     fn order(&self, cells: &mut Vec<Cell>) {
         match self.kind {
-            Kind::Text | Kind::TextWithKeyword | Kind::Wildcard => return,
+            Kind::Text | Kind::TextWithKeyword | Kind::TextWithShortKeyword | Kind::Wildcard => return,
             Kind::Ip => cells.sort_by_key(|cell| match cell {
                 Cell::Text(text) => match text.parse::<IpAddr>().unwrap() {
                     IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -387,9 +399,12 @@ impl Field {
             Kind::DateNanos if rng.random_bool(0.2) => quoted("1969-12-31T23:59:59.999999999"),
             Kind::DateNanos => quoted(nanos_text(near(rng, &NANOS)).trim_end_matches('Z')),
             Kind::Boolean => rng.random_bool(0.5).to_string(),
-            Kind::Keyword | Kind::Lower | Kind::Text | Kind::TextWithKeyword | Kind::Wildcard => {
-                quoted(near(rng, &TEXTS))
-            }
+            Kind::Keyword
+            | Kind::Lower
+            | Kind::Text
+            | Kind::TextWithKeyword
+            | Kind::TextWithShortKeyword
+            | Kind::Wildcard => quoted(near(rng, &TEXTS)),
             Kind::Ip => quoted(near(rng, &ADDRESSES)),
         }
     }

@@ -66,7 +66,15 @@ fn leaf(rng: &mut StdRng, field: &Field) -> String {
         (Kind::Boolean, 0..=3) => name.clone(),
         (Kind::Boolean, 6..=8) => format!("{name} IS {not}{}", pick(rng, &["TRUE", "FALSE", "UNKNOWN"])),
         (Kind::Ip, 0..=2) => format!("cidr({name}, '{}')", pick(rng, &NETWORKS)),
-        (Kind::Keyword | Kind::Lower | Kind::Text | Kind::TextWithKeyword | Kind::Wildcard, 0..=3) => {
+        (
+            Kind::Keyword
+            | Kind::Lower
+            | Kind::Text
+            | Kind::TextWithKeyword
+            | Kind::TextWithShortKeyword
+            | Kind::Wildcard,
+            0..=3,
+        ) => {
             let like = pick(rng, &["LIKE", "ILIKE"]);
             format!("{name} {not}{like} {}", pattern(rng))
         }

@@ -93,7 +93,9 @@ pub(super) fn terms(column: &Column) -> Option<Terms<'_>> {
             Some(Terms { field: &column.name, late: false })
         }
         (ReadFrom::Source, FieldType::Text) => {
-            column.keyword_subfield.as_deref().map(|field| Terms { field, late: true })
+            let subfield =
+                column.keyword_subfield.as_ref().filter(|subfield| subfield.ignore_above.is_none());
+            subfield.map(|subfield| Terms { field: &subfield.name, late: true })
         }
         (ReadFrom::Source, FieldType::Keyword | FieldType::Wildcard)
             if column.indexed && !column.normalizer && column.ignore_above.is_none() =>
@@ -103,4 +105,23 @@ pub(super) fn terms(column: &Column) -> Option<Terms<'_>> {
         (ReadFrom::Metadata, _) => Some(Terms { field: &column.name, late: false }),
         _ => None,
     }
+}
+
+/// Where a text can be searched in a column whose longer values are not: for `=` that is enough, a
+/// document that has this text has its term, whatever else it holds.
+///
+/// Servers count `ignore_above` in UTF-16 units, of which a text never has more than bytes.
+pub(super) fn terms_of<'a>(column: &'a Column, text: &str) -> Option<Terms<'a>> {
+    if column.array || column.mixed || !matches!(column.read_from, ReadFrom::Source) {
+        return None;
+    }
+    let (field, limit) = match &column.field_type {
+        FieldType::Text => {
+            let subfield = column.keyword_subfield.as_ref()?;
+            (&subfield.name, subfield.ignore_above?)
+        }
+        FieldType::Keyword if column.indexed && !column.normalizer => (&column.name, column.ignore_above?),
+        _ => return None,
+    };
+    (text.len() <= limit as usize).then_some(Terms { field, late: true })
 }

@@ -3,7 +3,7 @@
 //! Owns: which kind of field takes which comparison. Must not know: the logic around it.
 
 use super::address;
-use super::column::{Terms, present, terms};
+use super::column::{Terms, present, terms, terms_of};
 use super::number;
 use super::query::{Query, or};
 use datafusion::logical_expr::Operator;
@@ -62,7 +62,8 @@ impl Comparison {
 /// Finds every document for which the comparison is true. Where the server cannot be asked it, a
 /// document without a value is still none.
 pub(super) fn compare(column: &Column, comparison: Comparison, value: &ScalarValue) -> Query {
-    let Some(terms) = terms(column) else { return present(column) };
+    let short = || terms_of(column, value.try_as_str()?.filter(|_| comparison == Comparison::Eq)?);
+    let Some(terms) = terms(column).or_else(short) else { return present(column) };
     let Some(query) = search(column, &terms, comparison, value) else { return present(column) };
     found_late(&terms, query)
 }

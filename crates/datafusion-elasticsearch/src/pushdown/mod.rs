@@ -20,6 +20,7 @@
 mod address;
 mod column;
 mod compare;
+mod full_text;
 mod number;
 mod pattern;
 mod query;
@@ -27,8 +28,10 @@ mod query;
 #[cfg(test)]
 mod tests;
 
+use crate::functions::{CIDR, MATCH};
 use column::{array_element, is_doc_values, lacks, operand, present};
 use compare::{Comparison, compare};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Like, Operator};
 use datafusion::scalar::ScalarValue;
@@ -68,9 +71,15 @@ pub(crate) fn translate(expr: &Expr, columns: &[Column]) -> Option<Pushed> {
     Some(Pushed { query: query.into_json(), exact: is_exact(expr, columns), clauses })
 }
 
+/// Whether a filter needs what only the server has.
+pub(crate) fn asks_match(expr: &Expr) -> bool {
+    let is_match = |e: &Expr| Ok(matches!(e, Expr::ScalarFunction(f) if f.func.name() == MATCH));
+    expr.exists(is_match).unwrap_or(true)
+}
+
 /// Whether the query finds neither more nor fewer documents than the filter keeps, and reading the
 /// column could not fail. `exists` asks the same doc values that are read, and a list column takes
-/// any number of them. `_id` is always one.
+/// any number of them. `_id` is always one. A match is what the server says.
 fn is_exact(expr: &Expr, columns: &[Column]) -> bool {
     let find = |expr: &Expr| operand(expr, columns);
     match expr {
@@ -82,6 +91,13 @@ fn is_exact(expr: &Expr, columns: &[Column]) -> bool {
             (Expr::Literal(..), Expr::Column(_)) => find(right).is_some_and(is_id),
             _ => false,
         },
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
+            is_exact(left, columns) && is_exact(right, columns)
+        }
+        Expr::Not(inner) => is_exact(inner, columns),
+        Expr::ScalarFunction(function) if function.func.name() == MATCH => {
+            full_text::arguments(function, columns).is_some()
+        }
         _ => false,
     }
 }
@@ -226,9 +242,12 @@ impl Filter<'_> {
     }
 
     fn function(&self, function: &ScalarFunction, truth: bool) -> Query {
+        if function.func.name() == MATCH {
+            return full_text::find(function, self.columns, truth);
+        }
         let [subject, Expr::Literal(value, _)] = function.args.as_slice() else { return Query::All };
         match function.func.name() {
-            crate::functions::CIDR => match (operand(subject, self.columns), value.try_as_str()) {
+            CIDR => match (operand(subject, self.columns), value.try_as_str()) {
                 (Some(column), Some(Some(network))) => address::cidr(column, network, truth),
                 _ => Query::All,
             },

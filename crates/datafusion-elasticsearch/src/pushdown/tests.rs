@@ -19,6 +19,7 @@ fn columns() -> Vec<Column> {
         "text": { "type": "text", "fields": { "raw": { "type": "keyword" } } },
         "wild": { "type": "wildcard" },
         "prose": { "type": "text" },
+        "dynamic": { "type": "text", "fields": { "keyword": { "type": "keyword", "ignore_above": 5 } } },
         "ip": { "type": "ip" },
         "n": { "type": "long" }, "b": { "type": "byte" }, "u": { "type": "unsigned_long" },
         "d": { "type": "double" }, "f": { "type": "float" }, "h": { "type": "half_float" },
@@ -245,18 +246,29 @@ fn booleans_stand_alone() {
 
 #[test]
 fn only_what_no_document_can_contradict_is_exact() {
-    for sql in ["list IS NULL", "list IS NOT NULL", "_id = 'x'"] {
+    for sql in ["list IS NULL", "list IS NOT NULL", "_id = 'x'", "_id IN ('x', 'y')", "NOT list IS NULL"] {
         assert!(pushed(sql).unwrap().exact, "{sql}");
     }
-    for sql in [
-        "k IS NULL",
-        "k = 'x'",
-        "n > 1",
-        "_id IN ('x', 'y')",
-        "array_has(list, 'x')",
-        "list IS NULL OR n = 1",
-    ] {
+    for sql in ["k IS NULL", "k = 'x'", "n > 1", "array_has(list, 'x')", "list IS NULL OR n = 1"] {
         assert!(!pushed(sql).unwrap().exact, "{sql}");
     }
     check("short = 'abcd'", json!({ "term": { "short": { "value": "abcd" } } }));
+}
+
+/// What dynamic mapping makes of a text, unless told otherwise.
+#[test]
+fn a_short_text_is_searched_in_a_keyword_that_lacks_long_ones() {
+    let lacks = json!({ "bool": { "must_not": exists("dynamic.keyword") } });
+    let has = json!({ "term": { "dynamic.keyword": { "value": "short" } } });
+    check("dynamic = 'short'", any(&[has, lacks.clone()]));
+    let either = json!({ "terms": { "dynamic.keyword": ["a", "b"] } });
+    check("dynamic IN ('a', 'b')", any(&[either, lacks]));
+    // Of it there is no term, and of a list that holds a long text there are some.
+    check_all("dynamic = 'longer'");
+    check_all("dynamic IN ('a', 'longer')");
+    for other in ["dynamic <> 'a'", "dynamic > 'a'", "dynamic LIKE 'a%'", "NOT dynamic = 'a'"] {
+        check_all(other);
+    }
+    // Five letters, but of two bytes each.
+    check_all("dynamic = 'ééééé'");
 }

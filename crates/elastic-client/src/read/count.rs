@@ -1,0 +1,28 @@
+//! How many documents a slice has, on the server's word.
+//!
+//! Owns: asking for that in place of reading. Must not know: how answers are checked, which is the
+//! reader's.
+
+use super::{DecodePage, SliceReader};
+use crate::error::Error;
+use std::sync::atomic::Ordering;
+
+impl<D: DecodePage> SliceReader<D> {
+    /// The number of the slice's documents; none of them is read. It is taken on the snapshot, by the
+    /// same count that a read is held against.
+    pub async fn count(mut self) -> Result<u64, Error> {
+        let request = self.count_request();
+        self.state = super::State::Fetching(self.fetch(request));
+        let Some(answer) = self.answer().await? else {
+            return Err(Error::Protocol { what: self.what(), detail: "no answer".into() });
+        };
+        let (envelope, _) = self
+            .decoder
+            .decode(&answer.body)
+            .map_err(|source| Error::Decode { what: self.what(), source })?;
+        let page = self.check(envelope)?;
+        self.free_scroll();
+        self.counters.documents.fetch_add(page.total, Ordering::Relaxed);
+        Ok(page.total)
+    }
+}
