@@ -3,6 +3,7 @@
 //! Owns: which leaves a mapping has, their types, and what can be read of each from where. Must not
 //! know pages, nor how several indices become one schema (`merge.rs`).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
@@ -401,7 +402,7 @@ fn keyword_subfield(name: &str, field_type: &FieldType, definition: &Value) -> O
         let usable = keyword && subfield.get("normalizer").is_none() && flag(subfield, "index", true);
         usable.then(|| KeywordSubfield { name: join(name, key), ignore_above: limit(subfield) })
     });
-    keywords.max_by_key(|subfield| subfield.ignore_above.unwrap_or(u32::MAX))
+    keywords.min_by_key(|subfield| Reverse(subfield.ignore_above.unwrap_or(u32::MAX)))
 }
 
 fn collect_copied(properties: &Value, copied: &mut HashSet<String>) {
