@@ -208,7 +208,9 @@ pub fn physical_codec(registry: &Arc<ConnectionRegistry>) -> Arc<dyn PhysicalExt
 mod tests {
     use super::*;
     use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::physical_plan::empty::EmptyExec;
     use datafusion_proto::logical_plan::AsLogicalPlan;
+    use datafusion_proto::physical_plan::DefaultPhysicalProtoConverter;
     use datafusion_proto::protobuf::logical_plan_node::LogicalPlanType;
     use datafusion_proto::protobuf::{CustomTableScanNode, LogicalPlanNode, ProjectionColumns};
     use serde_json::json;
@@ -239,6 +241,30 @@ mod tests {
         };
         let node = LogicalPlanNode { logical_plan_type: Some(LogicalPlanType::CustomScan(scan)) };
         node.try_into_logical_plan(&TaskContext::default(), &EsLogicalCodec::new(Arc::default()))
+    }
+
+    /// Tags are append-only, and so are the names in a spec: nodes of two versions may meet.
+    #[test]
+    fn what_was_sent_before_is_still_read() {
+        let registry: Arc<ConnectionRegistry> = Arc::default();
+        let codec = EsLogicalCodec::new(Arc::clone(&registry));
+        for sent in [
+            &include_bytes!("../../../fuzz/seeds/codec/table")[..],
+            include_bytes!("../../../fuzz/seeds/codec/table_before_pushdown"),
+        ] {
+            let Some(Body::Table(text)) = Wire::decode_ours(sent) else { panic!("not a table") };
+            let spec: TableSpec = from_json(&text).unwrap();
+            let schema = EsTable::from_spec(Arc::clone(&registry), spec).schema();
+            let named = TableReference::bare("flows");
+            let table = codec.try_decode_table_provider(sent, &named, schema, &TaskContext::default());
+            assert_eq!(table.unwrap().schema().field(0).name(), "bytes");
+        }
+        let sent = include_bytes!("../../../fuzz/seeds/codec/scan");
+        let child: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::new(Schema::empty())));
+        let scan = EsPhysicalCodec::new(registry)
+            .try_decode(sent, &[child], &TaskContext::default(), &DefaultPhysicalProtoConverter {})
+            .unwrap();
+        assert_eq!(scan.downcast_ref::<EsScanExec>().unwrap().spec().limit.unwrap().get(), 10);
     }
 
     #[test]
