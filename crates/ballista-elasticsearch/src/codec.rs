@@ -95,7 +95,16 @@ impl LogicalExtensionCodec for EsLogicalCodec {
         match Wire::decode_ours(buf) {
             Some(Body::Table(text)) => {
                 let spec: TableSpec = from_json(&text)?;
-                Ok(Arc::new(EsTable::from_spec(Arc::clone(&self.registry), spec)))
+                let table = EsTable::from_spec(Arc::clone(&self.registry), spec);
+                // The plan names the columns it reads by their positions in its schema.
+                if table.schema() != schema {
+                    return Err(DataFusionError::Plan(format!(
+                        "a plan arrived with other columns than the table of index \"{}\" that it reads: run \
+                         one version on all nodes of the cluster",
+                        table.spec().index
+                    )));
+                }
+                Ok(Arc::new(table))
             }
             Some(Body::Scan(_)) | None => self.inner.try_decode_table_provider(buf, table_ref, schema, ctx),
         }
@@ -193,4 +202,78 @@ pub fn physical_codec(registry: &Arc<ConnectionRegistry>) -> Arc<dyn PhysicalExt
         Arc::new(BallistaPhysicalExtensionCodec::default()),
         Arc::new(EsPhysicalCodec::new(Arc::clone(registry))),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::physical_plan::empty::EmptyExec;
+    use datafusion_proto::logical_plan::AsLogicalPlan;
+    use datafusion_proto::physical_plan::DefaultPhysicalProtoConverter;
+    use datafusion_proto::protobuf::logical_plan_node::LogicalPlanType;
+    use datafusion_proto::protobuf::{CustomTableScanNode, LogicalPlanNode, ProjectionColumns};
+    use serde_json::json;
+
+    /// A plan that reads the columns `asked` of a table with the one column `bytes`, and claims that the
+    /// table has the columns `claimed`.
+    fn arrived(claimed: &[&str], asked: &str) -> Result<LogicalPlan> {
+        let spec = json!({
+            "connection": "prod", "index": "flows", "query": { "match_all": {} }, "slices": null,
+            "page_size": 10, "keep_alive_ms": 60_000, "read": "auto", "snapshot": null,
+            "columns": [{
+                "name": "bytes", "field_type": "long", "read_from": { "doc_values": { "format": null } },
+                "array": false, "source_path": "bytes", "indexed": true, "doc_values": true,
+                "keyword_subfield": null, "normalizer": false, "ignore_above": null, "null_value": false,
+                "mixed": false,
+            }],
+        });
+        let mut custom_table_data = Vec::new();
+        Wire::encode_into(Body::Table(spec.to_string()), &mut custom_table_data)?;
+        let fields: Vec<Field> =
+            claimed.iter().map(|name| Field::new(*name, DataType::Int64, true)).collect();
+        let scan = CustomTableScanNode {
+            table_name: Some(TableReference::bare("flows").into()),
+            projection: Some(ProjectionColumns { columns: vec![asked.to_owned()] }),
+            schema: Some((&Schema::new(fields)).try_into()?),
+            filters: Vec::new(),
+            custom_table_data,
+        };
+        let node = LogicalPlanNode { logical_plan_type: Some(LogicalPlanType::CustomScan(scan)) };
+        node.try_into_logical_plan(&TaskContext::default(), &EsLogicalCodec::new(Arc::default()))
+    }
+
+    /// Tags are append-only, and so are the names in a spec: nodes of two versions may meet.
+    #[test]
+    fn what_was_sent_before_is_still_read() {
+        let registry: Arc<ConnectionRegistry> = Arc::default();
+        let codec = EsLogicalCodec::new(Arc::clone(&registry));
+        for sent in [
+            &include_bytes!("../../../fuzz/seeds/codec/table")[..],
+            include_bytes!("../../../fuzz/seeds/codec/table_before_pushdown"),
+        ] {
+            let Some(Body::Table(text)) = Wire::decode_ours(sent) else { panic!("not a table") };
+            let spec: TableSpec = from_json(&text).unwrap();
+            let schema = EsTable::from_spec(Arc::clone(&registry), spec).schema();
+            let named = TableReference::bare("flows");
+            let table = codec.try_decode_table_provider(sent, &named, schema, &TaskContext::default());
+            assert_eq!(table.unwrap().schema().field(0).name(), "bytes");
+        }
+        let sent = include_bytes!("../../../fuzz/seeds/codec/scan");
+        let child: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::new(Schema::empty())));
+        let scan = EsPhysicalCodec::new(registry)
+            .try_decode(sent, &[child], &TaskContext::default(), &DefaultPhysicalProtoConverter {})
+            .unwrap();
+        assert_eq!(scan.downcast_ref::<EsScanExec>().unwrap().spec().limit.unwrap().get(), 10);
+    }
+
+    #[test]
+    fn a_plan_with_other_columns_than_its_table_is_an_error() {
+        assert!(arrived(&["bytes"], "bytes").is_ok());
+        // By its position, the column would be one that is not there, or `bytes` under another name.
+        for (claimed, asked) in [(&["bytes", "packets"][..], "packets"), (&["packets"], "packets")] {
+            let error = arrived(claimed, asked).unwrap_err().to_string();
+            assert!(error.contains("other columns than the table of index \"flows\""), "{error}");
+        }
+    }
 }

@@ -207,22 +207,15 @@ impl ExecutionPlan for EsScanExec {
         let (schema, limit) = (self.schema(), self.spec.limit);
         let counts = self.spec.counts().then(|| context.session_config().batch_size());
         let descriptors = self.slices.execute(partition, context)?;
+        let index = self.spec.index.clone();
         let batches = descriptors
-            .map(|batch| -> Result<_> {
-                let batch = batch?;
-                let texts = batch.column(0).as_string::<i32>();
-                let slices: Vec<Result<Slice>> = texts
-                    .iter()
-                    .map(|text| {
-                        serde_json::from_str(text.unwrap_or_default())
-                            .map_err(|e| DataFusionError::External(Box::new(e)))
-                    })
-                    .collect();
-                Ok(futures::stream::iter(slices))
+            .map(move |batch| -> Result<_> {
+                let slices = read_slices(&batch?, &index)?;
+                Ok(futures::stream::iter(slices.into_iter().map(Ok::<_, DataFusionError>)))
             })
             .try_flatten()
             .map_ok(move |slice| {
-                let span = info_span!("slice", index = slice.index, slice = slice.ordinal + 1, of = slice.of);
+                let span = info_span!("slice", index = slice.index, slice = slice.number(), of = slice.of);
                 let reader = SliceReader::new(
                     Arc::clone(&connection),
                     slice,
@@ -278,6 +271,23 @@ fn empty_rows(
         rows -= count as u64;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         (count > 0).then(|| Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), vec![], &options)?))
+    })
+}
+
+/// The slices that a batch describes: all of them, before the first is read. What arrived over the network
+/// may be anything.
+fn read_slices(batch: &RecordBatch, index: &str) -> Result<Vec<Slice>> {
+    let Some(texts) = batch.columns().first().and_then(|column| column.as_string_opt::<i32>()) else {
+        return Err(DataFusionError::Execution(format!(
+            "no slices arrived for index \"{index}\": run one version on all nodes of the cluster"
+        )));
+    };
+    let read = |text: Option<&str>| serde_json::from_str(text.unwrap_or("null"));
+    texts.iter().map(read).collect::<serde_json::Result<_>>().map_err(|e| {
+        DataFusionError::External(Box::new(e)).context(format!(
+            "a slice that arrived for index \"{index}\" cannot be read: run one version on all nodes of the \
+             cluster"
+        ))
     })
 }
 
@@ -344,4 +354,50 @@ fn advance(metric: &Count, counter: &AtomicU64) -> u64 {
     let more = counter.load(Ordering::Relaxed).saturating_sub(metric.value() as u64);
     metric.add(more as usize);
     more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::{ArrayRef, Int64Array};
+    use elastic_client::ConnectionConfig;
+    use futures::FutureExt;
+    use serde_json::json;
+
+    /// What a scan over one partition of this says first. No runtime: a request would panic.
+    fn first(slices: Vec<(&str, ArrayRef)>) -> String {
+        let registry = ConnectionRegistry::default();
+        let config = ConnectionConfig::from_url("http://127.0.0.1:1").unwrap();
+        registry.insert("prod", &config).unwrap();
+        let spec = json!({
+            "connection": "prod", "index": "flows", "columns": [], "query": { "match_all": {} },
+            "page_size": 10, "keep_alive_ms": 60_000,
+        });
+        let batch = match slices.is_empty() {
+            true => RecordBatch::new_empty(Arc::new(Schema::empty())),
+            false => RecordBatch::try_from_iter(slices).unwrap(),
+        };
+        let schema = batch.schema();
+        let child = MemorySourceConfig::try_new_exec(&[vec![batch]], schema, None).unwrap();
+        let scan = EsScanExec::over(Arc::new(registry), serde_json::from_value(spec).unwrap(), child);
+        let first = scan.execute(0, Arc::default()).unwrap().next().now_or_never();
+        first.expect("nothing is waited for").expect("a result").unwrap_err().to_string()
+    }
+
+    fn texts(texts: Vec<Option<&str>>) -> ArrayRef {
+        Arc::new(StringArray::from(texts))
+    }
+
+    #[test]
+    fn what_is_no_slice_is_an_error_before_anything_is_read() {
+        let slice = r#"{"ordinal":0,"of":2,"index":"flows","source":"Scroll","cut":null,"filter":null}"#;
+        for descriptors in [vec![Some("{}")], vec![None], vec![Some(slice), Some("flows")]] {
+            let error = first(vec![("slice", texts(descriptors))]);
+            assert!(error.contains("a slice that arrived for index \"flows\" cannot be read"), "{error}");
+        }
+        for other in [vec![], vec![("slice", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]] {
+            let error = first(other);
+            assert!(error.contains("no slices arrived for index \"flows\""), "{error}");
+        }
+    }
 }

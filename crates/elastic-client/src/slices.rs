@@ -76,7 +76,12 @@ pub struct Slice {
 impl Slice {
     /// As errors name it.
     pub fn describe(&self) -> String {
-        format!("index \"{}\" slice {}/{}", self.index, self.ordinal + 1, self.of)
+        format!("index \"{}\" slice {}/{}", self.index, self.number(), self.of)
+    }
+
+    /// Which, from 1. Whatever arrived as a slice has one.
+    pub fn number(&self) -> u64 {
+        u64::from(self.ordinal) + 1
     }
 }
 
@@ -121,6 +126,19 @@ mod tests {
         assert_eq!(plan_cuts(&shards(&[3]), NonZeroU32::new(8)), [8]);
         assert_eq!(plan_cuts(&shards(&[3, 2, 1]), NonZeroU32::new(8)), [4, 3, 2]);
         assert_eq!(plan_cuts(&shards(&[1, 1]), NonZeroU32::new(5000)), [1024, 1024]);
+    }
+
+    #[test]
+    fn a_slice_of_any_ordinal_can_be_named() {
+        let slice = Slice {
+            ordinal: u32::MAX,
+            of: 1,
+            index: "flows".into(),
+            source: SliceSource::Scroll,
+            cut: None,
+            filter: None,
+        };
+        assert_eq!(slice.describe(), "index \"flows\" slice 4294967296/1");
     }
 
     #[test]

@@ -56,11 +56,12 @@ const SCALARS: &[&str] = &[
 ];
 
 /// One of `items`.
-pub(crate) fn one_of<'a>(u: &mut Unstructured<'_>, items: &[&'a str]) -> Result<&'a str> {
+pub fn one_of<'a>(u: &mut Unstructured<'_>, items: &[&'a str]) -> Result<&'a str> {
     u.choose(items).copied()
 }
 
-pub(crate) fn scalar(u: &mut Unstructured<'_>) -> Result<Value> {
+/// A value that is neither list nor object.
+pub fn scalar(u: &mut Unstructured<'_>) -> Result<Value> {
     Ok(match u.int_in_range(0..=3)? {
         0 => json!(u.arbitrary::<i64>()?),
         1 => json!(u.arbitrary::<&str>()?),
@@ -69,7 +70,7 @@ pub(crate) fn scalar(u: &mut Unstructured<'_>) -> Result<Value> {
 }
 
 /// A value of any shape; keys are mostly of `words`.
-pub(crate) fn value(u: &mut Unstructured<'_>, words: &[&str], depth: usize) -> Result<Value> {
+pub fn value(u: &mut Unstructured<'_>, words: &[&str], depth: usize) -> Result<Value> {
     if depth == 0 || u.is_empty() {
         return scalar(u);
     }
@@ -94,6 +95,6 @@ pub(crate) fn value(u: &mut Unstructured<'_>, words: &[&str], depth: usize) -> R
 }
 
 /// Mostly one of `words`.
-pub(crate) fn key(u: &mut Unstructured<'_>, words: &[&str]) -> Result<String> {
+pub fn key(u: &mut Unstructured<'_>, words: &[&str]) -> Result<String> {
     if u.ratio(1, 20)? { Ok(u.arbitrary::<&str>()?.to_owned()) } else { Ok(one_of(u, words)?.to_owned()) }
 }

@@ -6,12 +6,14 @@
 //! made.
 
 mod config;
-mod json;
+pub mod json;
 mod mapping;
 mod page;
 mod query;
+mod replay;
 
 pub use config::config;
-pub use mapping::mapping;
+pub use mapping::{mapping, some_columns};
 pub use page::page;
 pub use query::query;
+pub use replay::replay;

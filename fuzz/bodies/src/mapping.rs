@@ -96,7 +96,7 @@ pub fn mapping(data: &[u8]) {
 }
 
 /// Columns that the mapping of `properties` gives, made by choices.
-pub(crate) fn some_columns(u: &mut Unstructured<'_>, metadata: Vec<MetaField>) -> Result<Vec<Column>> {
+pub fn some_columns(u: &mut Unstructured<'_>, metadata: Vec<MetaField>) -> Result<Vec<Column>> {
     let mapping = json!({ "properties": properties(u, 3)? });
     let arrays = [one_of(u, NAMES)?.to_owned(), one_of(u, NAMES)?.to_owned()].into();
     let options =

@@ -1,0 +1,33 @@
+//! What is fuzzed of tables and scans as they travel.
+//!
+//! Owns: which bytes are tried and what must hold of them. Must not know the fuzzer.
+//!
+//! The bytes are taken twice: as what arrived, and as the choices by which something that nearly might have
+//! been sent is made.
+
+mod made;
+mod scan;
+mod table;
+mod wire;
+
+use arbitrary::{Result, Unstructured};
+
+/// Bytes as a scan and as a table, and either made for it.
+pub fn codec(data: &[u8]) {
+    let mut u = Unstructured::new(data);
+    scan::check(data, &made::two_partitions());
+    let _ = table::check(data, &mut u);
+    let _ = check_made(&mut Unstructured::new(data));
+}
+
+fn check_made(u: &mut Unstructured<'_>) -> Result<()> {
+    if u.arbitrary()? {
+        let sent = made::scan(u)?;
+        let slices = made::slices(u)?;
+        scan::check(&sent, &slices);
+        Ok(())
+    } else {
+        let sent = made::table(u)?;
+        table::check(&sent, u)
+    }
+}

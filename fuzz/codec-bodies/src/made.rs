@@ -1,0 +1,185 @@
+//! What nearly might have been sent, made by choices.
+
+use std::sync::Arc;
+
+use arbitrary::{Result, Unstructured};
+use datafusion::arrow::array::{ArrayRef, Int64Array, LargeStringArray, StringArray, StringViewArray};
+use elastic_arrow::{Column, MetaField};
+use fuzz_bodies::json::{one_of, scalar, value};
+use fuzz_bodies::some_columns;
+use serde_json::{Map, Value, json};
+
+use crate::scan::{CONNECTION, Slices};
+use crate::wire::{Body, encode};
+
+const NAMES: &[&str] = &["a", "b", "a.b", "", ".", "\u{e9}", "_id", "_source"];
+const WORDS: &[&str] = &["match_all", "bool", "filter", "term", "a", "b", "doc_values", "source", "id"];
+const TYPES: &[&str] = &[
+    "keyword",
+    "constant_keyword",
+    "wildcard",
+    "text",
+    "ip",
+    "byte",
+    "short",
+    "integer",
+    "long",
+    "unsigned_long",
+    "half_float",
+    "float",
+    "double",
+    "scaled_float",
+    "boolean",
+    "date",
+    "date_nanos",
+    "binary",
+    "version",
+    "geo_point",
+    "flattened",
+    "nested",
+    "object",
+];
+
+pub(crate) fn scan(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    let mut spec = travelling(u)?;
+    spec.insert("limit".into(), one_or_none(u)?);
+    let ignored = if u.arbitrary()? { Value::Null } else { value(u, WORDS, 3)? };
+    spec.insert("ignored".into(), ignored);
+    let text = text(u, spec)?;
+    Ok(encode(if u.ratio(1, 30)? { Body::Table(text) } else { Body::Scan(text) }))
+}
+
+pub(crate) fn table(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    let mut spec = travelling(u)?;
+    spec.insert("slices".into(), one_or_none(u)?);
+    spec.insert("read".into(), json!(one_of(u, &["auto", "pit", "scroll", "other"])?));
+    spec.insert("pushdown".into(), json!(one_of(u, &["on", "on", "off"])?));
+    spec.insert("ignored".into(), json!(one_of(u, &["error", "null"])?));
+    let mut slices = Vec::new();
+    for _ in 0..u.int_in_range(0..=3)? {
+        slices.push(slice(u)?);
+    }
+    spec.insert("snapshot".into(), if u.ratio(1, 4)? { Value::Null } else { slices.into() });
+    let text = text(u, spec)?;
+    Ok(encode(if u.ratio(1, 30)? { Body::Scan(text) } else { Body::Table(text) }))
+}
+
+/// Mostly one partition or several, of descriptors or nearly such.
+pub(crate) fn slices(u: &mut Unstructured<'_>) -> Result<Slices> {
+    let kind = u.int_in_range(0..=12)?;
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for _ in 0..u.int_in_range(1..=3)? {
+        let mut texts = Vec::new();
+        for _ in 0..u.int_in_range(0..=3)? {
+            let text = if u.ratio(1, 8)? { value(u, WORDS, 2)? } else { slice(u)? }.to_string();
+            texts.push(if u.ratio(1, 12)? { None } else { Some(text) });
+        }
+        columns.push(match kind {
+            0 => Arc::new(LargeStringArray::from(texts)),
+            1 => Arc::new(StringViewArray::from_iter(texts)),
+            2 => Arc::new(Int64Array::from(vec![1; texts.len()])),
+            _ => Arc::new(StringArray::from(texts)),
+        });
+    }
+    let slices = if kind == 3 { Slices::without_columns() } else { Slices::try_new(columns) };
+    Ok(slices.expect("columns of one type are a table"))
+}
+
+/// One of a slice, and one of none.
+pub(crate) fn two_partitions() -> Slices {
+    let slice =
+        json!({ "ordinal": 0, "of": 1, "index": "flows", "source": "Scroll", "cut": null, "filter": null });
+    let texts = [slice.to_string(), "{}".to_owned()];
+    let columns = texts.map(|text| Arc::new(StringArray::from(vec![text])) as ArrayRef);
+    Slices::try_new(columns.to_vec()).expect("columns of one type are a table")
+}
+
+/// What both have.
+fn travelling(u: &mut Unstructured<'_>) -> Result<Map<String, Value>> {
+    let mut spec = Map::new();
+    spec.insert("connection".into(), json!(one_of(u, &[CONNECTION, "", "\u{e9}"])?));
+    spec.insert("index".into(), json!(one_of(u, &["flows", "flows-*,b", "\"\\\n"])?));
+    spec.insert("columns".into(), columns(u)?);
+    let query = if u.arbitrary()? { json!({ "match_all": {} }) } else { value(u, WORDS, 4)? };
+    spec.insert("query".into(), query);
+    spec.insert("page_size".into(), json!(u.int_in_range(1..=u32::MAX)?));
+    spec.insert("keep_alive_ms".into(), json!(u.arbitrary::<u64>()?));
+    Ok(spec)
+}
+
+fn one_or_none(u: &mut Unstructured<'_>) -> Result<Value> {
+    Ok(if u.arbitrary()? { Value::Null } else { json!(u.int_in_range(1..=u32::MAX)?) })
+}
+
+/// Now and then something is not there, is of another shape, or is not known.
+fn text(u: &mut Unstructured<'_>, mut spec: Map<String, Value>) -> Result<String> {
+    let names: Vec<String> = spec.keys().cloned().collect();
+    if u.ratio(1, 10)? {
+        spec.shift_remove(u.choose(&names)?);
+    }
+    if u.ratio(1, 10)? {
+        spec.insert(u.choose(&names)?.clone(), value(u, WORDS, 2)?);
+    }
+    if u.ratio(1, 10)? {
+        spec.insert("of_a_later_version".into(), value(u, WORDS, 2)?);
+    }
+    Ok(Value::from(spec).to_string())
+}
+
+/// As a mapping gives them, or of any traits.
+fn columns(u: &mut Unstructured<'_>) -> Result<Value> {
+    if u.arbitrary()? {
+        let columns: Vec<Column> = some_columns(u, vec![MetaField::Id, MetaField::Index])?;
+        return Ok(json!(columns));
+    }
+    let mut columns = Vec::new();
+    for _ in 0..u.int_in_range(0..=4)? {
+        columns.push(column(u)?);
+    }
+    Ok(columns.into())
+}
+
+fn column(u: &mut Unstructured<'_>) -> Result<Value> {
+    let field_type = match u.int_in_range(0..=9)? {
+        0 => json!({ "metadata": one_of(u, &["id", "index", "source"])? }),
+        1 => json!({ "unknown": one_of(u, NAMES)? }),
+        _ => json!(one_of(u, TYPES)?),
+    };
+    let read_from = match u.int_in_range(0..=9)? {
+        0 => json!("metadata"),
+        1 => json!({ "unavailable": { "reason": "text" } }),
+        2..=5 => json!("source"),
+        _ => json!({ "doc_values": { "format": if u.arbitrary()? { Some("epoch_millis") } else { None } } }),
+    };
+    Ok(json!({
+        "name": one_of(u, NAMES)?,
+        "field_type": field_type,
+        "read_from": read_from,
+        "array": u.ratio(1, 4)?,
+        "source_path": one_of(u, NAMES)?,
+        "indexed": u.arbitrary::<bool>()?,
+        "doc_values": u.arbitrary::<bool>()?,
+        "keyword_subfield": if u.arbitrary()? { Some(one_of(u, NAMES)?) } else { None },
+        "normalizer": u.ratio(1, 4)?,
+        "ignore_above": u.arbitrary::<Option<u32>>()?,
+        "null_value": u.ratio(1, 4)?,
+        "mixed": u.ratio(1, 4)?,
+    }))
+}
+
+fn slice(u: &mut Unstructured<'_>) -> Result<Value> {
+    let number = |u: &mut Unstructured<'_>| u.choose(&[0, 1, 7, u32::MAX - 1, u32::MAX]).copied();
+    let source = match u.int_in_range(0..=5)? {
+        0 => scalar(u)?,
+        1 | 2 => json!("Scroll"),
+        _ => json!({ "Pit": { "id": "46ToAwMDaWR5BXV1aWQy", "sort": one_of(u, &["Doc", "ShardDoc"])? } }),
+    };
+    Ok(json!({
+        "ordinal": number(u)?,
+        "of": number(u)?,
+        "index": one_of(u, &["flows", "\u{e9}", ""])?,
+        "source": source,
+        "cut": if u.arbitrary()? { Value::Null } else { json!({ "id": number(u)?, "max": number(u)? }) },
+        "filter": if u.ratio(3, 4)? { Value::Null } else { value(u, WORDS, 2)? },
+    }))
+}
