@@ -12,6 +12,7 @@ mod faults;
 mod golden;
 mod hosts;
 mod kill;
+mod killed_node;
 mod links;
 mod memory;
 mod names;
