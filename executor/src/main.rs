@@ -7,8 +7,8 @@ mod secure;
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, executor_endpoint_override, function_registry, physical_codec,
-    session_config,
+    ClusterLinks, EsLogicalCodec, execution_engine, executor_endpoint_override, function_registry,
+    physical_codec, session_config,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
@@ -18,6 +18,7 @@ use elastic_client::ConnectionRegistry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// Flowsigma's executor: a Ballista executor that reads Elasticsearch and OpenSearch.
@@ -74,6 +75,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(links.as_ref()));
     let for_config = Arc::clone(&registry);
     config.override_config_producer = Some(Arc::new(move || session_config(&for_config, links.as_ref())));
+    config.override_execution_engine = Some(execution_engine(Duration::from_secs(config.client_ttl)));
     config.override_function_registry = Some(function_registry());
     config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
     config.override_physical_codec = Some(physical_codec(&registry));

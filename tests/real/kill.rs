@@ -67,7 +67,7 @@ impl Bench {
     }
 
     /// 1,730 pages.
-    fn long_scan(&self, options: &str) -> Child {
+    pub(crate) fn long_scan(&self, options: &str) -> Child {
         let sql = format!(
             "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/kill' \
              OPTIONS ('page_size' '1'{options}); SELECT * FROM t"
@@ -97,7 +97,7 @@ impl Bench {
     }
 
     /// The end of a client, within `most` from now.
-    fn end(&self, client: Child, most: Duration) -> Output {
+    pub(crate) fn end(&self, client: Child, most: Duration) -> Output {
         end(client, most).unwrap_or_else(|said| {
             panic!("no end after {most:?}: {}; logs:\n{}", stderr(&said), self.cluster.logs())
         })

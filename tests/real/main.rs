@@ -22,5 +22,6 @@ mod pushdown;
 mod secrets;
 mod security;
 mod shapes;
+mod stopped;
 mod transport;
 mod types;

@@ -3,8 +3,10 @@
 //! Owns: the codecs, and the one registration that client, scheduler, executor and the embedded
 //! cluster share. Must not know: what the tables are used for.
 
+mod client_pool;
 mod cluster;
 mod codec;
+mod execution_engine;
 mod job;
 mod links;
 mod progress;
@@ -12,6 +14,7 @@ mod register;
 
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
+pub use execution_engine::execution_engine;
 pub use job::{Job, ScanReport};
 pub use links::ClusterLinks;
 pub use progress::JobProgress;

@@ -31,6 +31,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 /// What a scan reads, as it travels.
@@ -64,6 +65,7 @@ pub struct EsScanExec {
     slices: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    stop: CancellationToken,
 }
 
 impl EsScanExec {
@@ -95,7 +97,13 @@ impl EsScanExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         ));
-        Self { registry, spec, slices, properties, metrics: ExecutionPlanMetricsSet::new() }
+        let (metrics, stop) = (ExecutionPlanMetricsSet::new(), CancellationToken::new());
+        Self { registry, spec, slices, properties, metrics, stop }
+    }
+
+    /// Cancelled, all of its streams fail with what they read next: for who cannot drop them.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// What travels beside the child.
@@ -152,7 +160,8 @@ impl ExecutionPlan for EsScanExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let [child] = <[_; 1]>::try_from(children)
             .map_err(|_| DataFusionError::Internal("a scan has one child".into()))?;
-        Ok(Arc::new(Self::over(Arc::clone(&self.registry), self.spec.clone(), child)))
+        let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), child);
+        Ok(Arc::new(Self { stop: self.stop.clone(), ..scan }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -174,6 +183,7 @@ impl ExecutionPlan for EsScanExec {
         let counters = Arc::new(ReadCounters::default());
         let report = Report::new(&self.metrics, partition, Arc::clone(&counters), Arc::clone(&self.registry));
         let report = Arc::new(report);
+        let stop = self.stop.clone();
         let descriptors = self.slices.execute(partition, context)?;
         let batches = descriptors
             .map(|batch| -> Result<_> {
@@ -198,11 +208,14 @@ impl ExecutionPlan for EsScanExec {
                     decoder.clone(),
                     Arc::clone(&counters),
                 );
-                let report = Arc::clone(&report);
+                let (report, stop) = (Arc::clone(&report), stop.clone());
                 futures::stream::try_unfold(reader, move |mut reader| {
-                    let report = Arc::clone(&report);
+                    let (report, stop) = (Arc::clone(&report), stop.clone());
                     let read = async move {
-                        let page = reader.next_page().await;
+                        let page = stop.run_until_cancelled(reader.next_page()).await;
+                        let Some(page) = page else {
+                            return Err(DataFusionError::Execution("the read was cancelled".into()));
+                        };
                         report.update();
                         let page = page.map_err(from_client)?;
                         if page.is_none() {
