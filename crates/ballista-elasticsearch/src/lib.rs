@@ -9,6 +9,7 @@ mod codec;
 mod execution_engine;
 mod job;
 mod links;
+mod node;
 mod progress;
 mod register;
 
@@ -17,6 +18,7 @@ pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use execution_engine::execution_engine;
 pub use job::{Job, ScanReport};
 pub use links::ClusterLinks;
+pub use node::told_to_end;
 pub use progress::JobProgress;
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,

@@ -153,8 +153,7 @@ impl Connection {
     /// there are others. Cancelled by dropping the future.
     pub async fn send(&self, request: &Request) -> Result<Answer, Error> {
         if self.held.closing() && request.method != Method::Delete {
-            let (what, name) = (&request.what, &self.name);
-            return Err(Error::Refused(format!("{what}: connection \"{name}\" is closed")));
+            return Err(Error::Closed { what: request.what.clone(), connection: self.name.clone() });
         }
         let mut attempt = 0;
         loop {

@@ -114,6 +114,14 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// This process ends, and asks for nothing more. Another one may.
+    #[error("{what}: connection \"{connection}\" is closed, for this process ends")]
+    Closed {
+        /// What was to be done.
+        what: String,
+        /// The connection's name.
+        connection: String,
+    },
     /// The request cannot be made as asked.
     #[error("{0}")]
     Refused(String),
@@ -139,7 +147,7 @@ impl Error {
     /// Whether the same read, from its start, may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Incomplete { .. } => true,
+            Self::Unreachable { .. } | Self::Incomplete { .. } | Self::Closed { .. } => true,
             Self::Status { status, .. } => is_retryable_status(*status),
             Self::NodeLost { held, .. } => *held == HeldBy::Slice,
             Self::Config(_)
