@@ -1,14 +1,15 @@
 //! The executor: Ballista's own, with our tables registered.
 //!
-//! Owns: the registration, and whether links are TLS. Every option and health endpoint is Ballista's.
+//! Owns: the registration, whether links are TLS, and that nothing stays open when it ends. Every other
+//! option and the health endpoints are Ballista's.
 
 mod secure;
 
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, executor_endpoint_override, function_registry, physical_codec,
-    session_config,
+    ClusterLinks, EsLogicalCodec, execution_engine, executor_endpoint_override, function_registry,
+    physical_codec, session_config, told_to_end,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
@@ -17,7 +18,9 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use elastic_client::ConnectionRegistry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// Flowsigma's executor: a Ballista executor that reads Elasticsearch and OpenSearch.
@@ -28,6 +31,10 @@ struct Args {
     /// user's configuration folder]
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
+    /// How long after SIGTERM or Ctrl-C tasks may still run. Others begin those again that have not
+    /// ended by then
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    drain_timeout_seconds: u64,
     #[command(flatten)]
     ballista: Config,
 }
@@ -35,6 +42,9 @@ struct Args {
 /// The scheduler takes an executor for dead that was silent for 30 s, so it must hear from it more
 /// often than Ballista's 60 s.
 const HEARTBEAT_INTERVAL_SECONDS: &str = "10";
+
+/// How long the reports of tasks that were ended here may take.
+const LAST_REPORTS: Duration = Duration::from_secs(3);
 
 /// All of Ballista's options, with another default where its own would not do.
 fn command() -> clap::Command {
@@ -56,6 +66,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         format!("{}:{}", args.ballista.bind_host, args.ballista.bind_health_port)
             .parse()
             .context("--bind-host and --bind-health-port are no address")?;
+    let drain = Duration::from_secs(args.drain_timeout_seconds);
     let mut config: ExecutorProcessConfig = args.ballista.try_into()?;
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(config.special_mod_log_level.clone()));
@@ -74,16 +85,45 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(links.as_ref()));
     let for_config = Arc::clone(&registry);
     config.override_config_producer = Some(Arc::new(move || session_config(&for_config, links.as_ref())));
+    config.override_execution_engine = Some(execution_engine(Duration::from_secs(config.client_ttl)));
     config.override_function_registry = Some(function_registry());
     config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
     config.override_physical_codec = Some(physical_codec(&registry));
 
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let health = spawn_health_server(health_address, config.health.clone(), stopped);
-    let result = start_executor_process(Arc::new(config)).await;
+    let result = {
+        let process = pin!(start_executor_process(Arc::new(config)));
+        run_until_drained(process, drain, &registry).await
+    };
+    // Scrolls are freed in the background, which ends with this process.
+    registry.close().await;
     stop.send(()).ok();
     health.await.context("the health server ended badly")??;
     Ok(result?)
+}
+
+/// Ballista waits for the tasks that run when it is told to end, however long they take, and its
+/// scheduler does not.
+async fn run_until_drained<E>(
+    mut process: Pin<&mut impl Future<Output = Result<(), E>>>,
+    drain: Duration,
+    registry: &ConnectionRegistry,
+) -> Result<(), E> {
+    let overdue = async {
+        match told_to_end().await {
+            Ok(()) => tokio::time::sleep(drain).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = &mut process => return ended,
+        () = overdue => {}
+    }
+    tracing::warn!(?drain, "tasks still run: they end here, and are begun again by other executors");
+    // Reads fail with their next request, and the scheduler hears of it while there is time.
+    registry.close().await;
+    tokio::time::timeout(LAST_REPORTS, process).await.unwrap_or(Ok(()))
 }
 
 #[cfg(test)]

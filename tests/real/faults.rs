@@ -22,7 +22,7 @@ async fn free_lost_scrolls(connection: &Connection) {
 
 /// What must come of one broken page.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// Every row once.
     Exact,
     /// An error that names the index and the slice.
@@ -157,7 +157,7 @@ pub(crate) fn whole(ids: &[String]) -> Result<()> {
 }
 
 /// Whether `outcome` is what a read came to.
-fn check(outcome: Outcome, says: &str, index: &str, read: Result<Vec<String>>) -> Result<()> {
+pub(crate) fn check(outcome: Outcome, says: &str, index: &str, read: Result<Vec<String>>) -> Result<()> {
     match (outcome, read) {
         (Exact | ExactOrError, Ok(ids)) => whole(&ids),
         (Error, Ok(ids)) => bail!("no error, and {} rows", ids.len()),

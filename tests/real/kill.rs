@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 const EXECUTOR_TIMEOUT: u64 = 6;
 const CHECKED_EVERY: u64 = 1;
 const GRACE: u64 = 2;
+const TERMINATION_GRACE: u64 = 3;
 /// What a job takes beside waiting for the dead, on a busy machine with debug builds.
 pub(crate) const WORK: Duration = Duration::from_secs(90);
 
@@ -52,8 +53,10 @@ impl Bench {
                 &CHECKED_EVERY.to_string(),
                 "--no-executors-grace-period-seconds",
                 &GRACE.to_string(),
+                "--executor-termination-grace-period",
+                &TERMINATION_GRACE.to_string(),
             ],
-            executor_args: &["--executor-heartbeat-interval-seconds", "1"],
+            executor_args: &["--executor-heartbeat-interval-seconds", "1", "--drain-timeout-seconds", "0"],
             ..Shape::default()
         };
         let cluster = Cluster::start_as(shape).await.unwrap();
@@ -67,12 +70,12 @@ impl Bench {
     }
 
     /// 1,730 pages.
-    fn long_scan(&self, options: &str) -> Child {
+    pub(crate) fn long_scan(&self, options: &str) -> Child {
         let sql = format!(
             "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/kill' \
              OPTIONS ('page_size' '1'{options}); SELECT * FROM t"
         );
-        self.client("sql", &["-c", &sql])
+        self.client("sql", &["--format", "json", "-c", &sql])
     }
 
     fn client(&self, command: &str, args: &[&str]) -> Child {
@@ -97,7 +100,7 @@ impl Bench {
     }
 
     /// The end of a client, within `most` from now.
-    fn end(&self, client: Child, most: Duration) -> Output {
+    pub(crate) fn end(&self, client: Child, most: Duration) -> Output {
         end(client, most).unwrap_or_else(|said| {
             panic!("no end after {most:?}: {}; logs:\n{}", stderr(&said), self.cluster.logs())
         })

@@ -206,14 +206,26 @@ impl Cluster {
         Ok(())
     }
 
+    /// The process of an executor.
+    pub fn executor_id(&self, i: usize) -> u32 {
+        self.executors[i].0.id()
+    }
+
+    /// The process of the scheduler.
+    pub fn scheduler_id(&self) -> Result<u32> {
+        Ok(self.scheduler.as_ref().context("the scheduler was killed")?.0.id())
+    }
+
     /// Waits until an executor has ended by itself.
     pub fn wait_for_end(&mut self, i: usize, longest: Duration) -> Result<()> {
-        let deadline = Instant::now() + longest;
-        while self.executors[i].0.try_wait()?.is_none() {
-            anyhow::ensure!(Instant::now() < deadline, "executor {i} still runs; logs:\n{}", self.logs());
-            std::thread::yield_now();
-        }
-        Ok(())
+        let ended = wait_for_end(&mut self.executors[i], longest);
+        ended.with_context(|| format!("executor {i}; logs:\n{}", self.logs()))
+    }
+
+    /// Waits until the scheduler has ended by itself.
+    pub fn wait_for_scheduler_end(&mut self, longest: Duration) -> Result<()> {
+        let ended = wait_for_end(self.scheduler.as_mut().context("the scheduler was killed")?, longest);
+        ended.with_context(|| format!("scheduler; logs:\n{}", self.logs()))
     }
 
     /// `kill -9`, and waits until it is gone.
@@ -263,6 +275,15 @@ impl Cluster {
             .map(|e| std::fs::read_to_string(e.path()).unwrap_or_default())
             .collect()
     }
+}
+
+fn wait_for_end(process: &mut Process, longest: Duration) -> Result<()> {
+    let deadline = Instant::now() + longest;
+    while process.0.try_wait()?.is_none() {
+        anyhow::ensure!(Instant::now() < deadline, "still runs");
+        std::thread::yield_now();
+    }
+    Ok(())
 }
 
 fn wait_for_port(port: u16) -> Result<()> {

@@ -11,3 +11,4 @@ pub mod hosts;
 pub mod proxy;
 pub mod secrets;
 pub mod secured;
+pub mod server_nodes;

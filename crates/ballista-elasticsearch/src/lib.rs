@@ -3,17 +3,22 @@
 //! Owns: the codecs, and the one registration that client, scheduler, executor and the embedded
 //! cluster share. Must not know: what the tables are used for.
 
+mod client_pool;
 mod cluster;
 mod codec;
+mod execution_engine;
 mod job;
 mod links;
+mod node;
 mod progress;
 mod register;
 
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
+pub use execution_engine::execution_engine;
 pub use job::{Job, ScanReport};
 pub use links::ClusterLinks;
+pub use node::told_to_end;
 pub use progress::JobProgress;
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,

@@ -6,35 +6,35 @@
 //! slices. Ballista cuts a stage into tasks by trimming leaves, and of leaves it knows only its own
 //! and DataFusion's: any other would be run whole by every task, and multiply rows in silence.
 
+mod report;
+mod slice_read;
+
 use crate::decode::{Decoder, ignored_names, plan_fields};
 use crate::error::{from_arrow, from_client};
 use crate::options::Pushdown;
 use datafusion::arrow::array::{AsArray, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{
-    Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricsSet, Time,
-};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::{Column, PageDecoder, to_schema};
-use elastic_client::{
-    ConnectionRegistry, IgnoredValues, PageOptions, ReadCounters, Slice, SliceReader, SortKey,
-};
-use futures::{StreamExt, TryFutureExt, TryStreamExt};
+use elastic_client::{ConnectionRegistry, IgnoredValues, PageOptions, Slice, SortKey};
+use futures::{StreamExt, TryStreamExt};
+use report::Report;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use slice_read::SliceRead;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tracing::{Instrument, info_span};
+use tokio_util::sync::CancellationToken;
 
 /// What a scan reads, as it travels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,6 +80,7 @@ pub struct EsScanExec {
     slices: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    stop: CancellationToken,
 }
 
 impl EsScanExec {
@@ -111,7 +112,13 @@ impl EsScanExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         ));
-        Self { registry, spec, slices, properties, metrics: ExecutionPlanMetricsSet::new() }
+        let (metrics, stop) = (ExecutionPlanMetricsSet::new(), CancellationToken::new());
+        Self { registry, spec, slices, properties, metrics, stop }
+    }
+
+    /// Cancelled, all of its streams fail with what they read next: for who cannot drop them.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// Only the first `limit` rows of each slice in this order.
@@ -181,7 +188,8 @@ impl ExecutionPlan for EsScanExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let [child] = <[_; 1]>::try_from(children)
             .map_err(|_| DataFusionError::Internal("a scan has one child".into()))?;
-        Ok(Arc::new(Self::over(Arc::clone(&self.registry), self.spec.clone(), child)))
+        let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), child);
+        Ok(Arc::new(Self { stop: self.stop.clone(), ..scan }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -201,9 +209,14 @@ impl ExecutionPlan for EsScanExec {
                 .clone()
                 .map(|query| IgnoredValues { fields: ignored_names(&self.spec.columns), query }),
         };
-        let counters = Arc::new(ReadCounters::default());
-        let report = Report::new(&self.metrics, partition, Arc::clone(&counters), Arc::clone(&self.registry));
-        let report = Arc::new(report);
+        let read = SliceRead {
+            connection,
+            options,
+            decoder,
+            report: Report::new(&self.metrics, partition, Arc::clone(&self.registry)),
+            stop: self.stop.clone(),
+        };
+        let read = Arc::new(read);
         let (schema, limit) = (self.schema(), self.spec.limit);
         let counts = self.spec.counts().then(|| context.session_config().batch_size());
         let descriptors = self.slices.execute(partition, context)?;
@@ -214,42 +227,9 @@ impl ExecutionPlan for EsScanExec {
                 Ok(futures::stream::iter(slices.into_iter().map(Ok::<_, DataFusionError>)))
             })
             .try_flatten()
-            .map_ok(move |slice| {
-                let span = info_span!("slice", index = slice.index, slice = slice.number(), of = slice.of);
-                let reader = SliceReader::new(
-                    Arc::clone(&connection),
-                    slice,
-                    options.clone(),
-                    decoder.clone(),
-                    Arc::clone(&counters),
-                );
-                let report = Arc::clone(&report);
-                if let Some(batch_rows) = counts {
-                    let schema = Arc::clone(&schema);
-                    let count = async move {
-                        let count = reader.count().await;
-                        report.update();
-                        let count = count.map_err(from_client)?;
-                        report.slice_done();
-                        let wanted = limit.map_or(count, |limit| count.min(limit.get().into()));
-                        Ok(futures::stream::iter(empty_rows(schema, wanted, batch_rows)))
-                    };
-                    return count.instrument(span).try_flatten_stream().boxed();
-                }
-                futures::stream::try_unfold(reader, move |mut reader| {
-                    let report = Arc::clone(&report);
-                    let read = async move {
-                        let page = reader.next_page().await;
-                        report.update();
-                        let page = page.map_err(from_client)?;
-                        if page.is_none() {
-                            report.slice_done();
-                        }
-                        Ok(page.map(|rows| (rows, reader)))
-                    };
-                    read.instrument(span.clone())
-                })
-                .boxed()
+            .map_ok(move |slice| match counts {
+                Some(batch_rows) => Arc::clone(&read).count(slice, Arc::clone(&schema), limit, batch_rows),
+                None => Arc::clone(&read).rows(slice),
             })
             .try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
@@ -258,20 +238,6 @@ impl ExecutionPlan for EsScanExec {
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
-}
-
-/// Rows of no column, in batches.
-fn empty_rows(
-    schema: SchemaRef,
-    mut rows: u64,
-    batch_rows: usize,
-) -> impl Iterator<Item = Result<RecordBatch>> {
-    std::iter::from_fn(move || {
-        let count = usize::try_from(rows).unwrap_or(usize::MAX).min(batch_rows);
-        rows -= count as u64;
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        (count > 0).then(|| Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), vec![], &options)?))
-    })
 }
 
 /// The slices that a batch describes: all of them, before the first is read. What arrived over the network
@@ -289,115 +255,4 @@ fn read_slices(batch: &RecordBatch, index: &str) -> Result<Vec<Slice>> {
              cluster"
         ))
     })
-}
-
-/// Copies the reader's counters into the plan's metrics, and what was read into the process's own.
-struct Report {
-    counters: Arc<ReadCounters>,
-    registry: Arc<ConnectionRegistry>,
-    documents: Count,
-    matched: Count,
-    bytes: Count,
-    pages: Count,
-    retries: Count,
-    peak_page_bytes: Gauge,
-    server_wait: Time,
-    decode: Time,
-}
-
-impl Report {
-    fn new(
-        metrics: &ExecutionPlanMetricsSet,
-        partition: usize,
-        counters: Arc<ReadCounters>,
-        registry: Arc<ConnectionRegistry>,
-    ) -> Self {
-        let counter = |name| MetricBuilder::new(metrics).counter(name, partition);
-        Self {
-            counters,
-            registry,
-            documents: counter("documents"),
-            matched: counter("matched"),
-            bytes: counter("bytes"),
-            pages: counter("pages"),
-            retries: counter("retries"),
-            // Of this partition: summed over partitions, it bounds what pages held at one time.
-            peak_page_bytes: MetricBuilder::new(metrics).gauge("peak_page_bytes", partition),
-            server_wait: MetricBuilder::new(metrics).subset_time("server_wait", partition),
-            decode: MetricBuilder::new(metrics).subset_time("decode", partition),
-        }
-    }
-
-    fn update(&self) {
-        let (counters, progress) = (&self.counters, self.registry.progress());
-        progress.documents.fetch_add(advance(&self.documents, &counters.documents), Ordering::Relaxed);
-        progress.matched.fetch_add(advance(&self.matched, &counters.matched), Ordering::Relaxed);
-        advance(&self.bytes, &counters.bytes);
-        advance(&self.pages, &counters.pages);
-        advance(&self.retries, &counters.retries);
-        self.peak_page_bytes.set(counters.peak_page_bytes.load(Ordering::Relaxed) as usize);
-        for (time, nanos) in
-            [(&self.server_wait, &counters.wait_nanos), (&self.decode, &counters.decode_nanos)]
-        {
-            let more = nanos.load(Ordering::Relaxed).saturating_sub(time.value() as u64);
-            time.add_duration(Duration::from_nanos(more));
-        }
-    }
-
-    fn slice_done(&self) {
-        self.registry.progress().slices.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Brings a metric up to its counter, and returns by how much.
-fn advance(metric: &Count, counter: &AtomicU64) -> u64 {
-    let more = counter.load(Ordering::Relaxed).saturating_sub(metric.value() as u64);
-    metric.add(more as usize);
-    more
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use datafusion::arrow::array::{ArrayRef, Int64Array};
-    use elastic_client::ConnectionConfig;
-    use futures::FutureExt;
-    use serde_json::json;
-
-    /// What a scan over one partition of this says first. No runtime: a request would panic.
-    fn first(slices: Vec<(&str, ArrayRef)>) -> String {
-        let registry = ConnectionRegistry::default();
-        let config = ConnectionConfig::from_url("http://127.0.0.1:1").unwrap();
-        registry.insert("prod", &config).unwrap();
-        let spec = json!({
-            "connection": "prod", "index": "flows", "columns": [], "query": { "match_all": {} },
-            "page_size": 10, "keep_alive_ms": 60_000,
-        });
-        let batch = match slices.is_empty() {
-            true => RecordBatch::new_empty(Arc::new(Schema::empty())),
-            false => RecordBatch::try_from_iter(slices).unwrap(),
-        };
-        let schema = batch.schema();
-        let child = MemorySourceConfig::try_new_exec(&[vec![batch]], schema, None).unwrap();
-        let scan = EsScanExec::over(Arc::new(registry), serde_json::from_value(spec).unwrap(), child);
-        let first = scan.execute(0, Arc::default()).unwrap().next().now_or_never();
-        first.expect("nothing is waited for").expect("a result").unwrap_err().to_string()
-    }
-
-    fn texts(texts: Vec<Option<&str>>) -> ArrayRef {
-        Arc::new(StringArray::from(texts))
-    }
-
-    #[test]
-    fn what_is_no_slice_is_an_error_before_anything_is_read() {
-        let slice = r#"{"ordinal":0,"of":2,"index":"flows","source":"Scroll","cut":null,"filter":null}"#;
-        for descriptors in [vec![Some("{}")], vec![None], vec![Some(slice), Some("flows")]] {
-            let error = first(vec![("slice", texts(descriptors))]);
-            assert!(error.contains("a slice that arrived for index \"flows\" cannot be read"), "{error}");
-        }
-        for other in [vec![], vec![("slice", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]] {
-            let error = first(other);
-            assert!(error.contains("no slices arrived for index \"flows\""), "{error}");
-        }
-    }
 }

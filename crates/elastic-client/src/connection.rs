@@ -8,7 +8,7 @@
 
 use crate::budget::Budget;
 use crate::config::ConnectionConfig;
-use crate::error::{Error, is_retryable_status};
+use crate::error::{Error, HeldBy, is_retryable_status};
 use crate::health::Health;
 use crate::held::Holdings;
 use crate::request::{Answer, Method, Repeat, Request};
@@ -153,8 +153,7 @@ impl Connection {
     /// there are others. Cancelled by dropping the future.
     pub async fn send(&self, request: &Request) -> Result<Answer, Error> {
         if self.held.closing() && request.method != Method::Delete {
-            let (what, name) = (&request.what, &self.name);
-            return Err(Error::Refused(format!("{what}: connection \"{name}\" is closed")));
+            return Err(Error::Closed { what: request.what.clone(), connection: self.name.clone() });
         }
         let mut attempt = 0;
         loop {
@@ -263,13 +262,20 @@ impl Connection {
             Failure::Unsent(reason) | Failure::Transport(reason) => {
                 Error::Unreachable { what, connection, nodes: self.node_list(), attempts, reason }
             }
+            Failure::Status { kind, reason, .. } if is_lost_node(&kind, &reason) => {
+                let held = match request.repeat {
+                    Repeat::Never => HeldBy::Slice,
+                    Repeat::Allowed => HeldBy::Query,
+                };
+                Error::NodeLost { what, connection, reason, held }
+            }
             Failure::Status { status, kind, reason, elastic, .. } => {
                 let hint = match status {
                     300..=399 => "; redirects are not followed, name the node itself in this connection",
                     401 => "; check the credentials of this connection",
                     403 => "; this user needs read and view_index_metadata on the index",
                     404 if kind == "search_context_missing_exception" => {
-                        "; the snapshot expired, raise keep_alive"
+                        "; the snapshot expired, raise keep_alive, or its node was started again, run it again"
                     }
                     404 if kind == "index_not_found_exception" => "; check the index name",
                     _ => "",
@@ -291,6 +297,19 @@ impl Connection {
             }
         }
         false
+    }
+}
+
+/// As a server says that it has lost one of its own nodes: with the connection to it, and then, once
+/// it is given up, for a point in time and for a scroll.
+fn is_lost_node(kind: &str, reason: &str) -> bool {
+    match kind {
+        "node_disconnected_exception" | "node_not_connected_exception" => true,
+        "illegal_state_exception" => {
+            reason.starts_with("no node found for id")
+                || (reason.starts_with("node [") && reason.ends_with("is not available"))
+        }
+        _ => false,
     }
 }
 

@@ -65,6 +65,20 @@ pub enum Error {
         /// How many requests were sent.
         attempts: u32,
     },
+    /// The server runs, but the node is gone on which it held this read open.
+    #[error(
+        "{what}: connection \"{connection}\": the server has lost the node that held this read: {reason}; run it again"
+    )]
+    NodeLost {
+        /// What was being done.
+        what: String,
+        /// The connection's name.
+        connection: String,
+        /// What the server says.
+        reason: String,
+        /// Whose it was.
+        held: HeldBy,
+    },
     /// The server answered, but with less than it was asked for.
     #[error("{what}: incomplete answer: {detail}")]
     Incomplete {
@@ -100,9 +114,26 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// This process ends, and asks for nothing more. Another one may.
+    #[error("{what}: connection \"{connection}\" is closed, for this process ends")]
+    Closed {
+        /// What was to be done.
+        what: String,
+        /// The connection's name.
+        connection: String,
+    },
     /// The request cannot be made as asked.
     #[error("{0}")]
     Refused(String),
+}
+
+/// Who loses what a node held open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// A scroll is of one slice, and whoever reads that again opens another one.
+    Slice,
+    /// A point in time is of the whole query, and no slice is read without it.
+    Query,
 }
 
 /// As for people: Ballista reports a task's failure by `{:?}`, and that is all that a user sees.
@@ -116,8 +147,9 @@ impl Error {
     /// Whether the same read, from its start, may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Incomplete { .. } => true,
+            Self::Unreachable { .. } | Self::Incomplete { .. } | Self::Closed { .. } => true,
             Self::Status { status, .. } => is_retryable_status(*status),
+            Self::NodeLost { held, .. } => *held == HeldBy::Slice,
             Self::Config(_)
             | Self::Query(_)
             | Self::Untrusted { .. }

@@ -28,7 +28,7 @@ mod tls;
 
 pub use config::*;
 pub use connection::Connection;
-pub use error::Error;
+pub use error::{Error, HeldBy};
 pub use ignored::IgnoredValues;
 pub use mapping::{IndexMappings, fetch_mappings};
 pub use nearest::nearest;

@@ -3,9 +3,9 @@
 //! Owns: turning it into something a run can wait for. The first asks the run to clean up; a second
 //! while it does so, or one when nothing runs, ends the process.
 
+use ballista_elasticsearch::told_to_end;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 /// Takes Ctrl-C over for as long as the process lives.
@@ -25,7 +25,7 @@ impl Interrupt {
         let this = Self { running: Arc::default(), asked: Arc::default(), notify: Arc::default() };
         let listener = this.clone();
         tokio::spawn(async move {
-            while interrupted().await.is_ok() {
+            while told_to_end().await.is_ok() {
                 let running = listener.running.load(Ordering::SeqCst);
                 if !running || listener.asked.swap(true, Ordering::SeqCst) {
                     std::process::exit(130);
@@ -41,14 +41,6 @@ impl Interrupt {
         self.asked.store(false, Ordering::SeqCst);
         self.running.store(true, Ordering::SeqCst);
         Running(self)
-    }
-}
-
-async fn interrupted() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        signal = tokio::signal::ctrl_c() => signal,
-        _ = terminate.recv() => Ok(()),
     }
 }
 

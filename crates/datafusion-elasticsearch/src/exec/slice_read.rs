@@ -1,0 +1,100 @@
+//! The rows of a slice as a stream.
+//!
+//! Owns: reading it page by page, or its count alone, until it is told to stop. Must not know: plans.
+
+use super::report::Report;
+use crate::decode::Decoder;
+use crate::error::from_client;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::error::{DataFusionError, Result};
+use elastic_client::{Connection, PageOptions, Slice, SliceReader};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryFutureExt};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, info_span};
+
+/// How the slices of a partition are read.
+pub(super) struct SliceRead {
+    pub(super) connection: Arc<Connection>,
+    pub(super) options: PageOptions,
+    pub(super) decoder: Decoder,
+    pub(super) report: Report,
+    pub(super) stop: CancellationToken,
+}
+
+impl SliceRead {
+    fn reader(&self, slice: Slice) -> (SliceReader<Decoder>, Span) {
+        let span = info_span!("slice", index = slice.index, slice = slice.ordinal + 1, of = slice.of);
+        let reader = SliceReader::new(
+            Arc::clone(&self.connection),
+            slice,
+            self.options.clone(),
+            self.decoder.clone(),
+            Arc::clone(&self.report.counters),
+        );
+        (reader, span)
+    }
+
+    async fn unless_stopped<T>(
+        &self,
+        request: impl Future<Output = Result<T, elastic_client::Error>>,
+    ) -> Result<T> {
+        let Some(done) = self.stop.run_until_cancelled(request).await else {
+            return Err(DataFusionError::Execution("the read was cancelled".into()));
+        };
+        self.report.update();
+        done.map_err(from_client)
+    }
+
+    /// All rows, a batch a page.
+    pub(super) fn rows(self: Arc<Self>, slice: Slice) -> BoxStream<'static, Result<RecordBatch>> {
+        let (reader, span) = self.reader(slice);
+        let pages = futures::stream::try_unfold(reader, move |mut reader| {
+            let this = Arc::clone(&self);
+            let read = async move {
+                let page = this.unless_stopped(reader.next_page()).await?;
+                if page.is_none() {
+                    this.report.slice_done();
+                }
+                Ok(page.map(|rows| (rows, reader)))
+            };
+            read.instrument(span.clone())
+        });
+        pages.boxed()
+    }
+
+    /// As many rows of no column as the server counts, `limit` at most, in batches of `batch_rows`.
+    pub(super) fn count(
+        self: Arc<Self>,
+        slice: Slice,
+        schema: SchemaRef,
+        limit: Option<NonZeroU32>,
+        batch_rows: usize,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        let (reader, span) = self.reader(slice);
+        let count = async move {
+            let count = self.unless_stopped(reader.count()).await?;
+            self.report.slice_done();
+            let wanted = limit.map_or(count, |limit| count.min(limit.get().into()));
+            Ok(futures::stream::iter(empty_rows(schema, wanted, batch_rows)))
+        };
+        count.instrument(span).try_flatten_stream().boxed()
+    }
+}
+
+/// Rows of no column, in batches.
+fn empty_rows(
+    schema: SchemaRef,
+    mut rows: u64,
+    batch_rows: usize,
+) -> impl Iterator<Item = Result<RecordBatch>> {
+    std::iter::from_fn(move || {
+        let count = usize::try_from(rows).unwrap_or(usize::MAX).min(batch_rows);
+        rows -= count as u64;
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        (count > 0).then(|| Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), vec![], &options)?))
+    })
+}

@@ -1,0 +1,125 @@
+//! What is told to stop leaves nothing open: a job by Ctrl-C, an executor and a scheduler by SIGTERM.
+//! Scrolls are opened by who reads, so that is up to executors.
+
+use crate::command::stderr;
+use crate::golden::{ALONE, assert_nothing_open, loaded, options, servers};
+use crate::kill::{Bench, WORK, nothing};
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int64Type;
+use datafusion_elasticsearch::EsTable;
+use elastic_client::{ConnectionConfig, ConnectionRegistry};
+use flowsigma_tests::cluster::remote_context;
+use flowsigma_tests::golden::open_contexts;
+use flowsigma_tests::proxy::{Fault, Seen};
+use std::collections::HashSet;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+/// The answers to a scroll's later pages, so that its id is known.
+fn scroll_pages(seen: &Seen) -> Fault {
+    if seen.path == "/_search/scroll" && seen.method == "POST" { Fault::Hold } else { Fault::None }
+}
+
+/// The answers by which scrolls are opened, each the only place where its id is.
+fn scroll_openings(seen: &Seen) -> Fault {
+    let sliced = || String::from_utf8_lossy(&seen.body).contains("\"slice\"");
+    if seen.path.ends_with("/_search") && sliced() { Fault::Hold } else { Fault::None }
+}
+
+fn signal(child: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &child.to_string()]).status().unwrap().success());
+}
+
+/// Each document has one source.
+fn rows(output: &Output) -> i64 {
+    String::from_utf8_lossy(&output.stdout).matches("\"src_addr_space\"").count() as i64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_leaves_no_scroll_of_two_executors_open() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        for opening in [false, true] {
+            let held = if opening { scroll_openings } else { scroll_pages };
+            let bench = Bench::new(&url, [held, held]).await;
+            let client = bench.long_scan(", 'read' 'scroll'");
+            bench.held(0).await;
+            bench.held(1).await;
+            assert!(open_contexts(&bench.connection).await.unwrap() > 1, "{url}");
+            signal(client.id(), "-INT");
+            let output = bench.end(client, WORK);
+            assert_eq!(output.status.code(), Some(130), "{url}: {}", stderr(&output));
+            // What was held back is of no use any more, but for the ids that were on it.
+            if opening {
+                bench.release();
+            }
+            assert_nothing_open(&bench.connection).await;
+        }
+    }
+}
+
+/// Freeing takes a second try, so that an executor that ended without waiting for it would be seen.
+fn scroll_pages_and_first_frees() -> impl FnMut(&Seen) -> Fault + Send + 'static {
+    let mut freed = HashSet::new();
+    move |seen| match seen.method == "DELETE" && freed.insert(seen.body.clone()) {
+        true => Fault::status(503, "unavailable"),
+        false => scroll_pages(seen),
+    }
+}
+
+/// What is held back never comes, and is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_is_told_to_end_frees_its_scrolls_and_costs_no_row() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let mut bench = Bench::new(&url, [scroll_pages, nothing]).await;
+        bench.proxies[0].set_rule(scroll_pages_and_first_frees());
+        let client = bench.long_scan(", 'read' 'scroll'");
+        bench.held(0).await;
+        signal(bench.cluster.executor_id(0), "-TERM");
+        bench.cluster.wait_for_end(0, WORK).unwrap();
+        let output = bench.end(client, WORK);
+        assert!(output.status.success(), "{url}: {}; logs:\n{}", stderr(&output), bench.cluster.logs());
+        assert_eq!(rows(&output), loaded(), "{url}: {}", stderr(&output));
+        assert_nothing_open(&bench.connection).await;
+    }
+}
+
+/// They fail with their next page, and the scheduler hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_executor_breaks_off_at_its_end_is_begun_again_by_another() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let mut bench = Bench::new(&url, [scroll_pages, nothing]).await;
+        bench.proxies[0].set_rule(scroll_pages_and_first_frees());
+        let client = bench.long_scan(", 'read' 'scroll'");
+        bench.held(0).await;
+        signal(bench.cluster.executor_id(0), "-TERM");
+        bench.release();
+        bench.cluster.wait_for_end(0, WORK).unwrap();
+        let output = bench.end(client, WORK);
+        assert!(output.status.success(), "{url}: {}; logs:\n{}", stderr(&output), bench.cluster.logs());
+        assert_eq!(rows(&output), loaded(), "{url}: {}", stderr(&output));
+        assert_nothing_open(&bench.connection).await;
+    }
+}
+
+/// For a client that opens no snapshot, the scheduler does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_that_is_told_to_end_closes_the_points_in_time_that_it_has_opened() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let mut bench = Bench::new(&url, [nothing, nothing]).await;
+        let registry = Arc::new(ConnectionRegistry::default());
+        registry.insert("prod", &ConnectionConfig::from_url(&url).unwrap()).unwrap();
+        let ctx = remote_context(Arc::clone(&registry), &bench.cluster.scheduler_url).await.unwrap();
+        let table = EsTable::try_new(registry, "prod", "kill", &options(&[])).await.unwrap();
+        ctx.register_table("t", Arc::new(table)).unwrap();
+        let count = ctx.sql("SELECT count(*) FROM t").await.unwrap().collect().await.unwrap();
+        assert_eq!(count[0].column(0).as_primitive::<Int64Type>().value(0), loaded());
+        assert!(open_contexts(&bench.connection).await.unwrap() > 0, "{url}");
+        signal(bench.cluster.scheduler_id().unwrap(), "-TERM");
+        bench.cluster.wait_for_scheduler_end(WORK).unwrap();
+        assert_nothing_open(&bench.connection).await;
+    }
+}
