@@ -256,3 +256,49 @@ fn read_slices(batch: &RecordBatch, index: &str) -> Result<Vec<Slice>> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::{ArrayRef, Int64Array};
+    use elastic_client::ConnectionConfig;
+    use futures::FutureExt;
+    use serde_json::json;
+
+    /// What a scan over one partition of this says first. No runtime: a request would panic.
+    fn first(slices: Vec<(&str, ArrayRef)>) -> String {
+        let registry = ConnectionRegistry::default();
+        let config = ConnectionConfig::from_url("http://127.0.0.1:1").unwrap();
+        registry.insert("prod", &config).unwrap();
+        let spec = json!({
+            "connection": "prod", "index": "flows", "columns": [], "query": { "match_all": {} },
+            "page_size": 10, "keep_alive_ms": 60_000,
+        });
+        let batch = match slices.is_empty() {
+            true => RecordBatch::new_empty(Arc::new(Schema::empty())),
+            false => RecordBatch::try_from_iter(slices).unwrap(),
+        };
+        let schema = batch.schema();
+        let child = MemorySourceConfig::try_new_exec(&[vec![batch]], schema, None).unwrap();
+        let scan = EsScanExec::over(Arc::new(registry), serde_json::from_value(spec).unwrap(), child);
+        let first = scan.execute(0, Arc::default()).unwrap().next().now_or_never();
+        first.expect("nothing is waited for").expect("a result").unwrap_err().to_string()
+    }
+
+    fn texts(texts: Vec<Option<&str>>) -> ArrayRef {
+        Arc::new(StringArray::from(texts))
+    }
+
+    #[test]
+    fn what_is_no_slice_is_an_error_before_anything_is_read() {
+        let slice = r#"{"ordinal":0,"of":2,"index":"flows","source":"Scroll","cut":null,"filter":null}"#;
+        for descriptors in [vec![Some("{}")], vec![None], vec![Some(slice), Some("flows")]] {
+            let error = first(vec![("slice", texts(descriptors))]);
+            assert!(error.contains("a slice that arrived for index \"flows\" cannot be read"), "{error}");
+        }
+        for other in [vec![], vec![("slice", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]] {
+            let error = first(other);
+            assert!(error.contains("no slices arrived for index \"flows\""), "{error}");
+        }
+    }
+}
