@@ -6,6 +6,7 @@ use flowsigma_tests::cluster::{Cluster, binary};
 use flowsigma_tests::document;
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, open_contexts};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -241,4 +242,26 @@ async fn ctrl_c_ends_the_job_and_leaves_nothing_open() {
             interrupt(&connection, &there, &sql).await;
         }
     }
+}
+
+/// Of no terminal it reads lines as they come. What fails is told, and the next statement is read.
+#[test]
+fn the_prompt_runs_statements_until_the_input_ends() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = Command::new(binary("flowsigma").unwrap())
+        .args(["sql", "--format", "csv"])
+        .env("XDG_STATE_HOME", home.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = "SELECT 1\n  AS one;\nSELECT missing;\n\nSELECT 2 AS two; SELECT 3 AS three;\n\\q\nSELECT 4;\n";
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "one\n1\ntwo\n2\nthree\n3\n");
+    assert!(stderr(&output).contains("missing"), "{}", stderr(&output));
+    let history = std::fs::read_to_string(home.path().join("flowsigma/history")).unwrap();
+    assert!(history.contains("SELECT 2 AS two; SELECT 3 AS three;"), "{history}");
 }

@@ -23,8 +23,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Over `slices` slices that this process reads.
+    /// Over `slices` slices that this process reads; only that it runs, where there are none.
     pub(crate) fn here(registry: &Arc<ConnectionRegistry>, slices: u64) -> Self {
+        if slices == 0 {
+            return Self::show(ProgressBar::new_spinner(), "{spinner} {elapsed} running", |_| async {});
+        }
         let bar = ProgressBar::new(slices);
         let registry = Arc::clone(registry);
         let start = Counts::of(registry.progress());
