@@ -256,7 +256,8 @@ fn the_prompt_runs_statements_until_the_input_ends() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = "SELECT 1\n  AS one;\nSELECT missing;\n\nSELECT 2 AS two; SELECT 3 AS three;\n\\q\nSELECT 4;\n";
+    let lines =
+        "SELECT 1\n  AS one;\nSELECT missing;\n\nSELECT 2 AS two; SELECT 3 AS three;\n\\q\nSELECT 4;\n";
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -230,6 +230,23 @@ async fn the_first_rows_are_asked_for_in_their_order() {
                 let said = format!("documents={documents},");
                 assert!(scan.contains(", order=") && scan.contains(&said), "{how}: {scan}");
             }
+            // What is filtered here as well, but without a row that the server does not know of.
+            let private = "src_addr_space = 'private'";
+            let rest = format!("WHERE {private} AND {at} > '2000-01-01' ORDER BY {at} LIMIT 5");
+            let scan = analyze(&ctx, &format!("SELECT {source} FROM t {rest}")).await;
+            assert!(
+                scan.contains(", order=") && scan.contains("documents=15,"),
+                "{url} {read} {rest}: {scan}"
+            );
+            for rest in [
+                // The server is asked for both, but not for one of them only.
+                format!("WHERE {private} OR length(src_addr_space) = 1 ORDER BY {at} LIMIT 5"),
+                format!("WHERE {private} AND length(src_addr_space) = 7 ORDER BY {at} LIMIT 5"),
+                format!("WHERE src_addr_space ILIKE 'PRIVATE' ORDER BY {at} LIMIT 5"),
+            ] {
+                let scan = analyze(&ctx, &format!("SELECT {source} FROM t {rest}")).await;
+                assert!(!scan.contains(", order="), "{rest}: {scan}");
+            }
             // The server orders addresses otherwise than text, and `_id` not at all.
             for rest in ["ORDER BY _id LIMIT 5", "ORDER BY length(src_addr_space) LIMIT 5"] {
                 let scan = analyze(&ctx, &format!("SELECT {source} FROM t {rest}")).await;

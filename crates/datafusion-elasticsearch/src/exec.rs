@@ -81,6 +81,9 @@ pub struct EsScanExec {
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
     stop: CancellationToken,
+    /// Filters that DataFusion repeats although the query finds no document too many. They matter while
+    /// a query is planned, and do not travel.
+    tight: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 impl EsScanExec {
@@ -113,12 +116,20 @@ impl EsScanExec {
             Boundedness::Bounded,
         ));
         let (metrics, stop) = (ExecutionPlanMetricsSet::new(), CancellationToken::new());
-        Self { registry, spec, slices, properties, metrics, stop }
+        Self { registry, spec, slices, properties, metrics, stop, tight: Vec::new() }
     }
 
     /// Cancelled, all of its streams fail with what they read next: for who cannot drop them.
     pub fn stop(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    pub(crate) fn with_tight(self, tight: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        Self { tight, ..self }
+    }
+
+    pub(crate) fn is_tight(&self, filter: &Arc<dyn PhysicalExpr>) -> bool {
+        self.tight.contains(filter)
     }
 
     /// Only the first `limit` rows of each slice in this order.
@@ -189,7 +200,7 @@ impl ExecutionPlan for EsScanExec {
         let [child] = <[_; 1]>::try_from(children)
             .map_err(|_| DataFusionError::Internal("a scan has one child".into()))?;
         let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), child);
-        Ok(Arc::new(Self { stop: self.stop.clone(), ..scan }))
+        Ok(Arc::new(Self { stop: self.stop.clone(), tight: self.tight.clone(), ..scan }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

@@ -6,12 +6,14 @@ use crate::error::{from_arrow, from_client};
 use crate::exec::{EsScanExec, ScanSpec};
 use crate::functions::match_refused;
 use crate::options::{Ignored, Pushdown, TableOptions};
-use crate::pushdown::{MAX_CLAUSES, Pushed, asks_match, translate};
+use crate::pushdown::{MAX_CLAUSES, Pushed, asks_match, is_tight, translate};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use elastic_arrow::{
     Column, ConstantKeywords, IndexMapping, LongKeywords, MetaField, SchemaOptions, plan_columns, to_schema,
@@ -176,6 +178,23 @@ impl EsTable {
         limit.filter(|_| exact).and_then(|limit| NonZeroU32::new(u32::try_from(limit).ok()?))
     }
 
+    /// The filters that DataFusion repeats over the scan although the query finds no document too many;
+    /// none if there is one that may not have been sent.
+    fn tight(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+        scan: &EsScanExec,
+    ) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        let pushed: Vec<Pushed> = filters.iter().filter_map(|f| self.push(f)).collect();
+        if pushed.iter().map(|p| p.clauses).sum::<usize>() > MAX_CLAUSES {
+            return Ok(Vec::new());
+        }
+        let schema = DFSchema::try_from(scan.schema())?;
+        let tight = filters.iter().filter(|f| self.push(f).is_some() && is_tight(f, &self.spec.columns));
+        tight.map(|filter| state.create_physical_expr(filter.clone(), &schema)).collect()
+    }
+
     fn push(&self, filter: &Expr) -> Option<Pushed> {
         match self.spec.pushdown {
             Pushdown::On => translate(filter, &self.spec.columns),
@@ -226,7 +245,7 @@ impl TableProvider for EsTable {
 
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
@@ -260,6 +279,8 @@ impl TableProvider for EsTable {
             },
         };
         let partitions = group_slices(slices, self.spec.slices);
-        Ok(Arc::new(EsScanExec::try_new(Arc::clone(&self.registry), spec, &partitions)?))
+        let scan = EsScanExec::try_new(Arc::clone(&self.registry), spec, &partitions)?;
+        let tight = self.tight(state, filters, &scan)?;
+        Ok(Arc::new(scan.with_tight(tight)))
     }
 }

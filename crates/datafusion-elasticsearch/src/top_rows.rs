@@ -13,12 +13,13 @@ use crate::options::Pushdown;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
-use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{PhysicalSortExpr, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
@@ -76,7 +77,8 @@ fn ordered_columns<'a>(sort: impl IntoIterator<Item = &'a PhysicalSortExpr>) -> 
     ordered.collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
-/// `plan` with the order in its scan, if it is over one that every row of comes through.
+/// `plan` with the order in its scan, if it is over one that every row of comes through, or every row
+/// that the server finds.
 fn below(
     plan: &Arc<dyn ExecutionPlan>,
     order: &[Ordered],
@@ -85,21 +87,42 @@ fn below(
     if let Some(scan) = plan.downcast_ref::<EsScanExec>() {
         return Ok(scan_in(scan, order, limit).map(|scan| Arc::new(scan) as _));
     }
-    let input = if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
-        let through = order.iter().map(|key| {
-            let column = projection.expr().get(key.column)?.expr.downcast_ref::<PhysicalColumn>()?.index();
-            Some(Ordered { column, ..*key })
-        });
-        match through.collect::<Option<Vec<_>>>() {
-            Some(order) => below(projection.input(), &order, limit)?,
-            None => None,
+    let order = if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        through(order, |column| {
+            Some(projection.expr().get(column)?.expr.downcast_ref::<PhysicalColumn>()?.index())
+        })
+    } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+        let scan = scan_below(filter.input());
+        let keeps_all =
+            |scan: &EsScanExec| split_conjunction(filter.predicate()).into_iter().all(|f| scan.is_tight(f));
+        if filter.fetch().is_some() || !scan.is_some_and(keeps_all) {
+            return Ok(None);
         }
+        through(order, |column| match filter.projection() {
+            Some(projection) => projection.get(column).copied(),
+            None => Some(column),
+        })
     } else if plan.is::<CooperativeExec>() || plan.is::<RepartitionExec>() {
-        below(plan.children()[0], order, limit)?
+        Some(order.to_vec())
     } else {
         None
     };
+    let Some(order) = order else { return Ok(None) };
+    let input = below(plan.children()[0], &order, limit)?;
     input.map(|input| replace_children_if_necessary(Arc::clone(plan), vec![input])).transpose()
+}
+
+/// The scan that all rows of come from as they are.
+fn scan_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&EsScanExec> {
+    if plan.is::<CooperativeExec>() || plan.is::<RepartitionExec>() {
+        return scan_below(plan.children()[0]);
+    }
+    plan.downcast_ref::<EsScanExec>()
+}
+
+/// The order by an input's columns.
+fn through(order: &[Ordered], input: impl Fn(usize) -> Option<usize>) -> Option<Vec<Ordered>> {
+    order.iter().map(|key| Some(Ordered { column: input(key.column)?, ..*key })).collect()
 }
 
 fn scan_in(scan: &EsScanExec, order: &[Ordered], limit: NonZeroU32) -> Option<EsScanExec> {

@@ -24,6 +24,7 @@ mod full_text;
 mod number;
 mod pattern;
 mod query;
+mod tight;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use datafusion::scalar::ScalarValue;
 use elastic_arrow::{Column, FieldType, MetaField};
 use query::{Query, and, or};
 use serde_json::Value;
+pub(crate) use tight::is_tight;
 
 /// A filter as it is sent.
 #[derive(Clone, Debug)]
