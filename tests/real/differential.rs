@@ -137,7 +137,8 @@ impl Rest {
             format!("{order}{}", pick(rng, &["", " NULLS FIRST", " NULLS LAST"]))
         };
         let mut keys = Vec::new();
-        for field in fields.iter().filter(|field| !field.array) {
+        // DataFusion takes -0.0 here for 0.0 and there for less, so that floats have no one order.
+        for field in fields.iter().filter(|field| !field.array && !field.kind.is_float()) {
             if keys.is_empty() || rng.random_bool(0.2) {
                 keys.push(format!("{}{}", field.name, way(rng)));
             }

@@ -41,6 +41,12 @@ pub(super) enum Kind {
     DateNanos,
 }
 
+impl Kind {
+    pub(super) fn is_float(self) -> bool {
+        matches!(self, Self::Float(_) | Self::Scaled(_))
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) name: String,
