@@ -8,8 +8,8 @@ mod secure;
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, execution_engine, executor_endpoint_override, function_registry,
-    physical_codec, session_config, told_to_end,
+    ClusterLinks, EsLogicalCodec, NodeArgs, execution_engine, executor_endpoint_override, function_registry,
+    node_runtime, physical_codec, session_config, told_to_end,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
@@ -17,20 +17,16 @@ use ballista_executor::health::spawn_health_server;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use elastic_client::ConnectionRegistry;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 
 /// Flowsigma's executor: a Ballista executor that reads Elasticsearch and OpenSearch.
 #[derive(Parser)]
 #[command(name = "flowsigma-executor", version)]
 struct Args {
-    /// File with this node's connections [default: $FLOWSIGMA_CONFIG, ./flowsigma.toml, then the
-    /// user's configuration folder]
-    #[arg(long, value_name = "PATH")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeArgs,
     /// How long after SIGTERM or Ctrl-C tasks may still run. Others begin those again that have not
     /// ended by then
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
@@ -54,23 +50,18 @@ fn command() -> clap::Command {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(32 << 20).build()?;
-    runtime.block_on(async { tokio::spawn(serve(args)).await? })
+    node_runtime()?.block_on(async { tokio::spawn(serve(args)).await? })
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let loaded = elastic_client::Config::load(args.config.as_deref())?;
-    let registry = Arc::new(ConnectionRegistry::new(loaded.config));
+    args.node.write_logs(&args.ballista.log_level_setting);
+    let registry = args.node.registry()?;
     let health_address: SocketAddr =
         format!("{}:{}", args.ballista.bind_host, args.ballista.bind_health_port)
             .parse()
             .context("--bind-host and --bind-health-port are no address")?;
     let drain = Duration::from_secs(args.drain_timeout_seconds);
     let mut config: ExecutorProcessConfig = args.ballista.try_into()?;
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(config.special_mod_log_level.clone()));
-    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter).init();
     let links = ClusterLinks::of(&registry)?;
     if let Some(links) = &links {
         // Where tasks are pushed, executors have a port that Ballista cannot protect.

@@ -8,27 +8,22 @@ mod secure;
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, endpoint_override, physical_codec, session_config, session_state,
-    told_to_end,
+    ClusterLinks, EsLogicalCodec, NodeArgs, endpoint_override, node_runtime, physical_codec, session_config,
+    session_state, told_to_end,
 };
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::{Config, SchedulerConfig};
 use ballista_scheduler::scheduler_process::start_server;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use elastic_client::ConnectionRegistry;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use tracing_subscriber::EnvFilter;
 
 /// Flowsigma's scheduler: a Ballista scheduler that knows Elasticsearch and OpenSearch tables.
 #[derive(Parser)]
 #[command(name = "flowsigma-scheduler", version)]
 struct Args {
-    /// File with this node's connections [default: $FLOWSIGMA_CONFIG, ./flowsigma.toml, then the
-    /// user's configuration folder]
-    #[arg(long, value_name = "PATH")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeArgs,
     #[command(flatten)]
     ballista: Config,
 }
@@ -48,18 +43,12 @@ fn command() -> clap::Command {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
-    // Plans are deep recursions, debug builds of them more so.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(32 << 20).build()?;
-    runtime.block_on(async { tokio::spawn(serve(args)).await? })
+    node_runtime()?.block_on(async { tokio::spawn(serve(args)).await? })
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(args.ballista.log_level_setting.clone()));
-    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter).init();
-    let loaded = elastic_client::Config::load(args.config.as_deref())?;
-    let registry = Arc::new(ConnectionRegistry::new(loaded.config));
+    args.node.write_logs(&args.ballista.log_level_setting);
+    let registry = args.node.registry()?;
     let address: SocketAddr = format!("{}:{}", args.ballista.bind_host, args.ballista.bind_port)
         .parse()
         .context("--bind-host and --bind-port are no address")?;

@@ -14,6 +14,7 @@ mod hosts;
 mod kill;
 mod killed_node;
 mod links;
+mod logs;
 mod memory;
 mod names;
 mod nodes;

@@ -1,7 +1,7 @@
 //! Elasticsearch tables on a Ballista cluster.
 //!
-//! Owns: the codecs, and the one registration that client, scheduler, executor and the embedded
-//! cluster share. Must not know: what the tables are used for.
+//! Owns: the codecs, the one registration that client, scheduler, executor and the embedded cluster
+//! share, and what their processes do alike. Must not know: what the tables are used for.
 
 mod client_pool;
 mod cluster;
@@ -18,7 +18,7 @@ pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use execution_engine::execution_engine;
 pub use job::{Job, ScanReport};
 pub use links::ClusterLinks;
-pub use node::told_to_end;
+pub use node::{NodeArgs, node_runtime, told_to_end};
 pub use progress::JobProgress;
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,

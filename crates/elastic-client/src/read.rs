@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 /// What surrounds the rows of a page.
 #[derive(Clone, Debug, Default)]
@@ -361,19 +362,20 @@ impl<D: DecodePage> SliceReader<D> {
 
     fn fetch(&self, request: Request) -> JoinHandle<Result<Fetched, Error>> {
         let connection = Arc::clone(&self.connection);
+        // What is logged of a page names its slice.
         if !self.opens_scroll() {
-            return tokio::spawn(async move {
-                Ok(Fetched { answer: connection.send(&request).await?, opened: None })
-            });
+            let fetch = async move { Ok(Fetched { answer: connection.send(&request).await?, opened: None }) };
+            return tokio::spawn(fetch.in_current_span());
         }
-        self.connection.spawn_counted(async move {
+        let open = async move {
             let answer = connection.send(&request).await?;
             let opened = scroll_id(&answer.body);
             if let Some(id) = &opened {
                 connection.held().add(Held::Scroll(id.clone()));
             }
             Ok(Fetched { answer, opened })
-        })
+        };
+        self.connection.spawn_counted(open.in_current_span())
     }
 
     /// Whether the request under way, or the next one, opens a scroll.

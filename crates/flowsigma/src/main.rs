@@ -18,12 +18,10 @@ mod time;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use ballista_elasticsearch::{NodeArgs, node_runtime};
 use clap::{Parser, Subcommand};
-use elastic_client::{Config, ConnectionRegistry};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use tracing_subscriber::EnvFilter;
 
 /// Retries and switched-off checks are said; what fails is in the error that ends the command.
 const DEFAULT_LOGS: &str = "elastic_client=warn,datafusion_elasticsearch=warn,flowsigma=warn";
@@ -35,21 +33,10 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while running, 2 not run 
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Args {
-    /// File with this node's connections [default: $FLOWSIGMA_CONFIG, ./flowsigma.toml, then the
-    /// user's configuration folder]
-    #[arg(long, global = true, value_name = "PATH")]
-    config: Option<PathBuf>,
-    /// How logs are written to stderr; $RUST_LOG says which
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    node: NodeArgs,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Subcommand)]
@@ -72,17 +59,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOGS));
-    let logs =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter);
-    match args.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
-    }
-    // Plans are deep recursions, debug builds of them more so.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(32 << 20).build();
-    let result = runtime.map_err(Failure::from).and_then(|runtime| {
+    args.node.write_logs(DEFAULT_LOGS);
+    let result = node_runtime().map_err(Failure::from).and_then(|runtime| {
         let result = runtime
             .block_on(async { tokio::spawn(run(args)).await.unwrap_or_else(|e| Err(Failure::running(e))) });
         // The embedded cluster has tasks that never end.
@@ -100,8 +78,7 @@ fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::listen();
-    let loaded = Config::load(args.config.as_deref())?;
-    let registry = Arc::new(ConnectionRegistry::new(loaded.config));
+    let registry = args.node.registry()?;
     let done = match args.command {
         Command::Detect(args) => detect::detect(*args, Arc::clone(&registry), interrupt).await,
         Command::Plan(args) => detect::plan(*args, Arc::clone(&registry)).await,
