@@ -3,14 +3,18 @@
 //! Owns: which leaves a mapping has, their types, and what can be read of each from where. Must not
 //! know pages, nor how several indices become one schema (`merge.rs`).
 
-use std::cmp::Reverse;
+mod definition;
+mod source_rule;
+
 use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::field::{Column, FieldType, KeywordSubfield, MetaField, ReadFrom};
+use crate::field::{Column, FieldType, MetaField, ReadFrom};
 use crate::merge;
+use definition::{date_refusal, flag, has_doc_values, join, keyword_subfield, limit, prints_any_date};
+use source_rule::SourceRule;
 
 /// The mapping of one index.
 #[derive(Clone, Debug)]
@@ -328,83 +332,6 @@ impl Planner<'_> {
     }
 }
 
-fn has_doc_values(field_type: &FieldType, definition: &Value) -> bool {
-    match field_type {
-        FieldType::Keyword
-        | FieldType::ConstantKeyword
-        | FieldType::Ip
-        | FieldType::Byte
-        | FieldType::Short
-        | FieldType::Integer
-        | FieldType::Long
-        | FieldType::UnsignedLong
-        | FieldType::HalfFloat
-        | FieldType::Float
-        | FieldType::Double
-        | FieldType::ScaledFloat
-        | FieldType::Boolean
-        | FieldType::Date
-        | FieldType::DateNanos
-        | FieldType::Version => flag(definition, "doc_values", true),
-        // Elasticsearch always has them, OpenSearch only on request, and a mapping does not tell
-        // which of the two it comes from.
-        FieldType::Wildcard => flag(definition, "doc_values", false),
-        FieldType::Text
-        | FieldType::Binary
-        | FieldType::GeoPoint
-        | FieldType::Flattened
-        | FieldType::Nested
-        | FieldType::Object
-        | FieldType::Unknown(_)
-        | FieldType::Metadata(_) => false,
-    }
-}
-
-/// Date formats whose texts have one meaning without the server. The lenient ones take numbers as years.
-const PLAIN_DATE_FORMATS: [&str; 8] = [
-    "epoch_millis",
-    "strict_date",
-    "strict_date_optional_time",
-    "strict_date_optional_time_nanos",
-    "strict_date_time",
-    "strict_date_time_no_millis",
-    "strictDateOptionalTime",
-    "strictDateOptionalTimeNanos",
-];
-
-fn date_refusal(field_type: &FieldType, definition: &Value) -> Option<String> {
-    if !matches!(field_type, FieldType::Date | FieldType::DateNanos) {
-        return None;
-    }
-    let format = definition.get("format")?.as_str()?;
-    let plain = format.split("||").all(|part| PLAIN_DATE_FORMATS.contains(&part));
-    (!plain).then(|| format!("its date format \"{format}\" is only understood by the server"))
-}
-
-/// Dates are printed by the first of a field's formats.
-fn prints_any_date(definition: &Value) -> bool {
-    let first = definition.get("format").and_then(Value::as_str).and_then(|format| format.split("||").next());
-    matches!(first, None | Some("strict_date_optional_time" | "date_optional_time"))
-}
-
-fn limit(definition: &Value) -> Option<u32> {
-    let limit = definition.get("ignore_above")?.as_u64()?;
-    Some(u32::try_from(limit).unwrap_or(u32::MAX))
-}
-
-/// One that has all texts rather than one that has the shorter ones.
-fn keyword_subfield(name: &str, field_type: &FieldType, definition: &Value) -> Option<KeywordSubfield> {
-    if *field_type != FieldType::Text {
-        return None;
-    }
-    let keywords = definition.get("fields")?.as_object()?.iter().filter_map(|(key, subfield)| {
-        let keyword = subfield.get("type").and_then(Value::as_str) == Some("keyword");
-        let usable = keyword && subfield.get("normalizer").is_none() && flag(subfield, "index", true);
-        usable.then(|| KeywordSubfield { name: join(name, key), ignore_above: limit(subfield) })
-    });
-    keywords.min_by_key(|subfield| Reverse(subfield.ignore_above.unwrap_or(u32::MAX)))
-}
-
 fn collect_copied(properties: &Value, copied: &mut HashSet<String>) {
     let Some(properties) = properties.as_object() else { return };
     for definition in properties.values() {
@@ -420,85 +347,6 @@ fn collect_copied(properties: &Value, copied: &mut HashSet<String>) {
         if let Some(children) = definition.get("properties") {
             collect_copied(children, copied);
         }
-    }
-}
-
-/// What `_source` keeps of a document.
-struct SourceRule {
-    enabled: bool,
-    includes: Vec<String>,
-    excludes: Vec<String>,
-}
-
-impl SourceRule {
-    fn from_mapping(body: &Map<String, Value>) -> Self {
-        let rule = body.get("_source").unwrap_or(&Value::Null);
-        let enabled = flag(rule, "enabled", true) && rule.get("mode").is_none_or(|mode| mode != "disabled");
-        Self { enabled, includes: patterns(rule.get("includes")), excludes: patterns(rule.get("excludes")) }
-    }
-
-    fn refusal(&self, path: &str, json: bool) -> Option<String> {
-        if !self.enabled {
-            return Some("_source is disabled".to_owned());
-        }
-        if let Some(pattern) = self.excludes.iter().find(|pattern| excludes(pattern, path, json)) {
-            return Some(format!("_source excludes \"{pattern}\""));
-        }
-        if !self.includes.is_empty() && !self.includes.iter().any(|pattern| covers(pattern, path)) {
-            return Some("_source does not include it".to_owned());
-        }
-        None
-    }
-}
-
-fn patterns(value: Option<&Value>) -> Vec<String> {
-    match value {
-        Some(Value::String(pattern)) => vec![pattern.clone()],
-        Some(Value::Array(patterns)) => {
-            patterns.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Whether the pattern matches the path or an object above it.
-fn covers(pattern: &str, path: &str) -> bool {
-    matches_glob(pattern, path) || path.match_indices('.').any(|(dot, _)| matches_glob(pattern, &path[..dot]))
-}
-
-/// As `covers`; of an object kept as JSON text also a part, whose names only documents know.
-fn excludes(pattern: &str, path: &str, json: bool) -> bool {
-    if covers(pattern, path) {
-        return true;
-    }
-    let below = format!("{path}.");
-    let fixed = pattern.split('*').next().unwrap_or_default();
-    json && (fixed.starts_with(&below) || pattern.contains('*') && below.starts_with(fixed))
-}
-
-fn matches_glob(pattern: &str, text: &str) -> bool {
-    let Some((head, tail)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut rest) = text.strip_prefix(head) else { return false };
-    let mut parts: Vec<&str> = tail.split('*').collect();
-    let last = parts.pop().unwrap_or_default();
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
-}
-
-fn join(parent: &str, key: &str) -> String {
-    if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
-}
-
-/// A boolean setting, which old versions also keep as text.
-fn flag(definition: &Value, key: &str, default: bool) -> bool {
-    match definition.get(key) {
-        Some(Value::Bool(value)) => *value,
-        Some(Value::String(text)) if text == "true" => true,
-        Some(Value::String(text)) if text == "false" => false,
-        _ => default,
     }
 }
 

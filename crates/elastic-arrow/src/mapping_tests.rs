@@ -299,6 +299,6 @@ fn globs_match_as_source_filters_do() {
         ("ab", "a", false),
         ("a.b", "a", false),
     ] {
-        assert_eq!(covers(pattern, path), covered, "{pattern} {path}");
+        assert_eq!(source_rule::covers(pattern, path), covered, "{pattern} {path}");
     }
 }

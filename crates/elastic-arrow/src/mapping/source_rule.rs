@@ -1,0 +1,71 @@
+//! What `_source` keeps of a document.
+//!
+//! Owns: its includes and excludes. Must not know: columns.
+
+use super::definition::flag;
+use serde_json::{Map, Value};
+
+/// What `_source` keeps of a document.
+pub(super) struct SourceRule {
+    enabled: bool,
+    includes: Vec<String>,
+    excludes: Vec<String>,
+}
+
+impl SourceRule {
+    pub(super) fn from_mapping(body: &Map<String, Value>) -> Self {
+        let rule = body.get("_source").unwrap_or(&Value::Null);
+        let enabled = flag(rule, "enabled", true) && rule.get("mode").is_none_or(|mode| mode != "disabled");
+        Self { enabled, includes: patterns(rule.get("includes")), excludes: patterns(rule.get("excludes")) }
+    }
+
+    pub(super) fn refusal(&self, path: &str, json: bool) -> Option<String> {
+        if !self.enabled {
+            return Some("_source is disabled".to_owned());
+        }
+        if let Some(pattern) = self.excludes.iter().find(|pattern| excludes(pattern, path, json)) {
+            return Some(format!("_source excludes \"{pattern}\""));
+        }
+        if !self.includes.is_empty() && !self.includes.iter().any(|pattern| covers(pattern, path)) {
+            return Some("_source does not include it".to_owned());
+        }
+        None
+    }
+}
+
+fn patterns(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::String(pattern)) => vec![pattern.clone()],
+        Some(Value::Array(patterns)) => {
+            patterns.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the pattern matches the path or an object above it.
+pub(super) fn covers(pattern: &str, path: &str) -> bool {
+    matches_glob(pattern, path) || path.match_indices('.').any(|(dot, _)| matches_glob(pattern, &path[..dot]))
+}
+
+/// As `covers`; of an object kept as JSON text also a part, whose names only documents know.
+fn excludes(pattern: &str, path: &str, json: bool) -> bool {
+    if covers(pattern, path) {
+        return true;
+    }
+    let below = format!("{path}.");
+    let fixed = pattern.split('*').next().unwrap_or_default();
+    json && (fixed.starts_with(&below) || pattern.contains('*') && below.starts_with(fixed))
+}
+
+fn matches_glob(pattern: &str, text: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut rest) = text.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = tail.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
