@@ -80,8 +80,9 @@ pub async fn load(
     }));
     connection.send(&create).await?;
     let mut body = String::new();
-    for document in documents {
-        body.push_str("{\"index\":{}}\n");
+    for (id, document) in documents.iter().enumerate() {
+        // With ids of their own, documents are in the same shards each time.
+        body.push_str(&format!("{{\"index\":{{\"_id\":\"{id}\"}}}}\n"));
         body.push_str(&document.to_string());
         body.push('\n');
     }
