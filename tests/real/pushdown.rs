@@ -269,9 +269,10 @@ async fn first_rows_come_in_pages() {
         let properties = json!({ "n": { "type": "long" }, "d": { "type": "double" }, "k": { "type": "keyword" },
                                  "at": { "type": "date" }, "flag": { "type": "boolean" } });
         put_mapping(&connection, "ordered", properties).await;
-        for (id, n) in [i64::MIN, -1, 0, i64::MAX].into_iter().enumerate() {
-            let document =
-                json!({ "n": n, "d": n, "k": format!("k{n}"), "at": n.clamp(-1, 1), "flag": n > 0 });
+        let rows =
+            [(i64::MIN, "1900-01-01"), (-1, "1969-12-31"), (0, "1970-01-01"), (i64::MAX, "2040-01-01")];
+        for (id, (n, at)) in rows.into_iter().enumerate() {
+            let document = json!({ "n": n, "d": n, "k": format!("k{n}"), "at": at, "flag": n > 0 });
             send(&connection, Method::Put, &format!("/ordered/_doc/{id}"), document).await;
         }
         for read in ["pit", "scroll"] {

@@ -191,7 +191,9 @@ impl EsTable {
             return Ok(Vec::new());
         }
         let schema = DFSchema::try_from(scan.schema())?;
-        let tight = filters.iter().filter(|f| self.push(f).is_some() && is_tight(f, &self.spec.columns));
+        // An exact one is not repeated, and its columns need not be read.
+        let repeated = |f: &Expr| self.push(f).is_some_and(|pushed| !pushed.exact);
+        let tight = filters.iter().filter(|f| repeated(f) && is_tight(f, &self.spec.columns));
         tight.map(|filter| state.create_physical_expr(filter.clone(), &schema)).collect()
     }
 
