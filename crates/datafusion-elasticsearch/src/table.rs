@@ -191,10 +191,9 @@ impl EsTable {
             return Ok(Vec::new());
         }
         let schema = DFSchema::try_from(scan.schema())?;
-        // An exact one is not repeated, and its columns need not be read.
-        let repeated = |f: &Expr| self.push(f).is_some_and(|pushed| !pushed.exact);
-        let tight = filters.iter().filter(|f| repeated(f) && is_tight(f, &self.spec.columns));
-        tight.map(|filter| state.create_physical_expr(filter.clone(), &schema)).collect()
+        let tight = filters.iter().filter(|f| self.push(f).is_some() && is_tight(f, &self.spec.columns));
+        // What is repeated has its columns read; an exact filter is not, and its columns may not be.
+        Ok(tight.filter_map(|filter| state.create_physical_expr(filter.clone(), &schema).ok()).collect())
     }
 
     fn push(&self, filter: &Expr) -> Option<Pushed> {

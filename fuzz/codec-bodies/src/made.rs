@@ -45,6 +45,17 @@ pub(crate) fn scan(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     spec.insert("limit".into(), one_or_none(u)?);
     let ignored = if u.arbitrary()? { Value::Null } else { value(u, WORDS, 3)? };
     spec.insert("ignored".into(), ignored);
+    let mut order = Vec::new();
+    for _ in 0..u.int_in_range(0..=2)? {
+        order.push(json!({
+            "field": one_of(u, NAMES)?,
+            "descending": u.arbitrary::<bool>()?,
+            "missing_first": u.arbitrary::<bool>()?,
+            "unmapped_type": one_of(u, TYPES)?,
+        }));
+    }
+    spec.insert("order".into(), order.into());
+    spec.insert("pushdown".into(), json!(one_of(u, &["on", "off"])?));
     let text = text(u, spec)?;
     Ok(encode(if u.ratio(1, 30)? { Body::Table(text) } else { Body::Scan(text) }))
 }
@@ -159,10 +170,14 @@ fn column(u: &mut Unstructured<'_>) -> Result<Value> {
         "source_path": one_of(u, NAMES)?,
         "indexed": u.arbitrary::<bool>()?,
         "doc_values": u.arbitrary::<bool>()?,
-        "keyword_subfield": if u.arbitrary()? { Some(one_of(u, NAMES)?) } else { None },
+        "keyword_subfield": match u.arbitrary()? {
+            true => json!({ "name": one_of(u, NAMES)?, "ignore_above": u.arbitrary::<Option<u32>>()? }),
+            false => Value::Null,
+        },
         "normalizer": u.ratio(1, 4)?,
         "ignore_above": u.arbitrary::<Option<u32>>()?,
         "null_value": u.ratio(1, 4)?,
+        "prints_any_date": u.arbitrary::<bool>()?,
         "mixed": u.ratio(1, 4)?,
     }))
 }
