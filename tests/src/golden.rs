@@ -82,7 +82,7 @@ pub async fn load(
     let mut body = String::new();
     for (id, document) in documents.iter().enumerate() {
         // With ids of their own, documents are in the same shards each time.
-        body.push_str(&format!("{{\"index\":{{\"_id\":\"{id}\"}}}}\n"));
+        body.push_str(&format!("{{\"index\":{{\"_id\":\"flow-{id}\"}}}}\n"));
         body.push_str(&document.to_string());
         body.push('\n');
     }
