@@ -79,6 +79,22 @@ fn leaf(rng: &mut StdRng, field: &Field) -> String {
             format!("{name} {not}{like} {}", pattern(rng))
         }
         (Kind::Ip, 3) => format!("{name} {not}LIKE '10.%'"),
+        (Kind::Date(_), 0..=1) => {
+            let day = pick(rng, &["2024-02-29", "1970-01-01", "1969-12-31", "2024-03-01"]);
+            format!("CAST({name} AS DATE) {} DATE '{day}'", pick(rng, &COMPARISONS))
+        }
+        (Kind::DateNanos, 0..=2) => {
+            let unit = pick(rng, &["second", "minute", "hour", "day", "week", "month", "quarter", "year"]);
+            let literal = if rng.random_bool(0.5) {
+                format!(
+                    "date_trunc('{unit}', arrow_cast({}, 'Timestamp(Nanosecond, None)'))",
+                    field.literal(rng)
+                )
+            } else {
+                field.literal(rng)
+            };
+            format!("date_trunc('{unit}', {name}) {} {literal}", pick(rng, &COMPARISONS))
+        }
         (_, 4..=5) => {
             let items: Vec<String> = (0..rng.random_range(1..=6)).map(|_| field.literal(rng)).collect();
             let null = if rng.random_bool(0.1) { ", NULL" } else { "" };

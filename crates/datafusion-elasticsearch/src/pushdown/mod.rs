@@ -18,6 +18,7 @@
 //! read its column, and then nobody sees that the column had several values.
 
 mod address;
+mod calendar;
 mod column;
 mod compare;
 mod full_text;
@@ -194,7 +195,7 @@ impl Filter<'_> {
         match operand(expr, self.columns) {
             Some(_) if value.is_null() => Query::Nothing,
             Some(column) => compare(column, comparison, value),
-            None => Query::All,
+            None => calendar::compare_cut(expr, self.columns, comparison, value).unwrap_or(Query::All),
         }
     }
 

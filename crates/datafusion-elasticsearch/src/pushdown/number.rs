@@ -173,7 +173,7 @@ pub(super) fn float(
 }
 
 /// Nanoseconds since 1970.
-fn nanos(value: &ScalarValue) -> Option<i128> {
+pub(super) fn nanos(value: &ScalarValue) -> Option<i128> {
     let (count, unit, zone) = match value {
         ScalarValue::TimestampSecond(Some(n), zone) => (*n, 1_000_000_000, zone),
         ScalarValue::TimestampMillisecond(Some(n), zone) => (*n, 1_000_000, zone),

@@ -272,3 +272,31 @@ fn a_short_text_is_searched_in_a_keyword_that_lacks_long_ones() {
     // Five letters, but of two bytes each.
     check_all("dynamic = 'ééééé'");
 }
+
+#[test]
+fn dates_that_are_cut_are_ranges() {
+    let between = |from: &str, to: &str| {
+        let format = "strict_date_optional_time";
+        let from = json!({ "range": { "t": { "gte": from, "format": format } } });
+        let to = json!({ "range": { "t": { "lte": to, "format": format } } });
+        json!({ "bool": { "filter": [from, to] } })
+    };
+    let day = between("2024-02-29T00:00:00.000Z", "2024-02-29T23:59:59.999Z");
+    check("date_trunc('day', t) = '2024-02-29'", day.clone());
+    check("CAST(t AS DATE) = DATE '2024-02-29'", day);
+    let month = between("2024-02-01T00:00:00.000Z", "2024-02-29T23:59:59.999Z");
+    check("date_trunc('month', t) = '2024-02-01'", month);
+    let week = between("1969-12-29T00:00:00.000Z", "1970-01-04T23:59:59.999Z");
+    check("date_trunc('week', t) = '1969-12-29'", week);
+    // No quarter begins there.
+    check("date_trunc('quarter', t) = '2024-02-01'", json!({ "match_none": {} }));
+    check_all("date_trunc('decade', t) = '2020-01-01'");
+    for (sql, bound, at) in [
+        ("date_trunc('year', t) > '2023-06-01'", "gte", "2024-01-01T00:00:00.000Z"),
+        ("date_trunc('year', t) >= '2023-01-01'", "gte", "2023-01-01T00:00:00.000Z"),
+        ("date_trunc('year', t) <= '2023-01-01'", "lte", "2023-12-31T23:59:59.999Z"),
+        ("date_trunc('hour', t) < '2023-01-01T00:30:00'", "lte", "2023-01-01T00:59:59.999Z"),
+    ] {
+        check(sql, json!({ "range": { "t": { bound: at, "format": "strict_date_optional_time" } } }));
+    }
+}
