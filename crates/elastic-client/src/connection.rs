@@ -267,6 +267,7 @@ impl Connection {
                     Repeat::Never => HeldBy::Slice,
                     Repeat::Allowed => HeldBy::Query,
                 };
+                let reason = if reason.is_empty() { "it gives no reason".into() } else { reason };
                 Error::NodeLost { what, connection, reason, held }
             }
             Failure::Status { status, kind, reason, elastic, .. } => {
@@ -305,6 +306,8 @@ impl Connection {
 fn is_lost_node(kind: &str, reason: &str) -> bool {
     match kind {
         "node_disconnected_exception" | "node_not_connected_exception" => true,
+        // While the last copy of a shard goes, it fails without a word.
+        "search_phase_execution_exception" => reason.is_empty(),
         "illegal_state_exception" => {
             reason.starts_with("no node found for id")
                 || (reason.starts_with("node [") && reason.ends_with("is not available"))
