@@ -5,10 +5,13 @@ use crate::golden::{
 };
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
-use datafusion_elasticsearch::EsTable;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::error::Result;
+use datafusion_elasticsearch::{EsTable, open_snapshots};
 use flow_detect::{DetectSpec, counts_by_union_sql, counts_sql, plan_sql};
-use flowsigma_tests::cluster::{Cluster, remote_context};
+use flowsigma_tests::cluster::{Cluster, Shape, remote_context};
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, load};
+use futures::TryStreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -48,11 +51,11 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
                         let table = EsTable::try_new(Arc::clone(&registry), "test", index, &options);
                         ctx.deregister_table("t").unwrap();
                         ctx.register_table("t", Arc::new(table.await.unwrap())).unwrap();
-                        assert_eq!(
-                            count(&ctx, "SELECT count(*) FROM t").await.unwrap(),
-                            rows,
-                            "{how} {index}"
-                        );
+                        // By the server's word, and by reading every row in small pages.
+                        for counted in ["*", "src_addr_space"] {
+                            let sql = format!("SELECT count({counted}) FROM t");
+                            assert_eq!(count(&ctx, &sql).await.unwrap(), rows, "{how} {index} {sql}");
+                        }
                     }
                     let with = [("query", NOTEBOOK_QUERY), ("slices", slices), ("page_size", "50")];
                     assert_golden(&detect(&ctx, &registry, "many_a", &with).await, &how);
@@ -61,6 +64,79 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
         }
         assert_nothing_open(&connection).await;
     }
+}
+
+/// The first rows and the counts of each slice are asked of the server by executors, which are given
+/// their tasks one by one or several at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_the_server_is_exact_however_tasks_are_given_out() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        for (index, shards) in [("many_a", 3), ("many_b", 2)] {
+            remake(&connection, index, shards, "keyword").await;
+        }
+        let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
+        for policy in ["pull-staged", "push-staged"] {
+            let cluster = Cluster::start_as(Shape {
+                scheduler: &config,
+                executors: &[&config, &config],
+                vcores: 2,
+                scheduler_args: &["--scheduler-policy", policy],
+                executor_args: &["--task-scheduling-policy", policy],
+                ..Shape::default()
+            })
+            .await
+            .unwrap();
+            let remote =
+                ballista_elasticsearch::Cluster::remote(Arc::clone(&registry), &cluster.scheduler_url);
+            let remote = remote.await.unwrap();
+            let ctx = remote.context();
+            ctx.sql("SET ballista.scheduler.max_partitions_per_task = 1")
+                .await
+                .unwrap()
+                .collect()
+                .await
+                .unwrap();
+            for (table, pushdown) in [("t", "true"), ("unpushed", "false")] {
+                let with = options(&[("slices", "8"), ("page_size", "50"), ("pushdown", pushdown)]);
+                let es = EsTable::try_new(Arc::clone(&registry), "test", "many_*", &with).await.unwrap();
+                ctx.register_table(table, Arc::new(es)).unwrap();
+            }
+            let keys = r#""netflow.ipv4_src_addr", "@timestamp""#;
+            let private = "src_addr_space = 'private'";
+            // 8 slices or some more, for each shard has as many as any other of its index.
+            let first = 7 * 13;
+            for (sql, most) in [
+                ("SELECT count(*) AS n FROM t".to_owned(), 2 * loaded() as u64),
+                (r#"SELECT count("netflow.ipv4_src_addr") AS n FROM t"#.to_owned(), 2 * loaded() as u64),
+                (format!("SELECT {keys} FROM t ORDER BY {keys} LIMIT 7"), first),
+                (format!("SELECT {keys} FROM t WHERE {private} ORDER BY {keys} DESC LIMIT 7"), first),
+                ("SELECT count(*) AS n FROM t WHERE match(src_addr_space, 'private')".to_owned(), 2 * 920),
+            ] {
+                let how = format!("{url} {policy} {sql}");
+                let (rows, read) = submitted(&remote, &sql).await.unwrap_or_else(|e| panic!("{how}: {e}"));
+                let unpushed = sql.replace("FROM t", "FROM unpushed");
+                let (expected, _) =
+                    submitted(&remote, &unpushed).await.unwrap_or_else(|e| panic!("{how}: {e}"));
+                assert_eq!(rows, expected, "{how}");
+                assert!(read > 0 && read <= most, "{how}: {read} documents read");
+            }
+        }
+        assert_nothing_open(&connection).await;
+    }
+}
+
+/// The rows as text, and how many documents were read for them.
+async fn submitted(cluster: &ballista_elasticsearch::Cluster, sql: &str) -> Result<(String, u64)> {
+    let plan = cluster.context().state().create_logical_plan(sql).await?;
+    let (plan, open) = open_snapshots(plan).await?;
+    let (job, rows) = cluster.submit(plan).await?;
+    let rows = rows.try_collect::<Vec<_>>().await;
+    open.close().await?;
+    let read = job.scans().await?.iter().map(|scan| scan.documents).sum();
+    Ok((pretty_format_batches(&rows?)?.to_string(), read))
 }
 
 /// Random flows between few addresses, of which some only send and some only receive.

@@ -12,7 +12,7 @@ use ballista_core::serde::protobuf::{
     RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport,
 };
 use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
@@ -22,7 +22,7 @@ use datafusion_elasticsearch::EsScanExec;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 /// Ballista's own engine, with scans that stop. It keeps an idle connection to another executor for
 /// `client_ttl`, or none for zero.
@@ -46,22 +46,30 @@ impl ExecutionEngine for Engine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
-        let mut scans = Vec::new();
-        plan.apply(|node| {
-            scans.extend(node.downcast_ref::<EsScanExec>().map(|scan| scan.stop().clone()));
-            Ok(TreeNodeRecursion::Continue)
-        })?;
+        let stop = CancellationToken::new();
+        let plan = stopped_by(plan, &stop)?;
         let partitions = global_output_partition_ids;
         let stage =
             self.0.create_query_stage_exec(job_id, stage_id, task_id, partitions, plan, work_dir, config)?;
-        Ok(Arc::new(Stage { stage, scans }))
+        Ok(Arc::new(Stage { stage, stop }))
     }
+}
+
+/// `plan` with scans of its own. Tasks that arrive together share one plan, and each ends by itself.
+fn stopped_by(plan: Arc<dyn ExecutionPlan>, stop: &CancellationToken) -> Result<Arc<dyn ExecutionPlan>> {
+    let own = plan.transform_up(|node| {
+        Ok(match node.downcast_ref::<EsScanExec>() {
+            Some(scan) => Transformed::yes(Arc::new(scan.stopped_by(stop.clone())) as Arc<dyn ExecutionPlan>),
+            None => Transformed::no(node),
+        })
+    });
+    Ok(own?.data)
 }
 
 #[derive(Debug)]
 struct Stage {
     stage: Arc<dyn QueryStageExecutor>,
-    scans: Vec<CancellationToken>,
+    stop: CancellationToken,
 }
 
 impl fmt::Display for Stage {
@@ -78,7 +86,7 @@ impl QueryStageExecutor for Stage {
         context: Arc<TaskContext>,
     ) -> Result<Vec<ShuffleWritePartition>> {
         // Dropped when the task is cancelled, and when one of its partitions has failed.
-        let _stop: Vec<DropGuard> = self.scans.iter().map(|scan| scan.clone().drop_guard()).collect();
+        let _stop = self.stop.clone().drop_guard();
         self.stage.execute_query_stage(task_id, context).await
     }
 
@@ -96,5 +104,57 @@ impl QueryStageExecutor for Stage {
 
     fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
         self.stage.collect_column_stats()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::physical_plan::limit::GlobalLimitExec;
+    use datafusion::physical_plan::{collect, displayable};
+    use elastic_client::{ConnectionConfig, ConnectionRegistry, Slice, SliceSource};
+    use serde_json::json;
+
+    /// A scan of a scroll, on a server that nobody asks.
+    fn scan() -> Result<Arc<dyn ExecutionPlan>, Box<dyn std::error::Error>> {
+        let registry = ConnectionRegistry::default();
+        registry.insert("prod", &ConnectionConfig::from_url("http://127.0.0.1:1")?)?;
+        let spec = serde_json::from_value(json!({
+            "connection": "prod", "index": "flows", "columns": [], "query": { "match_all": {} },
+            "page_size": 10, "keep_alive_ms": 60_000, "pushdown": "off",
+        }))?;
+        let slice = Slice {
+            ordinal: 0,
+            of: 1,
+            index: "flows".into(),
+            source: SliceSource::Scroll,
+            cut: None,
+            filter: None,
+        };
+        let scan = EsScanExec::try_new(Arc::new(registry), spec, &[vec![slice]])?;
+        Ok(Arc::new(GlobalLimitExec::new(Arc::new(scan), 0, Some(1))))
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_stops_no_other_one_of_its_plan() -> Result<(), Box<dyn std::error::Error>> {
+        let plan = scan()?;
+        let (ended, running) = (CancellationToken::new(), CancellationToken::new());
+        let first = stopped_by(Arc::clone(&plan), &ended)?;
+        // As Ballista gives the plan that several tasks share to each of them.
+        let second = stopped_by(Arc::clone(&plan).reset_state()?, &running)?;
+        assert_eq!(
+            displayable(first.as_ref()).indent(false).to_string(),
+            displayable(second.as_ref()).indent(false).to_string()
+        );
+        ended.cancel();
+        let stopped = collect(first, Arc::default()).await.expect_err("there is no server").to_string();
+        assert!(stopped.contains("the read was cancelled"), "{stopped}");
+        let reads_on = tokio::select! {
+            biased;
+            rows = collect(second, Arc::default()) => panic!("{rows:?}"),
+            () = std::future::ready(()) => true,
+        };
+        assert!(reads_on);
+        Ok(())
     }
 }

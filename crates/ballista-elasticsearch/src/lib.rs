@@ -11,6 +11,7 @@ mod job;
 mod links;
 mod node;
 mod progress;
+mod query_planner;
 mod register;
 
 pub use cluster::Cluster;

@@ -4,12 +4,13 @@
 
 use crate::codec::{EsLogicalCodec, physical_codec};
 use crate::links::ClusterLinks;
+use crate::query_planner::EsQueryPlanner;
 use ballista_core::config::BALLISTA_CLIENT_PULL;
 use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt};
 use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_elasticsearch::{EsTableFactory, TopRows};
+use datafusion_elasticsearch::EsTableFactory;
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +75,7 @@ pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) 
     builder.scalar_functions().get_or_insert_default().extend(datafusion_elasticsearch::functions());
     builder
         .with_config(config)
-        .with_physical_optimizer_rule(Arc::new(TopRows))
+        .with_query_planner(Arc::new(EsQueryPlanner))
         .with_table_factory("ELASTICSEARCH".into(), Arc::new(EsTableFactory::new(Arc::clone(registry))))
         .build()
 }

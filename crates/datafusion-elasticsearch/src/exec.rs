@@ -119,9 +119,11 @@ impl EsScanExec {
         Self { registry, spec, slices, properties, metrics, stop, tight: Vec::new() }
     }
 
-    /// Cancelled, all of its streams fail with what they read next: for who cannot drop them.
-    pub fn stop(&self) -> &CancellationToken {
-        &self.stop
+    /// The same scan, whose streams fail with what they read next once `stop` is cancelled: for who
+    /// cannot drop them.
+    pub fn stopped_by(&self, stop: CancellationToken) -> Self {
+        let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), Arc::clone(&self.slices));
+        Self { stop, tight: self.tight.clone(), ..scan }
     }
 
     pub(crate) fn with_tight(self, tight: Vec<Arc<dyn PhysicalExpr>>) -> Self {

@@ -262,7 +262,7 @@ impl Connection {
             Failure::Unsent(reason) | Failure::Transport(reason) => {
                 Error::Unreachable { what, connection, nodes: self.node_list(), attempts, reason }
             }
-            Failure::Status { kind, reason, .. } if is_lost_node(&kind, &reason) => {
+            Failure::Status { status, kind, reason, .. } if is_lost_node(status, &kind, &reason) => {
                 let held = match request.repeat {
                     Repeat::Never => HeldBy::Slice,
                     Repeat::Allowed => HeldBy::Query,
@@ -303,11 +303,11 @@ impl Connection {
 
 /// As a server says that it has lost one of its own nodes: with the connection to it, and then, once
 /// it is given up, for a point in time and for a scroll.
-fn is_lost_node(kind: &str, reason: &str) -> bool {
+fn is_lost_node(status: u16, kind: &str, reason: &str) -> bool {
     match kind {
         "node_disconnected_exception" | "node_not_connected_exception" => true,
         // While the last copy of a shard goes, it fails without a word.
-        "search_phase_execution_exception" => reason.is_empty(),
+        "search_phase_execution_exception" => status == 500 && reason.is_empty(),
         "illegal_state_exception" => {
             reason.starts_with("no node found for id")
                 || (reason.starts_with("node [") && reason.ends_with("is not available"))

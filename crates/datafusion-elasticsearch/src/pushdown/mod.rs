@@ -90,8 +90,8 @@ fn is_exact(expr: &Expr, columns: &[Column]) -> bool {
             find(inner).is_some_and(|column| column.array && is_doc_values(column))
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (&**left, &**right) {
-            (Expr::Column(_), Expr::Literal(..)) => find(left).is_some_and(is_id),
-            (Expr::Literal(..), Expr::Column(_)) => find(right).is_some_and(is_id),
+            (Expr::Column(_), Expr::Literal(id, _)) => find(left).is_some_and(is_id) && is_text(id),
+            (Expr::Literal(id, _), Expr::Column(_)) => find(right).is_some_and(is_id) && is_text(id),
             _ => false,
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
@@ -103,6 +103,10 @@ fn is_exact(expr: &Expr, columns: &[Column]) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_text(value: &ScalarValue) -> bool {
+    value.try_as_str().is_some()
 }
 
 fn is_id(column: &Column) -> bool {

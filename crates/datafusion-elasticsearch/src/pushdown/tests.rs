@@ -300,3 +300,34 @@ fn dates_that_are_cut_are_ranges() {
         check(sql, json!({ "range": { "t": { bound: at, "format": "strict_date_optional_time" } } }));
     }
 }
+
+/// What is said to find no document too many must not: `first rows` above it would be too few.
+#[test]
+fn a_filter_that_the_server_knows_in_part_is_not_tight() {
+    let columns = columns();
+    let tight = |sql: &str| is_tight(&parse(sql, &columns), &columns);
+    for sql in ["k = 'a'", "n IN (1, 2, 3, 4, 5)", "k = 'a' OR n > 3 AND t < '2024-01-01'", "k IS NULL"] {
+        assert!(tight(sql), "{sql}");
+    }
+    let list = |count: usize| (0..count).map(|n| format!("'w{n}'")).collect::<Vec<_>>().join(", ");
+    for sql in [
+        "lower = 'a'".to_owned(),
+        "text = 'a'".to_owned(),
+        "ip = '10.0.0.1'".to_owned(),
+        "d = 1.5".to_owned(),
+        "n = 1.5".to_owned(),
+        "k LIKE 'a%'".to_owned(),
+        "k = 'a' OR d = 1.5".to_owned(),
+        // Too many to be excluded, or to be asked for.
+        format!("(k NOT IN ({}) AND n = 1) OR n = 2", list(65)),
+        format!("(k IN ({}) AND n = 1) OR n = 2", list(10_001)),
+        format!("((k IN ({}) OR k IN ('x', {})) AND n = 1) OR n = 2", list(6_000), list(5_999)),
+    ] {
+        assert!(!tight(&sql), "{}", &sql[..sql.len().min(60)]);
+    }
+    let many = InList::new(Box::new(col("k")), (0..65).map(lit).collect(), false);
+    assert!(!is_tight(&Expr::Not(Box::new(Expr::InList(many))), &columns));
+    // Not a text: nothing is asked of the server then.
+    let odd = Expr::BinaryExpr(BinaryExpr::new(Box::new(col("_id")), Operator::Eq, Box::new(lit(5))));
+    assert!(!is_exact(&odd.or(col("list").is_null()), &columns));
+}

@@ -8,6 +8,8 @@
 
 use super::column::{is_doc_values, operand, present, terms};
 use super::compare::{Comparison, compare};
+use super::query::Query;
+use super::{Filter, MAX_EXCLUDED};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
@@ -16,6 +18,11 @@ use elastic_arrow::{Column, FieldType};
 /// Whether the query finds exactly the documents that the filter keeps, of those with one value or none
 /// in each scalar column.
 pub(crate) fn is_tight(expr: &Expr, columns: &[Column]) -> bool {
+    // Beside others a part that is not asked for, such as a list too long, would not be missed.
+    let unasked = |truth| Filter { columns }.query(expr, truth) == Query::All;
+    if unasked(true) || unasked(false) {
+        return false;
+    }
     match expr {
         Expr::Not(inner) => is_tight(inner, columns),
         Expr::IsNull(inner) | Expr::IsNotNull(inner) => operand(inner, columns).is_some_and(is_doc_values),
@@ -33,10 +40,12 @@ pub(crate) fn is_tight(expr: &Expr, columns: &[Column]) -> bool {
                 _ => false,
             })
         }
-        Expr::InList(InList { expr, list, negated: false }) => list.iter().all(|item| match item {
-            Expr::Literal(value, _) => is_tight_comparison(expr, Operator::Eq, value, columns),
-            _ => false,
-        }),
+        Expr::InList(InList { expr, list, negated: false }) if list.len() <= MAX_EXCLUDED => {
+            list.iter().all(|item| match item {
+                Expr::Literal(value, _) => is_tight_comparison(expr, Operator::Eq, value, columns),
+                _ => false,
+            })
+        }
         _ => false,
     }
 }
@@ -49,8 +58,8 @@ fn is_tight_comparison(expr: &Expr, operator: Operator, value: &ScalarValue, col
     if value.is_null() || terms(column).is_none_or(|terms| terms.late) {
         return false;
     }
-    // Not asked of the server, since it knows no such value.
-    if compare(column, comparison, value) == present(column) {
+    // Of a value that the server does not know, it is asked for no more than that there is one.
+    if [comparison, comparison.negate()].iter().any(|c| compare(column, *c, value) == present(column)) {
         return false;
     }
     match &column.field_type {

@@ -1,0 +1,33 @@
+//! Physical plans of a scheduler.
+//!
+//! Owns: that our rule is applied. Must not know: what it does.
+//!
+//! Ballista's adaptive planner has rules of its own in place of the session's, but it asks the session's
+//! planner for the plan that it goes on from.
+
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::error::Result;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion_elasticsearch::TopRows;
+use std::sync::Arc;
+
+/// DataFusion's own, and then the rule.
+#[derive(Debug)]
+pub(crate) struct EsQueryPlanner;
+
+#[async_trait]
+impl QueryPlanner for EsQueryPlanner {
+    async fn create_physical_plan(
+        &self,
+        logical_plan: &LogicalPlan,
+        state: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = DefaultPhysicalPlanner::default().create_physical_plan(logical_plan, state).await?;
+        TopRows.optimize(plan, state.config().options())
+    }
+}
