@@ -1,6 +1,6 @@
 //! What a pushed filter must not lose, case by case; the random ones are in `differential.rs`.
 
-use crate::golden::{ALONE, assert_nothing_open, count, options, registry, remake, servers};
+use crate::golden::{ALONE, assert_nothing_open, count, options, registry, remake, run, servers};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::physical_plan::collect;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -9,6 +9,7 @@ use datafusion_elasticsearch::{EsTable, TopRows, open_snapshots};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::Cluster;
 use flowsigma_tests::cluster::{embedded_context, remote_context};
+use flowsigma_tests::proxy::{Fault, Proxy};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -306,6 +307,39 @@ async fn first_rows_come_in_pages() {
             assert!(scan.contains(pages) && scan.contains("documents=1.73 K,"), "{url} {read}: {scan}");
         }
         assert_nothing_open(&connection).await;
+    }
+}
+
+/// A limit ends a read before all rows that the server counted are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_less_is_an_error_under_a_limit_too() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let direct = registry(&url);
+        remake(&direct.get("test").unwrap(), "ordered", 2, "keyword").await;
+        let less = |body: &mut Value| {
+            let hits = body["hits"]["hits"].as_array_mut().unwrap();
+            hits.truncate(1.max(hits.len() - 1));
+        };
+        let proxy = Proxy::start(&url, move |seen| match seen.page {
+            Some(_) => Fault::Rewrite(less),
+            None => Fault::None,
+        });
+        let proxy = proxy.await.unwrap();
+        let registry = registry(&proxy.url);
+        for read in ["pit", "scroll"] {
+            let with = options(&[("read", read), ("ignored", "null")]);
+            let table = EsTable::try_new(Arc::clone(&registry), "test", "ordered", &with).await.unwrap();
+            let ctx = with_rules();
+            ctx.register_table("t", Arc::new(table)).unwrap();
+            for rest in ["LIMIT 5", r#"ORDER BY "@timestamp" LIMIT 5"#] {
+                let how = format!("{url} {read} {rest}");
+                let sql = format!("SELECT src_addr_space FROM t {rest}");
+                let error = run(&ctx, &sql).await.expect_err(&how).to_string();
+                assert!(error.contains("rows read of"), "{how}: {error}");
+            }
+        }
+        assert_nothing_open(&direct.get("test").unwrap()).await;
     }
 }
 

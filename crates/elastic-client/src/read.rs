@@ -325,7 +325,9 @@ impl<D: DecodePage> SliceReader<D> {
         let page = self.check(page)?;
         let total = page.total;
         self.read += page.hits as u64;
-        if self.read > total || (page.hits == 0 && self.read < total) {
+        // Servers fill every page but the last one. Where a limit ends the read, nothing else would tell.
+        let short = page.hits < self.asked as usize;
+        if self.read > total || (short && self.read < total) {
             return Err(Error::Incomplete {
                 what: self.what(),
                 detail: format!("{} rows read of {total} on the same snapshot", self.read),
@@ -334,7 +336,7 @@ impl<D: DecodePage> SliceReader<D> {
         add(&self.counters.documents, page.hits as u64);
         let enough = self.options.limit.is_some_and(|limit| self.read >= u64::from(limit.get()));
         // The last page proves the end: it has fewer rows than asked for, or none.
-        let end = self.read == total && page.hits < self.asked as usize;
+        let end = self.read == total && short;
         if end || enough {
             self.free_scroll();
             return Ok(());
