@@ -74,7 +74,7 @@ async fn what_is_asked_of_the_server_is_exact_however_tasks_are_given_out() {
     for url in servers() {
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
-        for (index, shards) in [("many_a", 3), ("many_b", 2)] {
+        for (index, shards) in [("asked_a", 3), ("asked_b", 2)] {
             remake(&connection, index, shards, "keyword").await;
         }
         let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
@@ -101,7 +101,7 @@ async fn what_is_asked_of_the_server_is_exact_however_tasks_are_given_out() {
                 .unwrap();
             for (table, pushdown) in [("t", "true"), ("unpushed", "false")] {
                 let with = options(&[("slices", "8"), ("page_size", "50"), ("pushdown", pushdown)]);
-                let es = EsTable::try_new(Arc::clone(&registry), "test", "many_*", &with).await.unwrap();
+                let es = EsTable::try_new(Arc::clone(&registry), "test", "asked_*", &with).await.unwrap();
                 ctx.register_table(table, Arc::new(es)).unwrap();
             }
             let keys = r#""netflow.ipv4_src_addr", "@timestamp""#;

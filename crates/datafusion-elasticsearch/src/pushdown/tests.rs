@@ -331,3 +331,10 @@ fn a_filter_that_the_server_knows_in_part_is_not_tight() {
     let odd = Expr::BinaryExpr(BinaryExpr::new(Box::new(col("_id")), Operator::Eq, Box::new(lit(5))));
     assert!(!is_exact(&odd.or(col("list").is_null()), &columns));
 }
+
+/// What is not in a list with a null in it is never known not to be.
+#[test]
+fn a_null_in_a_list_is_no_value() {
+    check("k IN ('a', 'b', 'c', 'd', NULL)", json!({ "terms": { "k": ["a", "b", "c", "d"] } }));
+    check("k NOT IN ('a', 'b', 'c', 'd', NULL)", json!({ "match_none": {} }));
+}
