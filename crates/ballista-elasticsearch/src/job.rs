@@ -7,6 +7,7 @@ use crate::progress::{JobProgress, Stages};
 use ballista_core::execution_plans::DistributedQueryExec;
 use ballista_core::serde::protobuf::{
     CancelJobParams, GetJobMetricsParams, GetJobStatusParams, OperatorMetricsSet, OperatorWithMetrics,
+    job_status::Status,
 };
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
@@ -27,6 +28,10 @@ pub struct Job {
 
 /// The scheduler's REST endpoints are asked for numbers to show, which are worth no longer wait.
 const REST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A scheduler cancels a job in its own time, which is that of planning it if nothing runs yet.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
+const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What one scan of a finished job read, over all of its slices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,12 +66,39 @@ impl Job {
         distributed.job_id().map(|id| id.to_string())
     }
 
-    /// Stops it on all executors. Dropping its rows alone would not.
+    /// Stops it on all executors, and returns once the scheduler says that it has ended. Dropping its
+    /// rows alone would not stop it.
+    ///
+    /// # Errors
+    ///
+    /// If the scheduler does not answer, or the job goes on for 20 s.
     pub async fn cancel(&self) -> Result<()> {
         let Some(job_id) = self.id() else { return Ok(()) };
+        tokio::time::timeout(CANCEL_TIMEOUT, self.cancel_until_ended(&job_id)).await.unwrap_or_else(|_| {
+            let waited = CANCEL_TIMEOUT.as_secs();
+            Err(DataFusionError::Execution(format!("job {job_id} goes on {waited} s after it was cancelled")))
+        })
+    }
+
+    async fn cancel_until_ended(&self, job_id: &str) -> Result<()> {
         let mut scheduler = self.cluster.scheduler().await?;
-        scheduler.cancel_job(CancelJobParams { job_id }).await.map_err(answered)?;
-        Ok(())
+        let mut asked = false;
+        loop {
+            let params = GetJobStatusParams { job_id: job_id.into() };
+            let answer = scheduler.get_job_status(params).await.map_err(answered)?.into_inner();
+            match answer.status.and_then(|status| status.status) {
+                // A scheduler forgets that a job was to be cancelled which it is still planning.
+                Some(Status::Queued(_)) => {}
+                Some(Status::Running(_)) if asked => {}
+                Some(Status::Running(_)) => {
+                    let params = CancelJobParams { job_id: job_id.into() };
+                    scheduler.cancel_job(params).await.map_err(answered)?;
+                    asked = true;
+                }
+                Some(Status::Failed(_) | Status::Successful(_)) | None => return Ok(()),
+            }
+            tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+        }
     }
 
     /// How far it is; none where the scheduler does not tell.
