@@ -8,8 +8,8 @@ mod secure;
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, NodeArgs, execution_engine, executor_endpoint_override, function_registry,
-    node_runtime, physical_codec, session_config, told_to_end,
+    ClusterLinks, EsLogicalCodec, NodeArgs, NodeLogs, execution_engine, executor_endpoint_override,
+    function_registry, node_runtime, physical_codec, session_config, told_to_end,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Flowsigma's executor: a Ballista executor that reads Elasticsearch and OpenSearch.
 #[derive(Parser)]
@@ -54,7 +55,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    args.node.write_logs(&args.ballista.log_level_setting);
+    args.node.write_logs(&args.ballista.log_level_setting, &logs(&args.ballista))?;
     let registry = args.node.registry()?;
     let health_address: SocketAddr =
         format!("{}:{}", args.ballista.bind_host, args.ballista.bind_health_port)
@@ -62,6 +63,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             .context("--bind-host and --bind-health-port are no address")?;
     let drain = Duration::from_secs(args.drain_timeout_seconds);
     let mut config: ExecutorProcessConfig = args.ballista.try_into()?;
+    let own_work_dir = config.work_dir.is_none().then(work_dir).transpose()?;
+    if let Some(folder) = &own_work_dir {
+        config.work_dir = Some(folder.path().to_string_lossy().into_owned());
+    }
     let links = ClusterLinks::of(&registry)?;
     if let Some(links) = &links {
         // Where tasks are pushed, executors have a port that Ballista cannot protect.
@@ -74,9 +79,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         ));
     }
     config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(links.as_ref()));
+    let session = session_config(&registry, links.as_ref());
+    let engine = execution_engine(Duration::from_secs(config.client_ttl));
+    engine.watch_jobs(format!("http://{}:{}", config.scheduler_host, config.scheduler_port), session);
+    config.override_execution_engine = Some(engine);
     let for_config = Arc::clone(&registry);
     config.override_config_producer = Some(Arc::new(move || session_config(&for_config, links.as_ref())));
-    config.override_execution_engine = Some(execution_engine(Duration::from_secs(config.client_ttl)));
     config.override_function_registry = Some(function_registry());
     config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
     config.override_physical_codec = Some(physical_codec(&registry));
@@ -92,6 +100,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     stop.send(()).ok();
     health.await.context("the health server ended badly")??;
     Ok(result?)
+}
+
+/// Deleted at the end. Ballista would leave its own there for ever, and readable for everyone.
+fn work_dir() -> anyhow::Result<TempDir> {
+    let made = tempfile::Builder::new().prefix("flowsigma-executor-").tempdir();
+    made.context("cannot make a folder for rows on their way; give one by --work-dir")
 }
 
 /// Ballista waits for the tasks that run when it is told to end, however long they take, and its
@@ -115,6 +129,20 @@ async fn run_until_drained<E>(
     // Reads fail with their next request, and the scheduler hears of it while there is time.
     registry.close().await;
     tokio::time::timeout(LAST_REPORTS, process).await.unwrap_or(Ok(()))
+}
+
+/// By Ballista's own options, in files with Ballista's own names.
+fn logs(options: &Config) -> NodeLogs {
+    NodeLogs {
+        folder: options.log_dir.clone(),
+        rotation: options.log_rotation_policy,
+        name: format!(
+            "executor_{}_{}",
+            options.external_host.as_deref().unwrap_or("localhost"),
+            options.bind_port
+        ),
+        threads: options.print_thread_info,
+    }
 }
 
 #[cfg(test)]

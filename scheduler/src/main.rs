@@ -8,8 +8,8 @@ mod secure;
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, NodeArgs, endpoint_override, node_runtime, physical_codec, session_config,
-    session_state, told_to_end,
+    ClusterLinks, EsLogicalCodec, NodeArgs, NodeLogs, endpoint_override, node_runtime, physical_codec,
+    session_config, session_state, told_to_end,
 };
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::{Config, SchedulerConfig};
@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    args.node.write_logs(&args.ballista.log_level_setting);
+    args.node.write_logs(&args.ballista.log_level_setting, &logs(&args.ballista))?;
     let registry = args.node.registry()?;
     let address: SocketAddr = format!("{}:{}", args.ballista.bind_host, args.ballista.bind_port)
         .parse()
@@ -89,6 +89,16 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     // For clients that open no snapshot it is opened where their scan is planned, which is here.
     registry.close().await;
     served
+}
+
+/// By Ballista's own options, in files with Ballista's own names.
+fn logs(options: &Config) -> NodeLogs {
+    NodeLogs {
+        folder: options.log_dir.clone(),
+        rotation: options.log_rotation_policy,
+        name: format!("scheduler_{}_{}_{}", options.namespace, options.external_host, options.bind_port),
+        threads: options.print_thread_info,
+    }
 }
 
 #[cfg(test)]

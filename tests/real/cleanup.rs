@@ -6,6 +6,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{ReadMode, SnapshotRequest, open_snapshot};
+use flowsigma_tests::cluster::LOOK_AGAIN;
 use flowsigma_tests::cluster::binary;
 use flowsigma_tests::golden::open_contexts;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
@@ -112,7 +113,7 @@ async fn an_interrupted_command_frees_what_it_holds_and_fails() {
                 let deadline = Instant::now() + Duration::from_secs(60);
                 while !proxy.seen().iter().any(freed) {
                     assert!(Instant::now() < deadline, "{how}: nothing is freed");
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(LOOK_AGAIN).await;
                 }
             }
             proxy.release();
@@ -135,7 +136,7 @@ async fn a_snapshot_outlives_a_consumer_slower_than_keep_alive() {
         let connection = registry.get("test").unwrap();
         remake(&connection, "slow", 3, "keyword").await;
         assert_nothing_open(&connection).await;
-        let with = [("read", "pit"), ("metadata", "true"), ("page_size", "200"), ("keep_alive", "2s")];
+        let with = [("read", "pit"), ("metadata", "true"), ("page_size", "200"), ("keep_alive", "5s")];
         let options = crate::golden::options(&with);
         let table = EsTable::try_new(Arc::clone(&registry), "test", "slow", &options).await.unwrap();
         let ctx = SessionContext::new();
@@ -161,6 +162,7 @@ async fn a_snapshot_outlives_a_consumer_slower_than_keep_alive() {
         let deadline = Instant::now() + Duration::from_secs(150);
         while open_contexts(&connection).await.unwrap() > held {
             assert!(Instant::now() < deadline, "{url}: the server drops nothing");
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         while let Some(batch) = batches.next().await {
             take(batch.map_err(|e| format!("{url}: {e}")).unwrap());

@@ -1,17 +1,16 @@
 //! The command line, as a user runs it.
 
 use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
-use elastic_client::Connection;
+use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::{Cluster, binary};
 use flowsigma_tests::document;
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, open_contexts};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Runs `flowsigma` in an empty folder.
-fn flowsigma(args: &[&str]) -> Output {
+pub(crate) fn flowsigma(args: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     Command::new(binary("flowsigma").unwrap())
         .args(args)
@@ -129,13 +128,22 @@ async fn wrong_input_is_refused_with_a_message_that_stands_alone() {
         remake(&connection, "command", 1, "keyword").await;
         let to = ["detect", "--url", &url, "--index"];
         let command = [&to[..], &["command"]].concat();
-        let cases: [(Vec<&str>, &[&str]); 14] = [
+        let cases: [(Vec<&str>, &[&str]); 17] = [
             ([&to[..], &["nowhere"]].concat(), &["nowhere", "404"]),
             (
                 [&command[..], &["--source-field", "netflow.ipv4_src_adr"]].concat(),
                 &["netflow.ipv4_src_adr", "did you mean"],
             ),
+            (
+                [&command[..], &["--source-field", "saddr"]].concat(),
+                &["saddr", "--source-field", "there are @timestamp, "],
+            ),
             ([&command[..], &["--source-field", "@timestamp"]].concat(), &["@timestamp", "address"]),
+            ([&command[..], &["--sigma", "-1"]].concat(), &["sigma \"-1\""]),
+            (
+                [&command[..], &["--option", "read_mode=pit"]].concat(),
+                &["read_mode", "did you mean \"read\""],
+            ),
             ([&command[..], &["--time-field", "src_addr_space"]].concat(), &["src_addr_space", "date"]),
             (
                 vec!["detect", "--url", "http://127.0.0.1:1", "--index", "command"],
@@ -202,6 +210,7 @@ async fn what_the_notebook_did_is_done_as_the_document_says() {
 
 /// Starts a job that takes long, waits until it reads, presses Ctrl-C.
 async fn interrupt(connection: &Connection, args: &[&str], sql: &str) {
+    assert_nothing_open(connection).await;
     let mut child = Command::new(binary("flowsigma").unwrap())
         .args([&["sql"], args, &["-c", sql]].concat())
         .stdout(Stdio::piped())
@@ -244,25 +253,34 @@ async fn ctrl_c_ends_the_job_and_leaves_nothing_open() {
     }
 }
 
-/// Of no terminal it reads lines as they come. What fails is told, and the next statement is read.
-#[test]
-fn the_prompt_runs_statements_until_the_input_ends() {
-    let home = tempfile::tempdir().unwrap();
-    let mut child = Command::new(binary("flowsigma").unwrap())
-        .args(["sql", "--format", "csv"])
-        .env("XDG_STATE_HOME", home.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines =
-        "SELECT 1\n  AS one;\nSELECT missing;\n\nSELECT 2 AS two; SELECT 3 AS three;\n\\q\nSELECT 4;\n";
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(stdout(&output), "one\n1\ntwo\n2\nthree\n3\n");
-    assert!(stderr(&output).contains("missing"), "{}", stderr(&output));
-    let history = std::fs::read_to_string(home.path().join("flowsigma/history")).unwrap();
-    assert!(history.contains("SELECT 2 AS two; SELECT 3 AS three;"), "{history}");
+/// Flow indices have fields of all kinds, which differ from one index to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_are_not_asked_for_are_no_obstacle() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        for (index, other) in [("odd_a", "long"), ("odd_b", "ip")] {
+            remake(&connection, index, 1, "keyword").await;
+            let more = json!({ "properties": {
+                "span": { "type": "integer_range" }, "other": { "properties": { "id": { "type": other } } },
+            } });
+            let put = Request::new(Method::Put, format!("/{index}/_mapping"), "add fields").with_body(&more);
+            connection.send(&put).await.unwrap();
+        }
+        let one = ["--url", &url, "--query", NOTEBOOK_QUERY, "--index", "odd_a"];
+        assert_golden(&detect_json(&one), &url);
+
+        let both = ["--url", &url, "--query", NOTEBOOK_QUERY, "--index", "odd_*"];
+        let refused = flowsigma(&[&["detect"], &both[..]].concat());
+        assert_eq!(refused.status.code(), Some(2));
+        for word in ["other.id", "odd_a", "odd_b", "exclude"] {
+            assert!(stderr(&refused).contains(word), "{}", stderr(&refused));
+        }
+        let without =
+            detect_json(&[&both[..], &["--option", "exclude=other", "--option", "read=scroll"]].concat());
+        assert_eq!(without["coverage"]["documents"], 2 * 1430, "{url}: {without}");
+        assert!(without["coverage"]["snapshot"].as_str().unwrap().contains("scroll"), "{url}: {without}");
+        assert_nothing_open(&connection).await;
+    }
 }

@@ -72,8 +72,9 @@ async fn create(
 
 async fn load(connection: &Connection, index: &str, documents: &[Value]) {
     let mut body = String::new();
-    for document in documents {
-        body.push_str("{\"index\":{}}\n");
+    for (id, document) in documents.iter().enumerate() {
+        // The same documents in the same shards, whenever they are loaded.
+        body.push_str(&format!("{{\"index\":{{\"_id\":\"{id}\"}}}}\n"));
         body.push_str(&document.to_string());
         body.push('\n');
     }

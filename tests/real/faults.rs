@@ -86,6 +86,8 @@ fn kinds() -> Vec<Kind> {
         fatal("expired", Fault::status(404, "search_context_missing_exception"), "keep_alive"),
         fatal("cut body", Fault::CutBody, ""),
         fatal("failed shard", Fault::Rewrite(|body| body["_shards"]["failed"] = json!(1)), "shards failed"),
+        // As of a frozen index, which is not searched unless that is asked for.
+        fatal("no shard", Fault::Rewrite(|body| body["_shards"]["total"] = json!(0)), "frozen"),
         fatal("timed out", Fault::Rewrite(|body| body["timed_out"] = json!(true)), "timed out"),
         fatal(
             "no shards",

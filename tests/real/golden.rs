@@ -6,7 +6,7 @@ use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry, Method, Request};
 use flow_detect::{DetectSpec, Detection, Direction, plan_sql, read_detection};
-use flowsigma_tests::cluster::embedded_context;
+use flowsigma_tests::cluster::{LOOK_AGAIN, embedded_context};
 use flowsigma_tests::golden::{FLOWS, NOTEBOOK_QUERY, documents, load, open_contexts};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -104,6 +104,7 @@ pub(crate) async fn assert_nothing_open(connection: &Connection) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while open_contexts(connection).await.unwrap() > 0 {
         assert!(std::time::Instant::now() < deadline, "{connection:?}: contexts left open");
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -13,6 +13,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, OpenSnapshots, open_snapshots};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
+use flowsigma_tests::cluster::LOOK_AGAIN;
 use flowsigma_tests::cluster::embedded_context;
 use flowsigma_tests::server_nodes::{Revival, ServerNodes};
 use futures::StreamExt;
@@ -113,7 +114,7 @@ impl Bench {
         let deadline = Instant::now() + GIVES_UP;
         while self.matched() < matched_before + loaded() as u64 {
             assert!(Instant::now() < deadline, "not all slices begin");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         let held = self.nodes.open_contexts(&self.connection).await.unwrap();
         let victim = (0..held.len()).max_by_key(|i| held[*i]).unwrap();
@@ -158,7 +159,7 @@ impl Bench {
     /// A scroll belongs to who reads its slice, so whoever reads that again opens another one.
     async fn a_job_reads_the_scrolls_again_that_a_node_has_lost(&mut self) {
         let ctx = embedded_context(Arc::clone(&self.registry)).await.unwrap();
-        let with = options(&[("read", "scroll"), ("metadata", "true"), ("page_size", "5")]);
+        let with = options(&[("read", "scroll"), ("metadata", "true"), ("page_size", "1")]);
         let table = EsTable::try_new(Arc::clone(&self.registry), "test", INDEX, &with).await.unwrap();
         ctx.register_table("t", Arc::new(table)).unwrap();
         let matched = self.matched();

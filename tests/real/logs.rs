@@ -6,6 +6,7 @@ use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use flowsigma_tests::cluster::{Cluster, Shape, remote_context};
 use flowsigma_tests::proxy::{Fault, Proxy};
 use serde_json::Value;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,4 +53,28 @@ async fn a_retry_of_an_executor_is_a_json_line_that_names_the_slice() {
         assert!(lines.iter().any(|line| line["target"] == "ballista_scheduler::scheduler_process"), "{logs}");
         assert_nothing_open(&direct).await;
     }
+}
+
+/// The options are Ballista's, which leaves it to programs to heed them.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_go_into_files_where_ballistas_options_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--log-dir", folder.path().to_str().unwrap(), "--log-rotation-policy", "never"];
+    let config = "[connections.prod]\nnodes = [\"http://127.0.0.1:1\"]\n";
+    let shape = Shape {
+        scheduler: config,
+        executors: &[config],
+        vcores: 1,
+        scheduler_args: &args,
+        executor_args: &args,
+        ..Shape::default()
+    };
+    let cluster = Cluster::start_as(shape).await.unwrap();
+    for (program, line) in [("scheduler_", "ballista_scheduler"), ("executor_", "ballista_executor")] {
+        let mut files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let of_it = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(program);
+        let file = files.find(of_it).unwrap();
+        assert!(std::fs::read_to_string(file).unwrap().contains(line), "{program}");
+    }
+    assert_eq!(cluster.logs().trim(), "");
 }

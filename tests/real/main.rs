@@ -8,6 +8,7 @@ mod cleanup;
 mod command;
 mod credentials;
 mod differential;
+mod ending;
 mod faults;
 mod golden;
 mod hosts;

@@ -4,6 +4,7 @@ use crate::faults::registry;
 use crate::golden::{ALONE, assert_nothing_open, servers};
 use bytes::Bytes;
 use elastic_client::{Connection, Method, Request};
+use flowsigma_tests::cluster::LOOK_AGAIN;
 use flowsigma_tests::cluster::binary;
 use serde_json::json;
 use std::process::{Command, Stdio};
@@ -58,7 +59,7 @@ fn run_sql(url: &str, sql: &str) -> (String, usize) {
         let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kilobytes = mark.and_then(|m| m.trim().strip_suffix(" kB")).and_then(|n| n.trim().parse().ok());
         most = most.max(kilobytes.unwrap_or(0usize) * 1024);
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_AGAIN);
     }
     let ended = command.wait_with_output().unwrap();
     assert!(ended.status.success(), "{url}: {}", String::from_utf8_lossy(&ended.stderr));

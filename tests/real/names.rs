@@ -1,6 +1,7 @@
 //! A name reads what the server says it holds: aliases with filters, aliases with routing, samples.
 
 use crate::golden::{ALONE, assert_nothing_open, count, options, registry, remake, servers};
+use datafusion::arrow::array::AsArray;
 use datafusion::error::Result;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
@@ -95,6 +96,53 @@ async fn a_sample_is_a_share_repeats_by_its_seed_and_keeps_under_a_filter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn slices_follow_from_how_many_documents_each_is_to_have() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "sliced", 2, "keyword").await;
+        let all = server_count(&connection, "sliced").await;
+        for (most, slices) in [("300", all.unsigned_abs().div_ceil(300)), ("1000000", 2)] {
+            let with = options(&[("es.input.max.docs.per.partition", most)]);
+            let table = EsTable::try_new(Arc::clone(&registry), "test", "sliced", &with).await.unwrap();
+            let ctx = SessionContext::new();
+            ctx.register_table("t", Arc::new(table)).unwrap();
+            let plan = ctx.sql("SELECT src_addr_space FROM t").await.unwrap().into_unoptimized_plan();
+            let (plan, open) = open_snapshots(plan).await.unwrap();
+            assert_eq!(open.slices() as u64, slices, "{url}: {most}");
+            let rows = ctx.execute_logical_plan(plan).await.unwrap().count().await.unwrap();
+            assert_eq!(rows as i64, all, "{url}: {most}");
+            open.close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_source_is_a_column_on_request() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        remake(&connection, "whole", 1, "keyword").await;
+        let with = options(&[("metadata", "_id,_source")]);
+        let table = EsTable::try_new(Arc::clone(&registry), "test", "whole", &with).await.unwrap();
+        let ctx = SessionContext::new();
+        ctx.register_table("t", Arc::new(table)).unwrap();
+        let sql = "SELECT _source FROM t WHERE _id = 'flow-0'";
+        let plan = ctx.state().create_logical_plan(sql).await.unwrap();
+        let (plan, open) = open_snapshots(plan).await.unwrap();
+        let rows = ctx.execute_logical_plan(plan).await.unwrap().collect().await.unwrap();
+        open.close().await.unwrap();
+        let source: serde_json::Value =
+            serde_json::from_str(rows[0].column(0).as_string::<i32>().value(0)).unwrap();
+        let get = Request::new(Method::Get, "/whole/_doc/flow-0", "get a document");
+        let document = connection.send(&get).await.unwrap().json("get a document").unwrap();
+        assert_eq!(source, document["_source"], "{url}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_reads_few_rows_unless_a_filter_is_applied_after_it() {
     let _alone = ALONE.lock().await;
     for url in servers() {
@@ -103,7 +151,9 @@ async fn a_limit_reads_few_rows_unless_a_filter_is_applied_after_it() {
         remake(&connection, "limited", 3, "keyword").await;
         for read in ["pit", "scroll"] {
             let how = format!("{url} {read}");
-            let with = options(&[("read", read), ("page_size", "50"), ("arrays", "dst_addr_space")]);
+            // Whether a list is null is known by the server alone only where nothing is left out.
+            let list = [("arrays", "dst_addr_space"), ("ignored", "null")];
+            let with = options(&[&[("read", read), ("page_size", "50")], &list[..]].concat());
             let table = EsTable::try_new(Arc::clone(&registry), "test", "limited", &with).await.unwrap();
             let ctx = SessionContext::new();
             ctx.register_table("t", Arc::new(table)).unwrap();

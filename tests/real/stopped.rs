@@ -2,16 +2,18 @@
 //! Scrolls are opened by who reads, so that is up to executors.
 
 use crate::command::stderr;
-use crate::golden::{ALONE, assert_nothing_open, loaded, options, servers};
+use crate::golden::{ALONE, assert_nothing_open, loaded, options, registry, remake, servers};
 use crate::kill::{Bench, WORK, nothing};
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
-use datafusion_elasticsearch::EsTable;
+use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use flowsigma_tests::cluster::remote_context;
 use flowsigma_tests::golden::open_contexts;
-use flowsigma_tests::proxy::{Fault, Seen};
+use flowsigma_tests::proxy::{Fault, Proxy, Seen};
+use futures::TryStreamExt;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -35,13 +37,14 @@ fn rows(output: &Output) -> i64 {
     String::from_utf8_lossy(&output.stdout).matches("\"src_addr_space\"").count() as i64
 }
 
+/// Ballista tells only executors that tasks are pushed to; those that pull them ask.
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_leaves_no_scroll_of_two_executors_open() {
     let _alone = ALONE.lock().await;
     for url in servers() {
-        for opening in [false, true] {
+        for (opening, policy) in [(false, "push-staged"), (true, "push-staged"), (false, "pull-staged")] {
             let held = if opening { scroll_openings } else { scroll_pages };
-            let bench = Bench::new(&url, [held, held]).await;
+            let bench = Bench::with_policy(&url, [held, held], policy).await;
             let client = bench.long_scan(", 'read' 'scroll'");
             bench.held(0).await;
             bench.held(1).await;
@@ -55,6 +58,32 @@ async fn ctrl_c_leaves_no_scroll_of_two_executors_open() {
             }
             assert_nothing_open(&bench.connection).await;
         }
+    }
+}
+
+/// As a statement at the prompt is: the process goes on, and reads no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_cancelled_in_this_process_frees_its_scrolls() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let connection = registry(&url).get("test").unwrap();
+        remake(&connection, "stopped", 3, "keyword").await;
+        let proxy = Proxy::start(&url, scroll_pages).await.unwrap();
+        let cluster = ballista_elasticsearch::Cluster::embedded(registry(&proxy.url)).await.unwrap();
+        let table = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH \
+                     LOCATION 'elasticsearch://test/stopped' OPTIONS ('read' 'scroll', 'page_size' '1')";
+        cluster.context().sql(table).await.unwrap();
+        let plan = cluster.context().sql("SELECT * FROM t").await.unwrap().into_unoptimized_plan();
+        let (plan, open) = open_snapshots(plan).await.unwrap();
+        let (job, rows) = cluster.submit(plan).await.unwrap();
+        let reading = tokio::spawn(rows.try_collect::<Vec<_>>());
+        proxy.wait_for_held(1).await.unwrap();
+        assert!(open_contexts(&connection).await.unwrap() > 0, "{url}");
+        job.cancel().await.unwrap();
+        let error = reading.await.unwrap().expect_err("it was cancelled").to_string();
+        assert!(error.contains("ancelled"), "{url}: {error}");
+        open.close().await.unwrap();
+        assert_nothing_open(&connection).await;
     }
 }
 
@@ -78,6 +107,7 @@ async fn an_executor_that_is_told_to_end_frees_its_scrolls_and_costs_no_row() {
         bench.held(0).await;
         signal(bench.cluster.executor_id(0), "-TERM");
         bench.cluster.wait_for_end(0, WORK).unwrap();
+        assert_eq!(bench.cluster.left_by(0).unwrap(), Vec::<PathBuf>::new());
         let output = bench.end(client, WORK);
         assert!(output.status.success(), "{url}: {}; logs:\n{}", stderr(&output), bench.cluster.logs());
         assert_eq!(rows(&output), loaded(), "{url}: {}", stderr(&output));

@@ -282,6 +282,11 @@ async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
             "number": { "type": "long", "ignore_malformed": true },
             "other": { "type": "keyword" },
         });
+        let properties = {
+            let mut properties = properties;
+            properties["same"] = json!({ "type": "alias", "path": "number" });
+            properties
+        };
         let documents = [
             json!({ "short": "abc", "number": 1, "other": "x" }),
             json!({ "short": "abcd", "number": 2, "other": "y" }),
@@ -290,22 +295,34 @@ async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
         make(&connection, "ignored", &properties, &documents).await;
         let noted = fetch_server(&connection).await.unwrap().notes_ignored_keywords();
         for read in ["pit", "scroll"] {
-            for column in ["short", "number", "number, short"] {
+            for column in ["short", "number", "number, short", "same"] {
                 // A filter that hides the document hides no error: `<>` holds for the value left out.
                 for condition in ["", "WHERE short <> 'abc'", "WHERE number > 5 OR short <> 'abc'"] {
                     let sql = format!("SELECT {column} FROM t {condition}");
                     let answer = rows(&registry, "ignored", &[("read", read)], &sql).await;
-                    if !noted && !sql.contains("number") {
+                    if !noted && !sql.contains("number") && column != "same" {
                         let expected = if condition.is_empty() { 3 } else { 2 };
                         assert_eq!(answer.unwrap().len(), expected, "{url} {read} {sql}: read from _source");
                         continue;
                     }
                     let error = answer.unwrap_err().to_string();
-                    let named = if noted { column.split(',').next().unwrap() } else { "number" };
+                    let named = match column {
+                        "short" if noted => "short",
+                        _ => "number",
+                    };
                     for word in ["ignored", named, "ignore_above", "null"] {
                         assert!(error.contains(word), "{url} {read} {sql}: {error}");
                     }
                 }
+            }
+            // A list needs no look at its values to be null or not, but at whether they are all there.
+            let list = [("read", read), ("arrays", "number")];
+            for sql in [
+                "SELECT count(*) FROM t WHERE number IS NOT NULL",
+                "SELECT other FROM t WHERE number IS NULL",
+            ] {
+                let error = rows(&registry, "ignored", &list, sql).await.unwrap_err().to_string();
+                assert!(error.contains("number"), "{url} {read} {sql}: {error}");
             }
             let with = [("read", read), ("ignored", "null")];
             let answer = rows(&registry, "ignored", &with, "SELECT short FROM t ORDER BY other").await;
@@ -314,5 +331,28 @@ async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
             assert_eq!(others.unwrap().len(), 3, "{url}: a column that nothing was left out of");
         }
         assert_nothing_open(&connection).await;
+    }
+}
+
+/// What is picked from `_source` is a part of it that servers print anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_source_does_not_tell_as_it_was_is_an_error() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let registry = registry(&url);
+        let connection = registry.get("test").unwrap();
+        let properties = json!({ "v": { "type": "text" }, "raw": { "type": "object", "enabled": false } });
+        make(&connection, "told", &properties, &[json!({ "v": "2.10", "raw": { "x": 1 } })]).await;
+        let read = rows(&registry, "told", &[], "SELECT v, raw FROM t").await.unwrap();
+        assert_eq!(json!(read), json!([{ "v": "2.10", "raw": "{\"x\":1}" }]), "{url}");
+        for (document, column) in [(r#"{ "v": 2.10 }"#, "v"), (r#"{ "raw.x": 1 }"#, "raw")] {
+            make(&connection, "told", &properties, &[]).await;
+            let mut put = Request::new(Method::Put, "/told/_doc/d1", "put").with_param("refresh", "true");
+            put.body = Some(document.into());
+            connection.send(&put).await.unwrap();
+            let sql = format!("SELECT {column} FROM t");
+            let error = rows(&registry, "told", &[], &sql).await.unwrap_err().to_string();
+            assert!(error.contains(column), "{url} {document}: {error}");
+        }
     }
 }

@@ -14,9 +14,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A session on a cluster inside this process.
+/// A session on a cluster inside this process, which is there until the runtime ends.
 pub async fn embedded_context(registry: Arc<ConnectionRegistry>) -> DataFusionResult<SessionContext> {
-    Ok(ballista_elasticsearch::Cluster::embedded(registry).await?.context().clone())
+    let cluster = ballista_elasticsearch::Cluster::embedded(registry).await?;
+    let context = cluster.context().clone();
+    tokio::spawn(async move {
+        let _kept = cluster;
+        std::future::pending::<()>().await;
+    });
+    Ok(context)
 }
 
 /// A session that submits to a scheduler.
@@ -36,9 +42,16 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// Ports that are free, and of which no two are the same.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    // All are held until the last is known.
+    let held = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let held: Vec<TcpListener> = held.collect::<std::io::Result<_>>()?;
+    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
+
+/// Between two looks at something that is waited for, so that what it waits for has the processor.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A process that is killed when this is dropped.
 pub(crate) struct Process(pub(crate) Child);
@@ -65,6 +78,10 @@ pub struct Shape<'a> {
     pub scheduler_args: &'a [&'a str],
     /// More options of the executors.
     pub executor_args: &'a [&'a str],
+}
+
+fn work_folder(folder: &TempDir, executor: usize) -> PathBuf {
+    folder.path().join(format!("work-{executor}"))
 }
 
 /// How a process was started, so that it can be again.
@@ -128,7 +145,9 @@ impl Cluster {
     pub async fn start_as(shape: Shape<'_>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let tls = Config::parse(shape.scheduler, &folder.path().join("flowsigma.toml"))?.cluster_tls;
-        let port = free_port()?;
+        let mut ports = free_ports(1 + 3 * shape.executors.len())?.into_iter();
+        let mut next_port = || ports.next().context("too few ports");
+        let port = next_port()?;
         let variables: Vec<(String, String)> =
             shape.variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let launch = |program, name: &str, config: &str, args: &[(&str, &str)], more: &[&str]| {
@@ -152,14 +171,13 @@ impl Cluster {
         wait_for_port(port)?;
         let (mut executors, mut executor_ports) = (Vec::new(), Vec::new());
         for (i, config) in shape.executors.iter().enumerate() {
-            let work = folder.path().join(format!("work-{i}"));
+            let work = work_folder(&folder, i);
             std::fs::create_dir(&work)?;
-            let flight = free_port()?;
+            let flight = next_port()?;
             executor_ports.push(flight);
             let (flight, grpc, health) =
-                (flight.to_string(), free_port()?.to_string(), free_port()?.to_string());
+                (flight.to_string(), next_port()?.to_string(), next_port()?.to_string());
             let vcores = shape.vcores.to_string();
-            let work = work.to_string_lossy();
             let mut args = vec![
                 ("scheduler-host", here),
                 ("scheduler-port", &port_text),
@@ -168,14 +186,14 @@ impl Cluster {
                 ("bind-grpc-port", &grpc),
                 ("bind-health-port", &health),
                 ("vcores", &vcores),
-                ("work-dir", &work),
             ];
             // An executor that names no host is known by the address that it calls from.
             if tls.is_none() {
                 args.push(("external-host", here));
             }
             let name = format!("executor-{i}");
-            let launch = launch("flowsigma-executor", &name, config, &args, shape.executor_args)?;
+            let mut launch = launch("flowsigma-executor", &name, config, &args, shape.executor_args)?;
+            launch.variables.push(("TMPDIR".into(), work.to_string_lossy().into_owned()));
             executors.push(launch.spawn(folder.path())?);
         }
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -209,6 +227,11 @@ impl Cluster {
     /// The process of an executor.
     pub fn executor_id(&self, i: usize) -> u32 {
         self.executors[i].0.id()
+    }
+
+    /// What an executor has in its folder for temporary files.
+    pub fn left_by(&self, i: usize) -> Result<Vec<PathBuf>> {
+        std::fs::read_dir(work_folder(&self.folder, i))?.map(|entry| Ok(entry?.path())).collect()
     }
 
     /// The process of the scheduler.
@@ -262,7 +285,7 @@ impl Cluster {
             if Instant::now() > deadline {
                 bail!("{seen} of {count} executors registered; logs:\n{}", self.logs());
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -281,7 +304,7 @@ fn wait_for_end(process: &mut Process, longest: Duration) -> Result<()> {
     let deadline = Instant::now() + longest;
     while process.0.try_wait()?.is_none() {
         anyhow::ensure!(Instant::now() < deadline, "still runs");
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_AGAIN);
     }
     Ok(())
 }
@@ -292,7 +315,7 @@ fn wait_for_port(port: u16) -> Result<()> {
         if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(());
         }
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_AGAIN);
     }
     bail!("nothing listens on port {port}")
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -164,7 +165,10 @@ impl Proxy {
 
     /// Waits until `count` answers are held back.
     pub async fn wait_for_held(&self, count: usize) -> Result<()> {
-        self.shared.held.subscribe().wait_for(|held| *held >= count).await.context("the proxy is gone")?;
+        let mut held = self.shared.held.subscribe();
+        let held = tokio::time::timeout(HELD_WITHIN, held.wait_for(|held| *held >= count)).await;
+        held.with_context(|| format!("{count} answers are not held within {HELD_WITHIN:?}"))?
+            .context("the proxy is gone")?;
         Ok(())
     }
 
@@ -173,6 +177,9 @@ impl Proxy {
         self.shared.released.send_replace(true);
     }
 }
+
+/// What waits longer for an answer to be held waits for one that does not come.
+const HELD_WITHIN: Duration = Duration::from_secs(90);
 
 /// Scroll pages and searches; freeing a scroll is none.
 fn asks_for_page(method: &str, path: &str) -> bool {

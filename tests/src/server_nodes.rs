@@ -4,6 +4,7 @@
 //! know: what a test expects. `scripts/test` starts the servers and stops all that is left of them,
 //! what was started again included: a process carries the mark of its instance.
 
+use crate::cluster::LOOK_AGAIN;
 use crate::cluster::Process;
 use anyhow::{Context, Result};
 use elastic_client::{Connection, Method, Request};
@@ -57,7 +58,7 @@ impl ServerNodes {
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::fs::read(format!("/proc/{}/cmdline", node.pid)).is_ok_and(|line| !line.is_empty()) {
             anyhow::ensure!(Instant::now() < deadline, "node {} outlives kill -9", node.url);
-            std::thread::yield_now();
+            std::thread::sleep(LOOK_AGAIN);
         }
         Ok(revival)
     }
@@ -99,7 +100,7 @@ impl ServerNodes {
             match connection.send(&ask).await {
                 Ok(_) => return Ok(()),
                 Err(e) if Instant::now() > deadline => return Err(e.into()),
-                Err(_) => tokio::task::yield_now().await,
+                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns: starting or reaching it, and asking it about jobs. Must not know: what a job computes.
 
+use crate::embedded::Embedded;
 use crate::job::Job;
 use crate::links::ClusterLinks;
 use crate::register::{session_config, session_state, with_functions};
@@ -11,7 +12,7 @@ use ballista_core::utils::{GrpcClientConfig, create_grpc_client_endpoint};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
 use tonic::service::interceptor::InterceptedService;
@@ -27,6 +28,7 @@ pub(crate) type Scheduler = SchedulerGrpcClient<InterceptedService<Channel, Ball
 pub struct Cluster {
     context: SessionContext,
     scheduler_url: String,
+    _embedded: Option<Arc<Embedded>>,
 }
 
 impl Cluster {
@@ -36,17 +38,10 @@ impl Cluster {
         // All in this process, which no certificate need prove to itself.
         let config = session_config(&registry, None).with_target_partitions(cores);
         let state = session_state(&registry, config);
-        // As `SessionContext::standalone_with_state` does, which keeps the address to itself: without
-        // it a job could neither be cancelled nor asked what it read.
-        let address = ballista_scheduler::standalone::new_standalone_scheduler_from_state(&state)
-            .await
-            .map_err(in_process)?;
-        let scheduler_url = format!("http://localhost:{}", address.port());
-        let scheduler = SchedulerGrpcClient::connect(scheduler_url.clone()).await.map_err(in_process)?;
-        ballista_executor::new_standalone_executor_from_state(scheduler, cores, &state)
-            .await
-            .map_err(in_process)?;
-        Self::over(state.upgrade_for_ballista(scheduler_url.clone())?, scheduler_url)
+        let embedded = Embedded::start(&state, cores).await.map_err(in_process)?;
+        let scheduler_url = embedded.scheduler_url.clone();
+        let cluster = Self::over(state.upgrade_for_ballista(scheduler_url.clone())?, scheduler_url)?;
+        Ok(Self { _embedded: Some(Arc::new(embedded)), ..cluster })
     }
 
     /// Submits to a scheduler elsewhere, such as `http://scheduler.example:50050`, and asks it first
@@ -73,7 +68,8 @@ impl Cluster {
     }
 
     fn over(state: datafusion::execution::SessionState, scheduler_url: String) -> Result<Self> {
-        Ok(Self { context: with_functions(SessionContext::new_with_state(state)), scheduler_url })
+        let context = with_functions(SessionContext::new_with_state(state));
+        Ok(Self { context, scheduler_url, _embedded: None })
     }
 
     /// The session: tables are registered and statements planned in it.
@@ -85,35 +81,37 @@ impl Cluster {
         &self.scheduler_url
     }
 
-    /// Submits a plan, as soon as its rows are asked for.
+    /// Submits a plan.
     pub async fn submit(&self, plan: LogicalPlan) -> Result<(Job, SendableRecordBatchStream)> {
         Job::submit(self.clone(), plan).await
     }
 
     /// A client of the scheduler, reached with the session's own settings.
     pub(crate) async fn scheduler(&self) -> Result<Scheduler> {
-        let config = self.context.copied_config();
-        let ballista = config.ballista_config();
-        let lost = |e: &(dyn std::error::Error + 'static)| {
-            DataFusionError::Configuration(format!(
-                "scheduler {} cannot be reached: {}; is flowsigma-scheduler running there?",
-                self.scheduler_url,
-                causes(e)
-            ))
-        };
-        let grpc = GrpcClientConfig::from(&ballista);
-        let mut endpoint =
-            create_grpc_client_endpoint(self.scheduler_url.clone(), Some(&grpc)).map_err(|e| lost(&e))?;
-        if let Some(customize) = config.ballista_override_create_grpc_client_endpoint() {
-            endpoint = customize.configure_endpoint(endpoint).map_err(|e| lost(e.as_ref()))?;
-        }
-        let channel = endpoint.connect().await.map_err(|e| lost(&e))?;
-        let most = ballista.grpc_client_max_message_size();
-        let interceptor = config.ballista_grpc_interceptor();
-        Ok(SchedulerGrpcClient::with_interceptor(channel, interceptor.as_ref().clone())
-            .max_encoding_message_size(most)
-            .max_decoding_message_size(most))
+        connect(&self.scheduler_url, &self.context.copied_config()).await
     }
+}
+
+/// A client of the scheduler at `url`, by these settings.
+pub(crate) async fn connect(url: &str, config: &SessionConfig) -> Result<Scheduler> {
+    let ballista = config.ballista_config();
+    let lost = |e: &(dyn std::error::Error + 'static)| {
+        DataFusionError::Configuration(format!(
+            "scheduler {url} cannot be reached: {}; is flowsigma-scheduler running there?",
+            causes(e)
+        ))
+    };
+    let grpc = GrpcClientConfig::from(&ballista);
+    let mut endpoint = create_grpc_client_endpoint(url.to_owned(), Some(&grpc)).map_err(|e| lost(&e))?;
+    if let Some(customize) = config.ballista_override_create_grpc_client_endpoint() {
+        endpoint = customize.configure_endpoint(endpoint).map_err(|e| lost(e.as_ref()))?;
+    }
+    let channel = endpoint.connect().await.map_err(|e| lost(&e))?;
+    let most = ballista.grpc_client_max_message_size();
+    let interceptor = config.ballista_grpc_interceptor();
+    Ok(SchedulerGrpcClient::with_interceptor(channel, interceptor.as_ref().clone())
+        .max_encoding_message_size(most)
+        .max_decoding_message_size(most))
 }
 
 fn in_process(error: impl std::fmt::Display) -> DataFusionError {

@@ -1,11 +1,13 @@
-//! Tasks that read nothing more once they are cancelled.
+//! Tasks that read nothing more once they are cancelled, and whose errors can be read.
 //!
-//! Owns: telling the scans of a task that it was. Must not know: how a scan stops.
+//! Owns: telling the scans of a task that it was. Must not know: how a scan stops, or why one fails.
 //!
 //! Ballista drops the future of a cancelled task, but the streams below it run in a task of their
 //! own, to their end: an index would be read on for nobody, and its scrolls stay open until then.
 
 use crate::client_pool::ClientPool;
+use crate::message::to_be_passed_on;
+use crate::running_jobs::{RunningJob, RunningJobs};
 use async_trait::async_trait;
 use ballista_core::JobId;
 use ballista_core::serde::protobuf::{
@@ -26,16 +28,29 @@ use tokio_util::sync::CancellationToken;
 
 /// Ballista's own engine, with scans that stop. It keeps an idle connection to another executor for
 /// `client_ttl`, or none for zero.
-pub fn execution_engine(client_ttl: Duration) -> Arc<dyn ExecutionEngine> {
-    Arc::new(Engine(match client_ttl {
+pub fn execution_engine(client_ttl: Duration) -> Arc<StoppingEngine> {
+    let engine = match client_ttl {
         Duration::ZERO => DefaultExecutionEngine::new(),
         _ => DefaultExecutionEngine::with_client_pool(Arc::new(ClientPool::new(client_ttl))),
-    }))
+    };
+    Arc::new(StoppingEngine { engine, jobs: Arc::default() })
 }
 
-struct Engine(DefaultExecutionEngine);
+/// What [`execution_engine`] makes.
+pub struct StoppingEngine {
+    engine: DefaultExecutionEngine,
+    jobs: Arc<RunningJobs>,
+}
 
-impl ExecutionEngine for Engine {
+impl StoppingEngine {
+    /// Stops the tasks of jobs that have ended, as long as the process lives.
+    pub fn watch_jobs(&self, scheduler_url: String, config: SessionConfig) {
+        let jobs = Arc::clone(&self.jobs);
+        tokio::spawn(async move { jobs.watch(&scheduler_url, &config).await });
+    }
+}
+
+impl ExecutionEngine for StoppingEngine {
     fn create_query_stage_exec(
         &self,
         job_id: JobId,
@@ -46,12 +61,14 @@ impl ExecutionEngine for Engine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
-        let stop = CancellationToken::new();
+        let job = self.jobs.job(job_id.as_str());
+        let stop = job.stop();
         let plan = stopped_by(plan, &stop)?;
         let partitions = global_output_partition_ids;
-        let stage =
-            self.0.create_query_stage_exec(job_id, stage_id, task_id, partitions, plan, work_dir, config)?;
-        Ok(Arc::new(Stage { stage, stop }))
+        let stage = self
+            .engine
+            .create_query_stage_exec(job_id, stage_id, task_id, partitions, plan, work_dir, config)?;
+        Ok(Arc::new(Stage { stage, stop, _job: job }))
     }
 }
 
@@ -70,6 +87,8 @@ fn stopped_by(plan: Arc<dyn ExecutionPlan>, stop: &CancellationToken) -> Result<
 struct Stage {
     stage: Arc<dyn QueryStageExecutor>,
     stop: CancellationToken,
+    /// The job is asked after for as long as a task holds it.
+    _job: Arc<RunningJob>,
 }
 
 impl fmt::Display for Stage {
@@ -87,7 +106,7 @@ impl QueryStageExecutor for Stage {
     ) -> Result<Vec<ShuffleWritePartition>> {
         // Dropped when the task is cancelled, and when one of its partitions has failed.
         let _stop = self.stop.clone().drop_guard();
-        self.stage.execute_query_stage(task_id, context).await
+        self.stage.execute_query_stage(task_id, context).await.map_err(to_be_passed_on)
     }
 
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {

@@ -13,10 +13,14 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion_proto::protobuf::LogicalPlanNode;
+use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// A submitted statement.
 #[derive(Clone)]
@@ -24,6 +28,7 @@ pub struct Job {
     cluster: Cluster,
     plan: Arc<dyn ExecutionPlan>,
     rest: reqwest::Client,
+    rows: Arc<JoinHandle<()>>,
 }
 
 /// The scheduler's REST endpoints are asked for numbers to show, which are worth no longer wait.
@@ -32,6 +37,8 @@ const REST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A scheduler cancels a job in its own time, which is that of planning it if nothing runs yet.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
 const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(50);
+const ROUNDS_BETWEEN: u32 = 10;
+const ROUNDS_UNTIL_UNKNOWN: u32 = 20;
 
 /// What one scan of a finished job read, over all of its slices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,17 +60,16 @@ impl Job {
         let frame = context.execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
-        let stream = execute_stream(Arc::clone(&plan), task)?;
+        let (rows, stream) = run(Arc::clone(&plan), execute_stream(Arc::clone(&plan), task)?);
         // Neither a proxy nor a redirect: the scheduler is asked where it was submitted to.
         let rest = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let rest = rest.timeout(REST_TIMEOUT).build().map_err(|e| DataFusionError::External(Box::new(e)))?;
-        Ok((Self { cluster, plan, rest }, stream))
+        Ok((Self { cluster, plan, rest, rows: Arc::new(rows) }, stream))
     }
 
     /// Its id on the scheduler; none if it runs in this process, or was not accepted yet.
     pub fn id(&self) -> Option<String> {
-        let distributed = find_distributed(&self.plan)?;
-        distributed.job_id().map(|id| id.to_string())
+        job_id(&self.plan)
     }
 
     /// Stops it on all executors, and returns once the scheduler says that it has ended. Dropping its
@@ -73,32 +79,39 @@ impl Job {
     ///
     /// If the scheduler does not answer, or the job goes on for 20 s.
     pub async fn cancel(&self) -> Result<()> {
-        let Some(job_id) = self.id() else { return Ok(()) };
-        tokio::time::timeout(CANCEL_TIMEOUT, self.cancel_until_ended(&job_id)).await.unwrap_or_else(|_| {
-            let waited = CANCEL_TIMEOUT.as_secs();
-            Err(DataFusionError::Execution(format!("job {job_id} goes on {waited} s after it was cancelled")))
+        tokio::time::timeout(CANCEL_TIMEOUT, self.cancel_until_ended()).await.unwrap_or_else(|_| {
+            let (job, waited) = (self.id().unwrap_or_else(|| "that was submitted".into()), CANCEL_TIMEOUT);
+            Err(DataFusionError::Execution(format!("job {job} goes on {waited:?} after it was cancelled")))
         })
     }
 
-    async fn cancel_until_ended(&self, job_id: &str) -> Result<()> {
+    async fn cancel_until_ended(&self) -> Result<()> {
+        let job_id = loop {
+            match self.id() {
+                Some(id) => break id,
+                None if find_distributed(&self.plan).is_none() || self.rows.is_finished() => return Ok(()),
+                // It is on its way to the scheduler, who may have it already.
+                None => tokio::time::sleep(ASKED_AGAIN_AFTER).await,
+            }
+        };
         let mut scheduler = self.cluster.scheduler().await?;
-        let mut asked = false;
-        loop {
-            let params = GetJobStatusParams { job_id: job_id.into() };
+        for round in 0.. {
+            let params = GetJobStatusParams { job_id: job_id.clone() };
             let answer = scheduler.get_job_status(params).await.map_err(answered)?.into_inner();
             match answer.status.and_then(|status| status.status) {
-                // A scheduler forgets that a job was to be cancelled which it is still planning.
-                Some(Status::Queued(_)) => {}
-                Some(Status::Running(_)) if asked => {}
-                Some(Status::Running(_)) => {
-                    let params = CancelJobParams { job_id: job_id.into() };
+                Some(Status::Failed(_) | Status::Successful(_)) => break,
+                // Accepted and not yet queued, or of a scheduler that was started anew.
+                None if round == ROUNDS_UNTIL_UNKNOWN => break,
+                // It forgets that a job was to be cancelled which it has not begun to run.
+                Some(Status::Running(_)) if round % ROUNDS_BETWEEN == 0 => {
+                    let params = CancelJobParams { job_id: job_id.clone() };
                     scheduler.cancel_job(params).await.map_err(answered)?;
-                    asked = true;
                 }
-                Some(Status::Failed(_) | Status::Successful(_)) | None => return Ok(()),
+                Some(Status::Running(_) | Status::Queued(_)) | None => {}
             }
             tokio::time::sleep(ASKED_AGAIN_AFTER).await;
         }
+        Ok(())
     }
 
     /// How far it is; none where the scheduler does not tell.
@@ -144,6 +157,46 @@ impl Job {
     }
 }
 
+/// The rows of a plan, from a task of their own: a submission that is given up half-way would leave a job
+/// whose id nobody knows.
+fn run(
+    plan: Arc<dyn ExecutionPlan>,
+    mut rows: SendableRecordBatchStream,
+) -> (JoinHandle<()>, SendableRecordBatchStream) {
+    let schema = rows.schema();
+    let (sender, mut receiver) = mpsc::channel(1);
+    let (whole, is_whole) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        let unread = async {
+            sender.closed().await;
+            while find_distributed(&plan).is_some() && job_id(&plan).is_none() {
+                tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+            }
+        };
+        let read = async {
+            while let Some(batch) = rows.next().await {
+                if sender.send(batch).await.is_err() {
+                    return;
+                }
+            }
+            whole.send(()).ok();
+        };
+        tokio::select! { () = unread => {}, () = read => {} }
+    });
+    let rows = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
+    // A task that panics ends the channel like one that has sent all rows.
+    let end = futures::stream::once(is_whole).filter_map(|whole| {
+        std::future::ready(whole.err().map(|_| {
+            Err(DataFusionError::Execution("what takes the job's rows has ended before them".into()))
+        }))
+    });
+    (task, Box::pin(RecordBatchStreamAdapter::new(schema, rows.chain(end))))
+}
+
+fn job_id(plan: &Arc<dyn ExecutionPlan>) -> Option<String> {
+    find_distributed(plan)?.job_id().map(|id| id.to_string())
+}
+
 fn answered(status: tonic::Status) -> DataFusionError {
     DataFusionError::Execution(format!("the scheduler answered {}: {}", status.code(), status.message()))
 }
@@ -170,4 +223,34 @@ fn scan_report(operator: OperatorWithMetrics) -> Result<Option<ScanReport>> {
     } else {
         ScanReport { documents: sum("documents"), matched: sum("matched"), retries: sum("retries") }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::datatypes::Schema;
+    use datafusion::arrow::record_batch::RecordBatch;
+    use datafusion::physical_plan::empty::EmptyExec;
+    use futures::TryStreamExt;
+
+    #[tokio::test]
+    async fn rows_that_end_in_a_panic_are_an_error() {
+        let schema = Arc::new(Schema::empty());
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::clone(&schema)));
+        let one = RecordBatch::new_empty(Arc::clone(&schema));
+        for panics in [false, true] {
+            let one = one.clone();
+            let mut sent = false;
+            let rows = futures::stream::poll_fn(move |_| {
+                assert!(!(sent && panics), "as a bug would");
+                let batch = (!sent).then(|| Ok(one.clone()));
+                sent = true;
+                std::task::Poll::Ready(batch)
+            });
+            let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+            let (_task, rows) = run(Arc::clone(&plan), rows);
+            let all = rows.try_collect::<Vec<_>>().await;
+            assert_eq!(all.map(|batches| batches.len()).ok(), (!panics).then_some(1));
+        }
+    }
 }

@@ -6,20 +6,24 @@
 mod client_pool;
 mod cluster;
 mod codec;
+mod embedded;
 mod execution_engine;
 mod job;
 mod links;
+mod message;
 mod node;
 mod progress;
 mod query_planner;
 mod register;
+mod running_jobs;
 
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
-pub use execution_engine::execution_engine;
+pub use execution_engine::{StoppingEngine, execution_engine};
 pub use job::{Job, ScanReport};
 pub use links::ClusterLinks;
-pub use node::{NodeArgs, node_runtime, told_to_end};
+pub use message::one_line;
+pub use node::{NodeArgs, NodeLogs, node_runtime, told_to_end};
 pub use progress::JobProgress;
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,

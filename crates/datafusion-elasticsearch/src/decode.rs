@@ -21,6 +21,7 @@ impl DecodePage for Decoder {
             complete: e.complete && !e.terminated_early && e.clusters_incomplete == 0,
             timed_out: e.timed_out,
             shards_failed: e.shards_failed,
+            shards_total: e.shards_total,
             shard_failure: e.shard_failure,
             total: e.total,
             pit_id: e.pit_id,
@@ -51,11 +52,12 @@ pub(crate) fn plan_fields(columns: &[Column]) -> FieldsRequest {
 }
 
 /// The names under which a server notes values that it left out of what these columns are read
-/// from. An alias is noted as its target.
+/// from.
 pub(crate) fn ignored_names(columns: &[Column]) -> Vec<String> {
     let read = columns.iter().filter(|column| matches!(column.read_from, ReadFrom::DocValues { .. }));
-    let mut names: Vec<String> =
-        read.flat_map(|column| [column.name.clone(), column.source_path.clone()]).collect();
+    let names =
+        read.flat_map(|column| [&column.name, &column.source_path].into_iter().chain(&column.targets));
+    let mut names: Vec<String> = names.cloned().collect();
     names.sort();
     names.dedup();
     names

@@ -3,7 +3,7 @@
 //! Owns: names, aliases from ES-Hadoop, and their checks. No option is a secret.
 
 use datafusion::error::{DataFusionError, Result};
-use elastic_arrow::UnknownTypes;
+use elastic_arrow::{MetaField, UnknownTypes};
 use elastic_client::ReadMode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,6 +18,8 @@ pub struct TableOptions {
     pub query: Value,
     /// Slices, and so partitions; as many as shards if none.
     pub slices: Option<NonZeroU32>,
+    /// About how many documents a slice is to have at most; by it `slices` follow from a count.
+    pub docs_per_slice: Option<NonZeroU32>,
     /// Rows a page at most.
     pub page_size: NonZeroU32,
     /// How long the server keeps the snapshot after each page.
@@ -26,8 +28,10 @@ pub struct TableOptions {
     pub read: ReadMode,
     /// Fields that are lists.
     pub arrays: BTreeSet<String>,
-    /// Whether `_id` and `_index` are columns.
-    pub metadata: bool,
+    /// Fields that are no columns.
+    pub exclude: BTreeSet<String>,
+    /// Which of `_id`, `_index` and `_source` are columns.
+    pub metadata: Vec<MetaField>,
     /// Whether filters are sent.
     pub pushdown: Pushdown,
     /// What becomes of a field of a type that has no column type.
@@ -62,10 +66,12 @@ pub enum Ignored {
 const KNOWN: &[(&str, &[&str])] = &[
     ("query", &["es.query"]),
     ("slices", &[]),
+    ("docs_per_slice", &["es.input.max.docs.per.partition"]),
     ("page_size", &["es.scroll.size"]),
     ("keep_alive", &["es.scroll.keepalive"]),
     ("read", &[]),
     ("arrays", &["es.read.field.as.array.include"]),
+    ("exclude", &["es.read.field.exclude"]),
     ("metadata", &["es.read.metadata"]),
     ("pushdown", &[]),
     ("unknown_types", &[]),
@@ -111,6 +117,16 @@ impl TableOptions {
                 })
                 .transpose()
         };
+        let names = |name: &str| -> BTreeSet<String> {
+            let names = values.get(name).map(|text| text.split(',')).into_iter().flatten();
+            names.map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()).collect()
+        };
+        let (slices, docs_per_slice) = (number("slices")?, number("docs_per_slice")?);
+        if slices.is_some() && docs_per_slice.is_some() {
+            return Err(refuse(
+                "table options slices and docs_per_slice say the same thing: give one".into(),
+            ));
+        }
         let page_size = number("page_size")?.unwrap_or(NonZeroU32::new(10_000).expect("not 0"));
         if page_size.get() > 10_000 {
             return Err(refuse(format!(
@@ -159,15 +175,14 @@ impl TableOptions {
         let query = sampled(query, values.get("sample").copied(), values.get("seed").copied())?;
         Ok(Self {
             query,
-            slices: number("slices")?,
+            slices,
+            docs_per_slice,
             page_size,
             keep_alive: keep_alive(values.get("keep_alive").copied().unwrap_or("5m"))?,
             read,
-            arrays: values
-                .get("arrays")
-                .map(|text| text.split(',').map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()).collect())
-                .unwrap_or_default(),
-            metadata: truth("metadata", false)?,
+            arrays: names("arrays"),
+            exclude: names("exclude"),
+            metadata: metadata(values.get("metadata").copied().unwrap_or("false"))?,
             pushdown: if truth("pushdown", true)? { Pushdown::On } else { Pushdown::Off },
             unknown_types,
             ignored,
@@ -178,7 +193,12 @@ impl TableOptions {
 /// A repeatable sample without replacement: each document draws from its sequence number and the
 /// seed, so every read of the same documents draws alike.
 fn sampled(query: Value, sample: Option<&str>, seed: Option<&str>) -> Result<Value> {
-    let Some(text) = sample else { return Ok(query) };
+    let Some(text) = sample else {
+        return match seed {
+            Some(seed) => Err(refuse(format!("seed = {seed} is of no use without a sample"))),
+            None => Ok(query),
+        };
+    };
     let share: f64 = text.parse().unwrap_or(f64::NAN);
     if !(share > 0.0 && share <= 1.0) {
         return Err(refuse(format!("sample = {text} is not a share above 0 and up to 1")));
@@ -193,6 +213,27 @@ fn sampled(query: Value, sample: Option<&str>, seed: Option<&str>) -> Result<Val
         "boost_mode": "replace",
         "min_score": 1.0 - share,
     }}))
+}
+
+/// `true` stands for those that cost nothing.
+fn metadata(text: &str) -> Result<Vec<MetaField>> {
+    match text {
+        "false" => return Ok(Vec::new()),
+        "true" => return Ok(vec![MetaField::Id, MetaField::Index]),
+        _ => {}
+    }
+    let mut fields = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let known = [MetaField::Id, MetaField::Index, MetaField::Source];
+        let Some(field) = known.into_iter().find(|field| field.name() == name && !fields.contains(field))
+        else {
+            return Err(refuse(format!(
+                "table option metadata = \"{text}\" is not true, false, or some of _id, _index, _source"
+            )));
+        };
+        fields.push(field);
+    }
+    Ok(fields)
 }
 
 fn keep_alive(text: &str) -> Result<Duration> {

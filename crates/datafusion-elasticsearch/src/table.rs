@@ -16,11 +16,11 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use elastic_arrow::{
-    Column, ConstantKeywords, IndexMapping, LongKeywords, MetaField, SchemaOptions, plan_columns, to_schema,
+    Column, ConstantKeywords, IndexMapping, LongKeywords, SchemaOptions, plan_columns, to_schema,
 };
 use elastic_client::{
-    ConnectionRegistry, Product, ReadMode, Slice, SnapshotRequest, fetch_mappings, fetch_server,
-    group_slices, open_snapshot,
+    ConnectionRegistry, Product, ReadMode, Server, Slice, SnapshotRequest, fetch_count, fetch_mappings,
+    fetch_older_than, fetch_server, group_slices, open_snapshot,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -97,11 +97,18 @@ impl EsTable {
             .into_iter()
             .map(|(index, mapping)| IndexMapping { index, mapping })
             .collect();
-        let metadata = if options.metadata { vec![MetaField::Id, MetaField::Index] } else { Vec::new() };
         let server = fetch_server(&live).await.map_err(from_client)?;
+        let long_in_source_of = match options.ignored {
+            Ignored::Error if server.notes_ignored_keywords() && has_long_keywords(&mappings) => {
+                fetch_older_than(&live, index, Server::NOTES_IGNORED_KEYWORDS).await.map_err(from_client)?
+            }
+            Ignored::Error | Ignored::Null => Vec::new(),
+        };
         let schema_options = SchemaOptions {
+            long_in_source_of: long_in_source_of.into_iter().collect(),
             arrays: options.arrays,
-            metadata,
+            exclude: options.exclude,
+            metadata: options.metadata,
             unknown_types: options.unknown_types,
             long_keywords: match options.ignored {
                 Ignored::Error if !server.notes_ignored_keywords() => LongKeywords::Source,
@@ -114,6 +121,14 @@ impl EsTable {
         };
         let columns = plan_columns(&mappings, &schema_options).map_err(from_arrow)?;
         check_arrays(&schema_options.arrays, &columns, index)?;
+        let slices = match options.docs_per_slice {
+            Some(most) => {
+                let count = fetch_count(&live, index, &options.query).await.map_err(from_client)?;
+                let slices = count.div_ceil(most.get().into()).max(1);
+                NonZeroU32::new(slices.try_into().unwrap_or(u32::MAX))
+            }
+            None => options.slices,
+        };
         let read = match options.read {
             ReadMode::Auto => "auto",
             ReadMode::Pit => "pit",
@@ -126,7 +141,7 @@ impl EsTable {
                 index: index.to_owned(),
                 columns,
                 query: options.query,
-                slices: options.slices,
+                slices,
                 page_size: options.page_size,
                 keep_alive_ms: options.keep_alive.as_millis() as u64,
                 read: read.to_owned(),
@@ -198,12 +213,17 @@ impl EsTable {
 
     fn push(&self, filter: &Expr) -> Option<Pushed> {
         match self.spec.pushdown {
-            Pushdown::On => translate(filter, &self.spec.columns),
+            Pushdown::On => translate(filter, &self.spec.columns, self.spec.ignored),
             // Nobody else can answer it.
-            Pushdown::Off if asks_match(filter) => translate(filter, &self.spec.columns),
+            Pushdown::Off if asks_match(filter) => translate(filter, &self.spec.columns, self.spec.ignored),
             Pushdown::Off => None,
         }
     }
+}
+
+/// Whether a server may have left out a keyword for its length.
+fn has_long_keywords(mappings: &[IndexMapping]) -> bool {
+    mappings.iter().any(|index| index.mapping.to_string().contains("\"ignore_above\""))
 }
 
 /// A list that no field has the name of is a slip: the field that was meant would stay scalar.

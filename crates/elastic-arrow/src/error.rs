@@ -11,7 +11,9 @@ use arrow::error::ArrowError;
 #[non_exhaustive]
 pub enum Error {
     /// A type this crate has no column for.
-    #[error("field \"{field}\" of index \"{index}\" has type \"{field_type}\", which has no column type")]
+    #[error(
+        "field \"{field}\" of index \"{index}\" has type \"{field_type}\", which has no column type; with the option unknown_types = json it is a column of JSON text, by exclude it is none"
+    )]
     UnknownType {
         /// The index.
         index: String,
@@ -31,7 +33,9 @@ pub enum Error {
         reason: String,
     },
     /// One name, several types, and no type that holds them all without loss.
-    #[error("field \"{field}\" has types that do not fit one column: {types}")]
+    #[error(
+        "field \"{field}\" has types that do not fit one column: {types}; by the option exclude it is none"
+    )]
     Conflict {
         /// The field.
         field: String,

@@ -3,6 +3,7 @@
 //! Owns: what a column is, its Arrow type, and where its values are read from. Must not know
 //! mappings as JSON, nor pages.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -276,6 +277,10 @@ pub struct Column {
     pub prints_any_date: bool,
     /// Has different types in different indices, widened to `field_type`.
     pub mixed: bool,
+    /// What else the field is named in some index where it is an alias, or there are several paths to
+    /// it in `_source`: what servers note of it, they note under these.
+    #[serde(default)]
+    pub targets: BTreeSet<String>,
 }
 
 impl Column {
@@ -295,6 +300,7 @@ impl Column {
             null_value: false,
             prints_any_date: false,
             mixed: false,
+            targets: BTreeSet::new(),
         }
     }
 

@@ -110,7 +110,7 @@ fn read_source<'de, A: MapAccess<'de>>(map: &mut A, rows: &mut Rows<'_>) -> Resu
         return map.next_value_seed(SourceSeed { tree, rows, depth: 0 });
     };
     let text = map.next_value_seed(JsonText)?;
-    rows.push_json(*column, &text);
+    rows.push_source(*column, &text);
     if tree.is_empty() {
         return Ok(());
     }

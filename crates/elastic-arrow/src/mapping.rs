@@ -30,14 +30,25 @@ pub struct IndexMapping {
 pub struct SchemaOptions {
     /// Dotted names of columns that hold several values.
     pub arrays: BTreeSet<String>,
+    /// Dotted names of fields that are no columns, nor those below them.
+    pub exclude: BTreeSet<String>,
     /// Metadata columns, in this order before all others.
     pub metadata: Vec<MetaField>,
     /// What to do with a type that has no column type.
     pub unknown_types: UnknownTypes,
     /// Where values over `ignore_above` are read.
     pub long_keywords: LongKeywords,
+    /// Indices of which they are read from `_source` in any case.
+    pub long_in_source_of: BTreeSet<String>,
     /// Whether constant keywords can be read.
     pub constant_keywords: ConstantKeywords,
+}
+
+impl SchemaOptions {
+    fn excludes(&self, name: &str) -> bool {
+        self.exclude.contains(name)
+            || name.match_indices('.').any(|(end, _)| self.exclude.contains(&name[..end]))
+    }
 }
 
 /// Whether the doc values of a `constant_keyword` are its value.
@@ -129,6 +140,8 @@ fn plan_index(mapping: &IndexMapping, options: &SchemaOptions) -> Result<IndexFi
     if let Some(runtime) = body.get("runtime") {
         planner.plan_runtime("", runtime)?;
     }
+    planner.leaves.retain(|leaf| !options.excludes(&leaf.column.name));
+    planner.objects.retain(|name| !options.excludes(name));
     Ok(IndexFields { index: mapping.index.clone(), leaves: planner.leaves, objects: planner.objects })
 }
 
@@ -210,6 +223,7 @@ impl Planner<'_> {
             return Ok(field_type);
         }
         match self.options.unknown_types {
+            _ if self.options.excludes(name) => Ok(FieldType::Unknown(type_name.to_owned())),
             UnknownTypes::JsonText => Ok(FieldType::Unknown(type_name.to_owned())),
             UnknownTypes::Error => Err(Error::UnknownType {
                 index: self.index.to_owned(),
@@ -226,6 +240,8 @@ impl Planner<'_> {
             Some("it is filled by copy_to, and _source lacks what was copied".to_owned())
         } else if token_count {
             Some("a token count is not in _source".to_owned())
+        } else if definition.get("script").is_some_and(|script| !script.is_null()) {
+            Some("its script computes it, and _source lacks what is computed".to_owned())
         } else if field_type == FieldType::ConstantKeyword {
             Some("_source may lack the value of a constant_keyword".to_owned())
         } else {
@@ -234,8 +250,9 @@ impl Planner<'_> {
                 .or_else(|| date_refusal(&field_type, definition))
         };
         let ignore_above = limit(definition);
-        let long_from_source = self.options.long_keywords == LongKeywords::Source;
-        if long_from_source && ignore_above.is_some() && not_in_source.is_none() {
+        let long_from_source = self.options.long_keywords == LongKeywords::Source
+            || self.options.long_in_source_of.contains(self.index);
+        if long_from_source && ignore_above.is_some() {
             doc_values = false;
         }
         if field_type == FieldType::ConstantKeyword
@@ -256,6 +273,7 @@ impl Planner<'_> {
             null_value: definition.get("null_value").is_some_and(|value| !value.is_null()),
             prints_any_date: prints_any_date(definition),
             mixed: false,
+            targets: BTreeSet::new(),
             read_from,
             field_type,
             name,
@@ -282,7 +300,8 @@ impl Planner<'_> {
                 return Err(invalid(self.index, &alias.name, &reason));
             };
             let array = self.options.arrays.contains(&alias.name);
-            let column = Column { name: alias.name, array, ..target.column.clone() };
+            let targets = BTreeSet::from([alias.target]);
+            let column = Column { name: alias.name, array, targets, ..target.column.clone() };
             placed.push((alias.position, Leaf { column, not_in_source: target.not_in_source.clone() }));
         }
         for (position, leaf) in placed.into_iter().rev() {
@@ -318,6 +337,7 @@ impl Planner<'_> {
                 null_value: false,
                 prints_any_date: false,
                 mixed: false,
+                targets: BTreeSet::new(),
                 read_from,
                 field_type,
                 name,

@@ -172,12 +172,72 @@ fn an_unknown_type_is_named_or_json_on_request() {
     let error = plan_columns(&mappings, &SchemaOptions::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "field \"a.shape\" of index \"flows-1\" has type \"geo_shape\", which has no column type"
+        "field \"a.shape\" of index \"flows-1\" has type \"geo_shape\", which has no column type; with the \
+         option unknown_types = json it is a column of JSON text, by exclude it is none"
     );
     let options = SchemaOptions { unknown_types: UnknownTypes::JsonText, ..SchemaOptions::default() };
     let columns = plan_columns(&mappings, &options).unwrap();
     assert_eq!(columns[0].field_type, FieldType::Unknown("geo_shape".to_owned()));
     assert_eq!(columns[0].read_from, ReadFrom::Source);
+    let options = SchemaOptions { exclude: ["a".to_owned()].into(), ..SchemaOptions::default() };
+    assert_eq!(plan_columns(&mappings, &options).unwrap(), []);
+}
+
+#[test]
+fn an_excluded_field_is_in_nobodys_way() {
+    let mappings = [
+        mapping(
+            "x",
+            json!({"properties": {"o": {"properties": {"a": {"type": "long"}}}, "ob": {"type": "ip"}}}),
+        ),
+        mapping("y", json!({"properties": {"o": {"type": "keyword"}}})),
+    ];
+    let options = SchemaOptions { exclude: ["o".to_owned()].into(), ..SchemaOptions::default() };
+    let columns = plan_columns(&mappings, &options).unwrap();
+    assert_eq!(columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["ob"]);
+    let error = plan_columns(&mappings, &SchemaOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("\"o\"") && error.contains("exclude"), "{error}");
+}
+
+/// Where servers do not note what they left out, doc values are not read in place of it.
+#[test]
+fn long_keywords_that_nobody_would_miss_are_unavailable() {
+    let body = json!({"properties": {
+        "all": {"type": "keyword", "ignore_above": 5},
+        "a": {"type": "keyword", "copy_to": "all"},
+        "b": {"type": "keyword", "ignore_above": 5},
+    }});
+    let of = |index: &str, options: &SchemaOptions| {
+        let columns = plan_columns(&[mapping(index, body.clone())], options).unwrap();
+        ["all", "a", "b"].map(|name| find(&columns, name).read_from.clone())
+    };
+    let noted = SchemaOptions::default();
+    assert_eq!(of("i", &noted), [doc_values(None), doc_values(None), doc_values(None)]);
+    let everywhere = SchemaOptions { long_keywords: LongKeywords::Source, ..SchemaOptions::default() };
+    let old = SchemaOptions { long_in_source_of: ["i".to_owned()].into(), ..SchemaOptions::default() };
+    for options in [everywhere, old.clone()] {
+        let [all, a, b] = of("i", &options);
+        assert!(matches!(all, ReadFrom::Unavailable { .. }), "{all:?}");
+        assert_eq!((a, b), (doc_values(None), ReadFrom::Source));
+    }
+    assert_eq!(of("newer", &old), [doc_values(None), doc_values(None), doc_values(None)]);
+}
+
+/// Servers note what they leave out under the name of the field itself.
+#[test]
+fn a_column_knows_what_its_field_is_named_elsewhere() {
+    let keyword = json!({"type": "keyword", "ignore_above": 5});
+    let columns = [
+        mapping(
+            "a",
+            json!({"properties": {"name": {"type": "text", "fields": {"k": keyword}}, "src": keyword,
+                "nm": {"type": "alias", "path": "name.k"}}}),
+        ),
+        mapping("b", json!({"properties": {"ip": keyword, "src": {"type": "alias", "path": "ip"}}})),
+    ];
+    let columns = plan_columns(&columns, &SchemaOptions::default()).unwrap();
+    assert!(find(&columns, "nm").targets.contains("name.k"));
+    assert!(find(&columns, "src").targets.contains("ip"));
 }
 
 #[test]
@@ -194,6 +254,10 @@ fn what_source_lacks_is_unavailable_and_says_why() {
         (
             json!({"properties": {"f": {"type": "date", "doc_values": false, "format": "epoch_second"}}}),
             "its date format \"epoch_second\" is only understood by the server",
+        ),
+        (
+            json!({"properties": {"f": {"type": "geo_point", "script": {"source": "emit(1, 2)"}}}}),
+            "its script computes it, and _source lacks what is computed",
         ),
         (
             json!({"_source": {"excludes": ["f.secret"]}, "properties": {"f": {"type": "flattened"}}}),
@@ -251,12 +315,13 @@ fn types_widen_only_without_loss() {
         ("ip", "keyword"),
     ] {
         let error = plan_two(json!({"type": a}), json!({"type": b})).unwrap_err();
-        let expected =
-            format!("field \"f\" has types that do not fit one column: {a} in \"a\"; {b} in \"b\"");
+        let expected = format!(
+            "field \"f\" has types that do not fit one column: {a} in \"a\"; {b} in \"b\"; by the option exclude it is none"
+        );
         assert_eq!(error.to_string(), expected);
     }
     let error = plan_two(json!({"type": "long"}), json!({"properties": {}})).unwrap_err();
-    assert!(error.to_string().ends_with("long in \"a\"; object in \"b\""), "{error}");
+    assert!(error.to_string().contains("long in \"a\"; object in \"b\"; by"), "{error}");
 }
 
 #[test]

@@ -66,6 +66,8 @@ fn merge_group(group: Vec<(String, Leaf)>) -> Result<Column, Error> {
         merged.normalizer |= column.normalizer;
         merged.null_value |= column.null_value;
         merged.prints_any_date &= column.prints_any_date;
+        merged.targets.extend(column.targets.into_iter().chain([column.source_path]));
+        merged.targets.retain(|target| *target != merged.name && *target != merged.source_path);
         merged.mixed |= merged.field_type != column.field_type;
         merged.ignore_above = smaller(merged.ignore_above, column.ignore_above);
         merged.keyword_subfield = match (merged.keyword_subfield, column.keyword_subfield) {

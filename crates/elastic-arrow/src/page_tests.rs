@@ -236,7 +236,7 @@ fn source_values_are_read_as_elasticsearch_coerces_them() {
             .into_bytes()
     };
     for (type_name, raw, expected) in [
-        ("text", "1.10", "1.10"),
+        ("text", "110", "110"),
         ("text", "true", "true"),
         ("keyword", "\"a\\n\"", "a\n"),
         ("ip", "\"2001:DB8:0:0:0:0:0:1\"", "2001:db8::1"),
@@ -311,6 +311,45 @@ fn metadata_is_read_or_missed_loudly() {
         message(&decoder, json!([{"_index": "i", "_source": {}}])),
         "document at row 0 of the page (_id unknown) of index \"i\": the answer lacks \"_id\", which was asked for"
     );
+    // As of an index whose _source is switched off.
+    for hits in [
+        json!([{"_index": "i", "_id": "x"}]),
+        json!([{"_index": "i", "_id": "w", "_source": {}}, {"_index": "i", "_id": "x"}]),
+    ] {
+        let said = message(&decoder, hits);
+        assert!(said.contains("\"x\"") && said.contains("lacks \"_source\""), "{said}");
+    }
+}
+
+/// A server that picks from `_source` prints numbers anew: 2.10 comes as 2.1.
+#[test]
+fn a_fraction_as_text_is_refused() {
+    let decoder = decoder(json!({"t": {"type": "text"}}));
+    assert_eq!(texts(&batch(&decoder, source(json!({"t": 17}))), 0), [Some("17")]);
+    for number in ["2.1", "1e3", "1E3"] {
+        let body = String::from_utf8(page(source(json!({"t": "N"})))).unwrap().replace("\"N\"", number);
+        let said = decoder.decode(body.as_bytes()).unwrap_err().to_string();
+        for word in [number, "\"x7\"", "\"t\"", "spells anew"] {
+            assert!(said.contains(word), "{said}");
+        }
+    }
+}
+
+/// Of an object by dotted keys there are only parts.
+#[test]
+fn an_object_by_dotted_keys_is_refused() {
+    let decoder = decoder(json!({
+        "raw": {"type": "object", "enabled": false}, "o": {"properties": {"n": {"type": "nested"}, "t": {"type": "text"}}},
+    }));
+    for document in
+        [json!({"raw.x": 1}), json!({"o.n.x": 1}), json!({"o": {"n.x": 1}}), json!({"raw.x.y": null})]
+    {
+        let said = message(&decoder, source(document.clone()));
+        assert!(said.contains("dotted keys") && said.contains("\"x7\""), "{document}: {said}");
+    }
+    let whole = batch(&decoder, source(json!({"raw": {"x.y": 1}, "o.t": "a", "other.x": 1})));
+    assert_eq!(texts(&whole, 0), [Some("{\"x.y\":1}")]);
+    assert_eq!(texts(&whole, 2), [Some("a")]);
 }
 
 #[test]

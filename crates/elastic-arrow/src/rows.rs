@@ -18,12 +18,14 @@ pub(crate) struct Rows<'d> {
     /// The first value of this row that was not taken. Known before `_id` may be, so it waits.
     misfit: Option<(usize, Misfit)>,
     pub(crate) error: Option<Error>,
+    /// Whether the row has told the whole `_source`.
+    whole_source: bool,
 }
 
 impl<'d> Rows<'d> {
     pub(crate) fn new(decoder: &'d PageDecoder) -> Self {
         let builders = decoder.columns.iter().map(ColumnBuilder::new).collect();
-        Self { decoder, builders, rows: 0, misfit: None, error: None }
+        Self { decoder, builders, rows: 0, misfit: None, error: None, whole_source: false }
     }
 
     pub(crate) fn push(&mut self, column: usize, value: Scalar<'_>) {
@@ -36,9 +38,23 @@ impl<'d> Rows<'d> {
         self.keep(column, result);
     }
 
+    pub(crate) fn push_source(&mut self, column: usize, text: &str) {
+        self.whole_source = true;
+        self.push_json(column, text);
+    }
+
     pub(crate) fn keep(&mut self, column: usize, result: Result<(), Misfit>) {
         if let Err(misfit) = result {
             self.misfit.get_or_insert((column, misfit));
+        }
+    }
+
+    /// Below a column there is a value by a dotted key. If the column is an object, that is a part of it,
+    /// of which its JSON text would say nothing.
+    pub(crate) fn keep_part(&mut self, column: usize) {
+        if self.decoder.columns[column].field_type.is_json() {
+            let reason = "an object that is given by dotted keys, which is not put together";
+            self.misfit.get_or_insert((column, Misfit::value("…", reason)));
         }
     }
 
@@ -48,7 +64,8 @@ impl<'d> Rows<'d> {
             let value = match meta {
                 MetaField::Id => id,
                 MetaField::Index => index,
-                MetaField::Source => continue,
+                MetaField::Source if self.whole_source => continue,
+                MetaField::Source => None,
             };
             let Some(value) = value else {
                 let place = self.place(id, index);
@@ -63,6 +80,7 @@ impl<'d> Rows<'d> {
             self.error = Some(self.describe(column, misfit, self.place(id, index)));
             return false;
         }
+        self.whole_source = false;
         for builder in &mut self.builders {
             builder.end_row();
         }

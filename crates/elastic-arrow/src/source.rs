@@ -32,13 +32,23 @@ impl SourceTree {
         self.children.is_empty()
     }
 
-    fn descend(&self, key: &str) -> Option<&Self> {
-        let mut node = self;
+    fn descend(&self, key: &str) -> Descent<'_> {
+        let (mut node, mut passed): (&Self, &[usize]) = (self, &[]);
         for segment in key.split('.') {
-            node = node.children.get(segment)?;
+            match node.children.get(segment) {
+                Some(child) => (node, passed) = (child, &child.columns),
+                None => return Descent::Beside(passed),
+            }
         }
-        Some(node)
+        Descent::At(node)
     }
+}
+
+/// Where a key leads.
+enum Descent<'a> {
+    At(&'a SourceTree),
+    /// To no column, but below these.
+    Beside(&'a [usize]),
 }
 
 /// Reads what stands at `tree` into the columns below it.
@@ -81,11 +91,14 @@ impl<'de> Visitor<'de> for SourceSeed<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(child) = map.next_key_seed(KeySeed { tree: self.tree })? {
             match child {
-                Some(tree) => {
+                Descent::At(tree) => {
                     map.next_value_seed(SourceSeed { tree, rows: &mut *self.rows, depth: self.depth + 1 })?;
                 }
-                None => {
+                Descent::Beside(columns) => {
                     map.next_value::<IgnoredAny>()?;
+                    for column in columns {
+                        self.rows.keep_part(*column);
+                    }
                 }
             }
         }
@@ -132,7 +145,7 @@ struct KeySeed<'a> {
 }
 
 impl<'de, 'a> DeserializeSeed<'de> for KeySeed<'a> {
-    type Value = Option<&'a SourceTree>;
+    type Value = Descent<'a>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_identifier(self)
@@ -140,7 +153,7 @@ impl<'de, 'a> DeserializeSeed<'de> for KeySeed<'a> {
 }
 
 impl<'de, 'a> Visitor<'de> for KeySeed<'a> {
-    type Value = Option<&'a SourceTree>;
+    type Value = Descent<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")

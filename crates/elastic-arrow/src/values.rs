@@ -319,6 +319,10 @@ impl Values {
     /// A number by its text, so that nothing is rounded on the way.
     fn append_source_number(&mut self, text: &str) -> Result<(), Misfit> {
         match self {
+            // Where servers leave out parts of _source, and they are asked to, they print 2.10 as 2.1.
+            Self::Text(_) if text.contains(['.', 'e', 'E']) => {
+                Err(Misfit::value(text, "a number with a fraction as text, which the server spells anew"))
+            }
             Self::Text(_) => self.append(Scalar::Text(text)),
             Self::Float(_) | Self::Double(_) => match text.parse::<f64>() {
                 Ok(number) if number.is_finite() => self.append(Scalar::Float(number)),

@@ -274,7 +274,10 @@ impl Connection {
                 let hint = match status {
                     300..=399 => "; redirects are not followed, name the node itself in this connection",
                     401 => "; check the credentials of this connection",
-                    403 => "; this user needs read and view_index_metadata on the index",
+                    403 => {
+                        "; this user needs read and view_index_metadata on the index, and on OpenSearch what \
+                         opens points in time, which read = \"scroll\" does without"
+                    }
                     404 if kind == "search_context_missing_exception" => {
                         "; the snapshot expired, raise keep_alive, or its node was started again, run it again"
                     }
@@ -306,8 +309,10 @@ impl Connection {
 fn is_lost_node(status: u16, kind: &str, reason: &str) -> bool {
     match kind {
         "node_disconnected_exception" | "node_not_connected_exception" => true,
-        // While the last copy of a shard goes, it fails without a word.
-        "search_phase_execution_exception" => status == 500 && reason.is_empty(),
+        // While the last copy of a shard goes, it fails without the reason of any shard.
+        "search_phase_execution_exception" => {
+            status == 500 && ["", "all shards failed", "Partial shards failure"].contains(&reason)
+        }
         "illegal_state_exception" => {
             reason.starts_with("no node found for id")
                 || (reason.starts_with("node [") && reason.ends_with("is not available"))

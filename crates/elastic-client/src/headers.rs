@@ -2,12 +2,12 @@
 //!
 //! Owns: reading those secrets, and marking them so that nothing shows them. Must not know: requests.
 
-use crate::config::{Auth, ConnectionConfig, HeaderSource, Proxy};
+use crate::config::{Auth, ConnectionConfig, HeaderSource, Proxy, SecretSource};
 use crate::error::Error;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Adds what the configuration says: who sends, and its own `headers`.
 pub(crate) fn add_configured(
@@ -26,7 +26,9 @@ pub(crate) fn add_configured(
         };
         let value = match source {
             HeaderSource::Text(text) => HeaderValue::try_from(text).map_err(|_| refused())?,
-            HeaderSource::Secret(source) => secret(source.read()?.expose_secret()).ok_or_else(refused)?,
+            HeaderSource::Secret(source) => {
+                secret(read(name, source)?.expose_secret()).ok_or_else(refused)?
+            }
         };
         headers.insert(HeaderName::try_from(header).map_err(|_| refused())?, value);
     }
@@ -38,7 +40,7 @@ pub(crate) fn proxy(name: &str, proxy: &Proxy) -> Result<reqwest::Proxy, Error> 
     let made = reqwest::Proxy::all(proxy.url.clone())
         .map_err(|e| Error::Refused(format!("connection \"{name}\": proxy: {}", e.without_url())))?;
     match &proxy.auth {
-        Some((username, password)) => Ok(made.basic_auth(username, password.read()?.expose_secret())),
+        Some((username, password)) => Ok(made.basic_auth(username, read(name, password)?.expose_secret())),
         None => Ok(made),
     }
 }
@@ -48,11 +50,11 @@ fn authorization(name: &str, auth: &Auth) -> Result<Option<HeaderValue>, Error> 
     let text = match auth {
         Auth::None => return Ok(None),
         Auth::Basic { username, password } => {
-            let pair = format!("{username}:{}", password.read()?.expose_secret());
+            let pair = format!("{username}:{}", read(name, password)?.expose_secret());
             format!("Basic {}", BASE64.encode(pair))
         }
-        Auth::ApiKey { key } => format!("ApiKey {}", key.read()?.expose_secret()),
-        Auth::Bearer { token } => format!("Bearer {}", token.read()?.expose_secret()),
+        Auth::ApiKey { key } => format!("ApiKey {}", read(name, key)?.expose_secret()),
+        Auth::Bearer { token } => format!("Bearer {}", read(name, token)?.expose_secret()),
     };
     match secret(&text) {
         Some(value) => Ok(Some(value)),
@@ -60,6 +62,10 @@ fn authorization(name: &str, auth: &Auth) -> Result<Option<HeaderValue>, Error> 
             "connection \"{name}\": the secret of auth holds what no header may hold"
         ))),
     }
+}
+
+fn read(connection: &str, source: &SecretSource) -> Result<SecretString, Error> {
+    source.read().map_err(|e| Error::Refused(format!("connection \"{connection}\": {e}")))
 }
 
 /// A header value that no log of the transport shows.

@@ -21,14 +21,15 @@ pub struct IgnoredValues {
     pub query: Value,
 }
 
-/// An error if there is one. Asked once of each index, by its first slice.
+/// An error if there is one. Each slice asks for itself, before its first row: a LIMIT may be reached
+/// before another one has begun.
 pub(crate) async fn refuse_ignored(
     connection: &Connection,
     slice: &Slice,
     ignored: &IgnoredValues,
     keep_alive: Duration,
 ) -> Result<(), Error> {
-    if ignored.fields.is_empty() || slice.cut.is_some_and(|cut| cut.id > 0) {
+    if ignored.fields.is_empty() {
         return Ok(());
     }
     let mut filters = vec![ignored.query.clone(), json!({ "terms": { "_ignored": ignored.fields } })];
@@ -37,8 +38,12 @@ pub(crate) async fn refuse_ignored(
     let path = match &slice.source {
         SliceSource::Pit { id, .. } => {
             body["pit"] = json!({ "id": id, "keep_alive": keep_alive_text(keep_alive) });
+            if let Some(cut) = slice.cut {
+                body["slice"] = json!({ "id": cut.id, "max": cut.max });
+            }
             "/_search".to_owned()
         }
+        // Only what holds a state can be sliced: here each asks for all of the index.
         SliceSource::Scroll => format!("/{}/_search", encode_index(&slice.index)),
     };
     let what = format!("look for ignored values: {}", slice.describe());

@@ -1,4 +1,4 @@
-//! The mappings of every index behind a name, as the server gives them.
+//! What is behind a name: the mappings of every index, and how many documents.
 //!
 //! Owns: asking. Must not know: what a mapping means.
 
@@ -6,10 +6,53 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::request::{Method, Request, encode_index};
 use crate::server::fetch_json;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Concrete index and the value of its `mappings`.
 pub type IndexMappings = Vec<(String, Value)>;
+
+/// Those indices that were created before this version. One that does not tell was created by the server
+/// that answers.
+pub async fn fetch_older_than(
+    connection: &Connection,
+    index: &str,
+    version: (u32, u32),
+) -> Result<Vec<String>, Error> {
+    let what = format!("read the settings of index \"{index}\"");
+    let path = format!("/{}/_settings/index.version.created", encode_index(index));
+    let request = Request::new(Method::Get, path, &what).with_param("flat_settings", "true");
+    let Value::Object(indices) = fetch_json(connection, request).await? else {
+        return Err(Error::Protocol { what, detail: "not an object".into() });
+    };
+    let mut older = Vec::new();
+    for (name, value) in indices {
+        let created = &value["settings"]["index.version.created"];
+        let created = created.as_str().map(str::parse::<u32>).transpose();
+        let created = created.map_err(|e| Error::Protocol { what: what.clone(), detail: e.to_string() })?;
+        if created.is_some_and(|id| id < version_id(version)) {
+            older.push(name);
+        }
+    }
+    Ok(older)
+}
+
+/// As settings have it: 7.17.28 is 7172899.
+fn version_id((major, minor): (u32, u32)) -> u32 {
+    major * 1_000_000 + minor * 10_000
+}
+
+/// How many documents match now. It is of no snapshot, so no result may be held against it.
+pub async fn fetch_count(connection: &Connection, index: &str, query: &Value) -> Result<u64, Error> {
+    let what = format!("count the documents of index \"{index}\"");
+    let path = format!("/{}/_count", encode_index(index));
+    let request = Request::new(Method::Post, path, &what).with_body(&json!({ "query": query }));
+    let answer = fetch_json(connection, request).await?;
+    let failed = answer["_shards"]["failed"].as_u64();
+    match (answer["count"].as_u64(), failed) {
+        (Some(count), Some(0)) => Ok(count),
+        _ => Err(Error::Protocol { what, detail: format!("no count of all shards: {answer}") }),
+    }
+}
 
 /// Every concrete index behind a name, pattern or alias, sorted by name. None is an error: an
 /// empty table would read as "no traffic".

@@ -32,6 +32,8 @@ pub struct Envelope {
     pub timed_out: bool,
     /// `_shards.failed`.
     pub shards_failed: u64,
+    /// `_shards.total`, where it is told.
+    pub shards_total: Option<u64>,
     /// The first shard failure's reason.
     pub shard_failure: Option<String>,
     /// `hits.total`, if exact.
@@ -301,6 +303,11 @@ impl<D: DecodePage> SliceReader<D> {
         if page.shards_failed > 0 {
             let reason = page.shard_failure.unwrap_or_else(|| "no reason given".into());
             return Err(incomplete(format!("{} shards failed: {reason}", page.shards_failed)));
+        }
+        if page.shards_total == Some(0) {
+            return Err(incomplete(
+                "the server searched no shard, as it does of a frozen index: unfreeze it".into(),
+            ));
         }
         // A row twice could otherwise stand for a row less.
         if page.hits > self.asked as usize {

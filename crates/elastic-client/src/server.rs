@@ -50,11 +50,18 @@ pub enum SnapshotSupport {
 }
 
 impl Server {
+    /// From when on Elasticsearch notes in `_ignored` the fields of which a value was left out for
+    /// `ignore_above`: of documents that are indexed since, so it is the index's version that counts.
+    pub const NOTES_IGNORED_KEYWORDS: (u32, u32) = (7, 15);
+
     /// Whether `_ignored` names the fields of which a value was left out for `ignore_above`, as it
     /// does those of malformed values everywhere.
     pub fn notes_ignored_keywords(&self) -> bool {
         match self.product {
-            Product::Elasticsearch => self.version.is_none_or(|v| v >= Version(7, 15, 0)),
+            Product::Elasticsearch => {
+                let (major, minor) = Self::NOTES_IGNORED_KEYWORDS;
+                self.version.is_none_or(|v| v >= Version(major, minor, 0))
+            }
             Product::OpenSearch => false,
         }
     }

@@ -5,14 +5,15 @@
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::output::Format;
+use crate::output::{Format, print};
 use crate::report::{Coverage, Report};
 use crate::run::Runner;
 use crate::source::{Source, TABLE};
 use crate::time::parse_time;
 use anyhow::{Context, bail};
-use ballista_elasticsearch::{session_config, session_state};
+use ballista_elasticsearch::{Cluster, session_config, session_state};
 use clap::Args;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsScanExec, open_snapshots};
@@ -48,10 +49,10 @@ pub(crate) struct DetectArgs {
     #[arg(long, value_name = "SQL")]
     filter: Option<String>,
     /// How many standard deviations above the mean stand out
-    #[arg(long, default_value = "3")]
+    #[arg(long, default_value = "3", allow_negative_numbers = true)]
     sigma: Sigma,
     /// Scheduler to submit to, such as http://scheduler.example:50050 [default: a cluster inside
-    /// this process]
+    /// this process]. plan only looks whether it is there
     #[arg(long, value_name = "URL")]
     scheduler: Option<String>,
     /// How to print
@@ -98,7 +99,7 @@ pub(crate) async fn detect(
     let runner = Runner::start(Arc::clone(&registry), args.scheduler.as_deref(), interrupt).await?;
     let context = runner.cluster().context();
     let (_, schema) = args.source.create_table(&registry, context, &spec.time_field).await?;
-    validate(&schema, &spec)?;
+    check_fields(&schema, &spec)?;
     let plan = context.sql(&plan_sql(&spec)).await?.into_unoptimized_plan();
     let mut rows = Vec::new();
     let done = runner
@@ -113,16 +114,33 @@ pub(crate) async fn detect(
 }
 
 /// Prints what `detect` would do, and reads no document.
-pub(crate) async fn plan(args: DetectArgs, registry: Arc<ConnectionRegistry>) -> Result<(), Failure> {
+pub(crate) async fn plan(
+    args: DetectArgs,
+    registry: Arc<ConnectionRegistry>,
+    interrupt: Interrupt,
+) -> Result<(), Failure> {
+    if matches!(args.format, Format::Csv) {
+        return Err(anyhow::anyhow!("a plan is no table: use --format table or json").into());
+    }
     let spec = args.spec()?;
+    if let Some(url) = &args.scheduler {
+        Cluster::remote(Arc::clone(&registry), url).await?;
+    }
     // DataFusion's own planner: a cluster's would only say that the plan is sent there.
     let context = SessionContext::new_with_state(session_state(&registry, session_config(&registry, None)));
     let (tables, schema) = args.source.create_table(&registry, &context, &spec.time_field).await?;
-    validate(&schema, &spec)?;
+    check_fields(&schema, &spec)?;
     let sql = plan_sql(&spec);
     let plan = context.sql(&sql).await?.into_unoptimized_plan();
-    let (plan, open) = open_snapshots(plan).await?;
-    let physical = async { context.execute_logical_plan(plan).await?.create_physical_plan().await }.await;
+    let running = interrupt.begin();
+    // A task of its own: given up half-way, it would leave open what it has opened.
+    let opening = tokio::spawn(open_snapshots(plan));
+    let (plan, open) = opening.await.map_err(anyhow::Error::from)??;
+    let planning = async { context.execute_logical_plan(plan).await?.create_physical_plan().await };
+    let physical = tokio::select! {
+        physical = planning => physical.map_err(Failure::from),
+        () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: true }),
+    };
     let (slices, snapshot) = (open.slices(), open.describe());
     let closed = open.close().await;
     let physical = physical?;
@@ -132,32 +150,53 @@ pub(crate) async fn plan(args: DetectArgs, registry: Arc<ConnectionRegistry>) ->
     let queries: Vec<Value> = scans.iter().map(|scan| scan.spec().query.clone()).collect();
     let partitions = scans.first().map(|scan| scan.properties().output_partitioning().partition_count());
     let shown = displayable(physical.as_ref()).indent(false).to_string();
-    match args.format {
-        Format::Json => println!(
-            "{}",
-            json!({
-                "statements": tables.into_iter().chain([sql]).collect::<Vec<_>>(),
-                "slices": slices, "partitions": partitions, "snapshot": snapshot,
-                "queries": queries, "physical_plan": shown,
-            })
-        ),
-        Format::Table => {
-            // SQL with comments: the output is a script for `flowsigma sql`.
-            for statement in tables.into_iter().chain([sql]) {
-                println!("{statement};\n");
-            }
-            if let (Some(partitions), Some(snapshot)) = (partitions, snapshot) {
-                println!("-- Read from: {snapshot}, {slices} slices in {partitions} partitions");
-            }
-            for query in queries {
-                println!("-- Query sent: {query}");
-            }
-            println!("-- Physical plan:");
-            shown.lines().for_each(|line| println!("--   {line}"));
+    let statements = tables.into_iter().chain([sql]);
+    let text = if matches!(args.format, Format::Json) {
+        let statements: Vec<_> = statements.collect();
+        let plan = json!({
+            "statements": statements,
+            "slices": slices, "partitions": partitions, "snapshot": snapshot,
+            "queries": queries, "physical_plan": shown,
+        });
+        format!("{plan}\n")
+    } else {
+        // SQL with comments: the output is a script for `flowsigma sql`.
+        let mut text: String = statements.map(|statement| format!("{statement};\n\n")).collect();
+        if let (Some(partitions), Some(snapshot)) = (partitions, snapshot) {
+            text += &format!("-- Read from: {snapshot}, {slices} slices in {partitions} partitions\n");
         }
-        Format::Csv => return Err(anyhow::anyhow!("a plan is no table: use --format table or json").into()),
-    }
-    Ok(())
+        text.extend(queries.iter().map(|query| format!("-- Query sent: {query}\n")));
+        text += "-- Physical plan:\n";
+        text.extend(shown.lines().map(|line| format!("--   {line}\n")));
+        text
+    };
+    print(&text).map_err(Failure::running)
+}
+
+/// How many fields an error names.
+const FIELDS_NAMED: usize = 20;
+
+/// Whether the table has the fields, and of types that can be counted; else an error with the option
+/// that names another field.
+fn check_fields(schema: &SchemaRef, spec: &DetectSpec) -> anyhow::Result<()> {
+    let Err(error) = validate(schema, spec) else { return Ok(()) };
+    let flow_detect::Error::UnknownField { field, nearest, .. } = &error else { return Err(error.into()) };
+    let options = [
+        (&spec.source_field, "--source-field"),
+        (&spec.destination_field, "--destination-field"),
+        (&spec.time_field, "--time-field"),
+    ];
+    let option = options.iter().find(|(name, _)| *name == field).map_or("--filter", |(_, option)| option);
+    let hint = match nearest {
+        Some(nearest) => format!("did you mean {nearest:?}?"),
+        None => {
+            let names: Vec<&str> =
+                schema.fields().iter().map(|f| f.name().as_str()).take(FIELDS_NAMED).collect();
+            let more = if schema.fields().len() > names.len() { ", …" } else { "" };
+            format!("there are {}{more}", names.join(", "))
+        }
+    };
+    bail!("there is no field {field:?}: name another by {option}; {hint}")
 }
 
 fn find_scans<'a>(plan: &'a Arc<dyn ExecutionPlan>, scans: &mut Vec<&'a EsScanExec>) {

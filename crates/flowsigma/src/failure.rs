@@ -2,6 +2,9 @@
 //!
 //! Owns: the exit codes. Must not know: commands.
 
+use ballista_elasticsearch::one_line;
+use datafusion::arrow::error::ArrowError;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 /// Why a command was not done.
@@ -12,20 +15,46 @@ pub(crate) enum Failure {
     /// It was run, and failed. Exit code 1.
     Failed(anyhow::Error),
     /// Ctrl-C. Exit code 130, as shells have it.
-    Interrupted,
+    Interrupted {
+        /// Whether the job was cancelled and its snapshots were closed.
+        cleaned_up: bool,
+    },
+    /// Whoever reads stdout has seen enough. Exit code 141, as shells have it.
+    Unread,
 }
 
 impl Failure {
     /// A failure of something that was already running.
     pub(crate) fn running(error: impl Into<anyhow::Error>) -> Self {
-        Self::Failed(error.into())
+        let error = error.into();
+        if error.chain().any(is_unread) { Self::Unread } else { Self::Failed(error) }
     }
 
-    /// For people, on one line.
-    pub(crate) fn describe(&self) -> String {
+    /// The same after something has run.
+    pub(crate) fn after_others(self) -> Self {
         match self {
-            Self::Refused(e) | Self::Failed(e) => format!("error: {}", causes(e)),
-            Self::Interrupted => "interrupted: the job was cancelled and its snapshots were closed".into(),
+            Self::Refused(error) => Self::Failed(error),
+            Self::Failed(_) | Self::Interrupted { .. } | Self::Unread => self,
+        }
+    }
+
+    /// The same where something of it goes on.
+    pub(crate) fn not_cleaned_up(self) -> Self {
+        match self {
+            Self::Interrupted { .. } => Self::Interrupted { cleaned_up: false },
+            Self::Refused(_) | Self::Failed(_) | Self::Unread => self,
+        }
+    }
+
+    /// For people, on one line of stderr.
+    pub(crate) fn tell(&self) {
+        match self {
+            Self::Refused(e) | Self::Failed(e) => eprintln!("error: {}", one_line(e.as_ref())),
+            Self::Interrupted { cleaned_up: true } => {
+                eprintln!("interrupted: the job was cancelled and its snapshots were closed");
+            }
+            Self::Interrupted { cleaned_up: false } => eprintln!("interrupted"),
+            Self::Unread => {}
         }
     }
 
@@ -33,7 +62,8 @@ impl Failure {
         ExitCode::from(match self {
             Self::Failed(_) => 1,
             Self::Refused(_) => 2,
-            Self::Interrupted => 130,
+            Self::Interrupted { .. } => 130,
+            Self::Unread => 141,
         })
     }
 }
@@ -45,13 +75,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// An error with its causes on one line, each said once: wrappers repeat what they wrap.
-fn causes(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
+fn is_unread(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let is_pipe = |e: &std::io::Error| e.kind() == ErrorKind::BrokenPipe;
+    match cause.downcast_ref::<ArrowError>() {
+        Some(ArrowError::IoError(_, e)) => is_pipe(e),
+        _ => cause.downcast_ref().is_some_and(is_pipe),
     }
-    text
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: commands, logs and the way out. Data goes to stdout, all else to stderr. Exit codes:
 //! 0 done, 1 failed while running, 2 not run (wrong input, or who is needed does not answer), 130
-//! interrupted.
+//! interrupted, 141 whoever reads stdout has seen enough.
 
 mod detect;
 mod failure;
@@ -18,7 +18,7 @@ mod time;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use ballista_elasticsearch::{NodeArgs, node_runtime};
+use ballista_elasticsearch::{NodeArgs, NodeLogs, node_runtime};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use std::sync::Arc;
 const DEFAULT_LOGS: &str = "elastic_client=warn,datafusion_elasticsearch=warn,flowsigma=warn";
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while running, 2 not run (wrong input, or a server \
-                          that is needed does not answer), 130 interrupted.";
+                          that is needed does not answer), 130 interrupted, 141 stdout was closed.";
 
 /// Finds the addresses whose outgoing or incoming flow counts stand out.
 #[derive(Parser)]
@@ -49,7 +49,7 @@ enum Command {
     Detect(Box<detect::DetectArgs>),
     /// Show what detect would do: the SQL, the slices, the queries sent and the physical plan
     #[command(after_help = "Example: flowsigma plan --url http://127.0.0.1:9200 --index flows\n\
-        The output is a script: flowsigma plan … | flowsigma sql -f -")]
+        The output is a script: flowsigma plan --connection prod … | flowsigma sql")]
     Plan(Box<detect::DetectArgs>),
     /// Run SQL over indices and files; with neither -c nor -f at a prompt
     #[command(after_help = "Example: flowsigma sql -c \"CREATE EXTERNAL TABLE f STORED AS ELASTICSEARCH \
@@ -59,8 +59,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    args.node.write_logs(DEFAULT_LOGS);
-    let result = node_runtime().map_err(Failure::from).and_then(|runtime| {
+    let logs = args.node.write_logs(DEFAULT_LOGS, &NodeLogs::default());
+    let result = logs.and_then(|()| node_runtime()).map_err(Failure::from).and_then(|runtime| {
         let result = runtime
             .block_on(async { tokio::spawn(run(args)).await.unwrap_or_else(|e| Err(Failure::running(e))) });
         // The embedded cluster has tasks that never end.
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{}", failure.describe());
+            failure.tell();
             failure.exit_code()
         }
     }
@@ -81,7 +81,7 @@ async fn run(args: Args) -> Result<(), Failure> {
     let registry = args.node.registry()?;
     let done = match args.command {
         Command::Detect(args) => detect::detect(*args, Arc::clone(&registry), interrupt).await,
-        Command::Plan(args) => detect::plan(*args, Arc::clone(&registry)).await,
+        Command::Plan(args) => detect::plan(*args, Arc::clone(&registry), interrupt).await,
         Command::Sql(args) => sql::sql(args, Arc::clone(&registry), interrupt).await,
     };
     // Whatever the end, what the servers still hold open for this process is freed.

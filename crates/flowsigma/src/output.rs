@@ -51,14 +51,20 @@ impl RowPrinter {
     /// After the last row.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         match self {
-            Self::Table(batches) => println!("{}", pretty_format_batches(&batches)?),
+            Self::Table(batches) => print(&format!("{}\n", pretty_format_batches(&batches)?))?,
             Self::Json(mut writer) => {
                 writer.finish()?;
-                println!();
+                print("\n")?;
             }
-            Self::Csv(_) => {}
+            Self::Csv(_) => print("")?,
         }
-        std::io::stdout().flush()?;
         Ok(())
     }
+}
+
+/// To stdout. Unlike `println!` it is no panic if whoever reads it has seen enough.
+pub(crate) fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }

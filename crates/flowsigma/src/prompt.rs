@@ -7,8 +7,8 @@ use crate::output::Format;
 use crate::run::Runner;
 use crate::sql;
 use etcetera::BaseStrategy;
-use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use rustyline::{Behavior, Config, DefaultEditor};
 use std::path::PathBuf;
 
 const GREETING: &str = "Statements end with a semicolon. SHOW TABLES lists tables; Ctrl-C gives up a \
@@ -16,7 +16,9 @@ const GREETING: &str = "Statements end with a semicolon. SHOW TABLES lists table
 
 /// Reads statements and runs them until the input ends. A failed one is told, and the next is read.
 pub(crate) async fn serve(runner: &Runner, format: Format) -> Result<(), Failure> {
-    let mut editor = DefaultEditor::new().map_err(anyhow::Error::from)?;
+    // The terminal itself: stdout may be a file, for rows alone.
+    let on_the_terminal = Config::builder().behavior(Behavior::PreferTerm).build();
+    let mut editor = DefaultEditor::with_config(on_the_terminal).map_err(anyhow::Error::from)?;
     let history = history_file();
     if let Some(path) = &history {
         // There is none before the first time.
@@ -48,8 +50,10 @@ pub(crate) async fn serve(runner: &Runner, format: Format) -> Result<(), Failure
         } else if text.trim_end().ends_with(';') {
             let statement = std::mem::take(&mut text);
             editor.add_history_entry(statement.trim()).map_err(anyhow::Error::from)?;
-            if let Err(failure) = run_all(runner, &statement, format).await {
-                eprintln!("{}", failure.describe());
+            match run_all(runner, &statement, format).await {
+                Ok(()) => {}
+                Err(Failure::Unread) => return Err(Failure::Unread),
+                Err(failure) => failure.tell(),
             }
         }
     }

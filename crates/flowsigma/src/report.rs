@@ -3,14 +3,13 @@
 //! Owns: their form, and the proof that what was counted is what there was. Must not know: how they
 //! came about.
 
-use crate::output::Format;
+use crate::output::{Format, print};
 use crate::run::Done;
 use anyhow::bail;
 use comfy_table::{Table, presets};
 use flow_detect::{ColumnStatistics, Detection, Direction};
 use indicatif::HumanCount;
 use serde::Serialize;
-use std::io::Write;
 
 /// What was read, out of what there was.
 #[derive(Debug, Serialize)]
@@ -75,11 +74,10 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn print(&self, format: Format) -> anyhow::Result<()> {
         match format {
-            Format::Json => println!("{}", serde_json::to_string(self)?),
+            Format::Json => print(&format!("{}\n", serde_json::to_string(self)?))?,
             Format::Csv => self.print_csv()?,
-            Format::Table => self.print_tables(),
+            Format::Table => print(&self.tables())?,
         }
-        std::io::stdout().flush()?;
         Ok(())
     }
 
@@ -94,19 +92,16 @@ impl Report {
         Ok(())
     }
 
-    fn print_tables(&self) {
-        let statistics = &self.detection.statistics;
-        if statistics.outgoing.count == 0 {
-            println!("No matching document with an address: {}", self.coverage.sentence());
-            return;
+    fn tables(&self) -> String {
+        let coverage = self.coverage.sentence();
+        if self.detection.statistics.outgoing.count == 0 {
+            return format!("No matching document with an address: {coverage}\n");
         }
-        if self.detection.findings.is_empty() {
-            println!("No address stands out.");
-        } else {
-            println!("{}", self.findings());
-        }
-        println!("{}", self.statistics());
-        println!("{}", self.coverage.sentence());
+        let findings = match self.detection.findings.is_empty() {
+            true => "No address stands out.".into(),
+            false => self.findings().to_string(),
+        };
+        format!("{findings}\n{}\n{coverage}\n", self.statistics())
     }
 
     fn findings(&self) -> Table {

@@ -66,10 +66,15 @@ impl Runner {
         let (slices, snapshot) = (open.slices(), open.describe());
         let answer = self.rows(plan, open.reads(), sink, &running).await;
         // Closed in every case, but the statement's own failure goes before that of closing.
-        let closed = open.close().await;
-        let scans = answer?;
-        closed.map_err(Failure::running)?;
-        Ok(Done { scans, slices, snapshot })
+        match (answer, open.close().await) {
+            (Ok(scans), Ok(())) => Ok(Done { scans, slices, snapshot }),
+            (Ok(_), Err(error)) => Err(Failure::running(error)),
+            (Err(failure), Ok(())) => Err(failure),
+            (Err(failure), Err(error)) => {
+                tracing::warn!(%error, "a snapshot is open until its keep_alive");
+                Err(failure.not_cleaned_up())
+            }
+        }
     }
 
     async fn rows(
@@ -81,7 +86,7 @@ impl Runner {
     ) -> Result<Vec<ScanReport>, Failure> {
         let (job, rows) = tokio::select! {
             job = self.cluster.submit(plan) => job?,
-            () = running.interrupted() => return Err(Failure::Interrupted),
+            () = running.interrupted() => return Err(Failure::Interrupted { cleaned_up: true }),
         };
         let progress = if self.embedded {
             Progress::here(&self.registry, slices as u64)
@@ -90,7 +95,7 @@ impl Runner {
         };
         let answer = tokio::select! {
             answer = drain(rows, sink) => answer,
-            () = running.interrupted() => Err(Failure::Interrupted),
+            () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: true }),
         };
         drop(progress);
         match answer {
@@ -106,12 +111,15 @@ impl Runner {
                         }
                         None => Failure::Failed(error),
                     },
-                    Failure::Refused(_) | Failure::Interrupted => failure,
+                    Failure::Refused(_) | Failure::Interrupted { .. } | Failure::Unread => failure,
                 };
-                if let Err(e) = job.cancel().await {
-                    tracing::warn!(error = %e, "the job may still be running");
+                match job.cancel().await {
+                    Ok(()) => Err(failure),
+                    Err(error) => {
+                        tracing::warn!(%error, "the job may still be running");
+                        Err(failure.not_cleaned_up())
+                    }
                 }
-                Err(failure)
             }
         }
     }

@@ -29,7 +29,7 @@ struct Origin {
     url: Option<String>,
     /// A file of flows, or a folder of such: .ndjson, .jsonl, .json, .csv or .parquet, also with .gz.
     /// On a cluster every executor must have it under the same path
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["index", "query", "sample", "slices"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["index", "query", "sample", "slices", "options"])]
     file: Option<PathBuf>,
 }
 
@@ -53,6 +53,14 @@ pub(crate) struct Source {
     /// Partitions to read in; above the number of shards also slices [default: as many as shards]
     #[arg(long, value_name = "N")]
     slices: Option<u32>,
+    /// Another option of the table, such as read=scroll, page_size=2000 or exclude=geo; repeatable
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    options: Vec<(String, String)>,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("there is no = in it")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 impl Source {
@@ -127,6 +135,13 @@ impl Source {
         }
         if let Some(slices) = self.slices {
             option("slices", slices.to_string());
+        }
+        // A field of such a type is most often not asked for.
+        if !self.options.iter().any(|(name, _)| name == "unknown_types") {
+            option("unknown_types", "json".into());
+        }
+        for (name, value) in &self.options {
+            option(name, value.clone());
         }
         let location = quote(&format!("elasticsearch://{connection}/{index}"));
         let options =

@@ -17,7 +17,8 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::parser::{DFParser, Statement};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What is run, and where.
@@ -26,7 +27,8 @@ pub(crate) struct SqlArgs {
     /// Statements, with semicolons between
     #[arg(short = 'c', long, value_name = "SQL")]
     command: Option<String>,
-    /// File with statements, run before those of --command; - is stdin
+    /// File with statements, run before those of --command; - is stdin, which is read without it
+    /// too where it is no terminal
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// A server without credentials, as the connection "url"; for the embedded cluster only
@@ -51,7 +53,10 @@ pub(crate) async fn sql(
     }
     // All of it is parsed before any of it is run.
     let mut statements = VecDeque::new();
-    if let Some(file) = &args.file {
+    let ask = args.file.is_none() && args.command.is_none() && std::io::stdin().is_terminal();
+    let stdin = || Path::new("-").to_owned();
+    let file = args.file.or_else(|| (!ask && args.command.is_none()).then(stdin));
+    if let Some(file) = &file {
         let text = if file.as_os_str() == "-" {
             std::io::read_to_string(std::io::stdin())
         } else {
@@ -63,11 +68,14 @@ pub(crate) async fn sql(
         statements.extend(parse(text)?);
     }
     let runner = Runner::start(registry, args.scheduler.as_deref(), interrupt).await?;
-    if args.file.is_none() && args.command.is_none() {
+    if ask {
         return prompt::serve(&runner, args.format).await;
     }
-    for statement in statements {
-        run(&runner, statement, args.format).await?;
+    for (before, statement) in statements.into_iter().enumerate() {
+        run(&runner, statement, args.format).await.map_err(|failure| match before {
+            0 => failure,
+            _ => failure.after_others(),
+        })?;
     }
     Ok(())
 }

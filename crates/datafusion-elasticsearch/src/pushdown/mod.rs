@@ -31,6 +31,7 @@ mod tight;
 mod tests;
 
 use crate::functions::{CIDR, MATCH};
+use crate::options::Ignored;
 use column::{array_element, is_doc_values, lacks, operand, present};
 use compare::{Comparison, compare};
 use datafusion::common::tree_node::TreeNode;
@@ -64,14 +65,15 @@ const MAX_DEPTH: usize = 10;
 /// A longer list excluded needs two ranges a value: too many clauses for what it saves.
 const MAX_EXCLUDED: usize = 64;
 
-/// The query for a filter, or `None` where it would not restrict anything.
-pub(crate) fn translate(expr: &Expr, columns: &[Column]) -> Option<Pushed> {
+/// The query for a filter, or `None` where it would not restrict anything. `ignored` says whether values
+/// that the server left out are null.
+pub(crate) fn translate(expr: &Expr, columns: &[Column], ignored: Ignored) -> Option<Pushed> {
     let query = Filter { columns }.where_true(expr);
     let clauses = query.clauses();
     if query == Query::All || clauses > MAX_CLAUSES || query.depth() > MAX_DEPTH {
         return None;
     }
-    Some(Pushed { query: query.into_json(), exact: is_exact(expr, columns), clauses })
+    Some(Pushed { query: query.into_json(), exact: is_exact(expr, columns, ignored), clauses })
 }
 
 /// Whether a filter needs what only the server has.
@@ -82,12 +84,14 @@ pub(crate) fn asks_match(expr: &Expr) -> bool {
 
 /// Whether the query finds neither more nor fewer documents than the filter keeps, and reading the
 /// column could not fail. `exists` asks the same doc values that are read, and a list column takes
-/// any number of them. `_id` is always one. A match is what the server says.
-fn is_exact(expr: &Expr, columns: &[Column]) -> bool {
+/// any number of them; but if the server left values out, that is only found out where the column is
+/// read. `_id` is always one. A match is what the server says.
+fn is_exact(expr: &Expr, columns: &[Column], ignored: Ignored) -> bool {
     let find = |expr: &Expr| operand(expr, columns);
     match expr {
         Expr::IsNull(inner) | Expr::IsNotNull(inner) => {
-            find(inner).is_some_and(|column| column.array && is_doc_values(column))
+            let read_as_found = |column: &Column| column.array && is_doc_values(column);
+            ignored == Ignored::Null && find(inner).is_some_and(read_as_found)
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (&**left, &**right) {
             (Expr::Column(_), Expr::Literal(id, _)) => find(left).is_some_and(is_id) && is_text(id),
@@ -95,9 +99,9 @@ fn is_exact(expr: &Expr, columns: &[Column]) -> bool {
             _ => false,
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
-            is_exact(left, columns) && is_exact(right, columns)
+            is_exact(left, columns, ignored) && is_exact(right, columns, ignored)
         }
-        Expr::Not(inner) => is_exact(inner, columns),
+        Expr::Not(inner) => is_exact(inner, columns, ignored),
         Expr::ScalarFunction(function) if function.func.name() == MATCH => {
             full_text::arguments(function, columns).is_some()
         }

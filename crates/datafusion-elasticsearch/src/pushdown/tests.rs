@@ -53,7 +53,7 @@ fn parse(sql: &str, columns: &[Column]) -> Expr {
 
 fn pushed(sql: &str) -> Option<Pushed> {
     let columns = columns();
-    translate(&parse(sql, &columns), &columns)
+    translate(&parse(sql, &columns), &columns, Ignored::Null)
 }
 
 fn check(sql: &str, expected: Value) {
@@ -137,14 +137,14 @@ fn no_query_is_deeper_or_larger_than_servers_take() {
         let part = |i: i64| col("n").eq(lit(i)).and(col("k").gt(lit(i.to_string())));
         (1..length).map(part).fold(part(0), Expr::or)
     };
-    let sent = translate(&chain(60), &columns()).unwrap();
+    let sent = translate(&chain(60), &columns(), Ignored::Null).unwrap();
     assert_eq!(sent.clauses, 120);
-    assert!(translate(&chain(300), &columns()).is_none());
+    assert!(translate(&chain(300), &columns(), Ignored::Null).is_none());
     let mut nested = col("n").eq(lit(1_i64));
     for i in 0..12 {
         nested = col("k").eq(lit(i.to_string())).and(col("flag").or(nested));
     }
-    assert!(translate(&nested, &columns()).is_none());
+    assert!(translate(&nested, &columns(), Ignored::Null).is_none());
 }
 
 #[test]
@@ -252,6 +252,11 @@ fn only_what_no_document_can_contradict_is_exact() {
     for sql in ["k IS NULL", "k = 'x'", "n > 1", "array_has(list, 'x')", "list IS NULL OR n = 1"] {
         assert!(!pushed(sql).unwrap().exact, "{sql}");
     }
+    // Where values may have been left out, the column has to be read.
+    let columns = columns();
+    for sql in ["list IS NULL", "list IS NOT NULL", "NOT list IS NULL AND _id = 'x'"] {
+        assert!(!translate(&parse(sql, &columns), &columns, Ignored::Error).unwrap().exact, "{sql}");
+    }
     check("short = 'abcd'", json!({ "term": { "short": { "value": "abcd" } } }));
 }
 
@@ -329,7 +334,7 @@ fn a_filter_that_the_server_knows_in_part_is_not_tight() {
     assert!(!is_tight(&Expr::Not(Box::new(Expr::InList(many))), &columns));
     // Not a text: nothing is asked of the server then.
     let odd = Expr::BinaryExpr(BinaryExpr::new(Box::new(col("_id")), Operator::Eq, Box::new(lit(5))));
-    assert!(!is_exact(&odd.or(col("list").is_null()), &columns));
+    assert!(!is_exact(&odd.or(col("list").is_null()), &columns, Ignored::Null));
 }
 
 /// What is not in a list with a null in it is never known not to be.

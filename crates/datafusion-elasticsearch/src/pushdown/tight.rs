@@ -67,7 +67,8 @@ fn is_tight_comparison(expr: &Expr, operator: Operator, value: &ScalarValue, col
         FieldType::Byte | FieldType::Short | FieldType::Integer | FieldType::Long => {
             value.data_type().is_integer()
         }
-        FieldType::Boolean | FieldType::Date | FieldType::DateNanos => true,
+        FieldType::Date => super::number::is_within_dates(value),
+        FieldType::Boolean | FieldType::DateNanos => true,
         _ => false,
     }
 }

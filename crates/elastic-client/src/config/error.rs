@@ -200,7 +200,7 @@ fn hint(nearest: Option<&str>, known: &[String]) -> String {
 fn place(file: Option<&Path>) -> String {
     match file {
         Some(file) => format!("{} has no such connection", file.display()),
-        None => "no configuration file was found (--config, $FLOWSIGMA_CONFIG, ./flowsigma.toml)".to_owned(),
+        None => "no configuration file was found (--config, $FLOWSIGMA_CONFIG, ./flowsigma.toml, the user's folder)".to_owned(),
     }
 }
 

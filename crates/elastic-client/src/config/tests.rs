@@ -359,7 +359,7 @@ fn an_unknown_connection_names_the_file_and_the_others() {
     );
     assert_eq!(
         error(&Config::default(), "prod"),
-        r#"unknown connection "prod": no configuration file was found (--config, $FLOWSIGMA_CONFIG, ./flowsigma.toml)"#
+        r#"unknown connection "prod": no configuration file was found (--config, $FLOWSIGMA_CONFIG, ./flowsigma.toml, the user's folder)"#
     );
 }
 
