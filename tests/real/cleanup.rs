@@ -2,6 +2,7 @@
 
 use crate::faults::{ids, registry, whole};
 use crate::golden::{ALONE, assert_nothing_open, remake, servers};
+use crate::stopped::scroll_openings;
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
@@ -82,7 +83,13 @@ async fn an_interrupted_command_frees_what_it_holds_and_fails() {
             [("pit", 0, "-INT"), ("pit", 4, "-TERM"), ("scroll", 0, "-INT"), ("scroll", 4, "-INT")]
         {
             let how = format!("{url} {read} {page} {signal}");
-            let proxy = Proxy::start(&url, hold_from(page)).await.unwrap();
+            let mut later = hold_from(page);
+            let rule = move |seen: &Seen| match (read, page) {
+                // Before that each looks for values that the server ignored.
+                ("scroll", 0) => scroll_openings(seen),
+                _ => later(seen),
+            };
+            let proxy = Proxy::start(&url, rule).await.unwrap();
             let folder = tempfile::tempdir().unwrap();
             let config = folder.path().join("flowsigma.toml");
             std::fs::write(&config, format!("[connections.test]\nnodes = [\"{}\"]\n", proxy.url)).unwrap();
@@ -100,7 +107,6 @@ async fn an_interrupted_command_frees_what_it_holds_and_fails() {
                 .spawn()
                 .unwrap();
             proxy.wait_for_held(1).await.unwrap();
-            // What is held may be the search for values that the server ignored; the scrolls come beside it.
             let deadline = Instant::now() + Duration::from_secs(60);
             while open_contexts(&direct).await.unwrap() == 0 {
                 assert!(Instant::now() < deadline, "{how}: nothing is opened");

@@ -23,7 +23,7 @@ fn scroll_pages(seen: &Seen) -> Fault {
 }
 
 /// The answers by which scrolls are opened, each the only place where its id is.
-fn scroll_openings(seen: &Seen) -> Fault {
+pub(crate) fn scroll_openings(seen: &Seen) -> Fault {
     let sliced = || String::from_utf8_lossy(&seen.body).contains("\"slice\"");
     if seen.path.ends_with("/_search") && sliced() { Fault::Hold } else { Fault::None }
 }
