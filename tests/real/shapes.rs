@@ -3,6 +3,7 @@
 use crate::golden::{
     ALONE, assert_golden, assert_nothing_open, count, detect, loaded, options, registry, remake, run, servers,
 };
+use ballista_elasticsearch::Job;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::pretty::pretty_format_batches;
@@ -132,7 +133,7 @@ async fn what_is_asked_of_the_server_is_exact_however_tasks_are_given_out() {
 async fn submitted(cluster: &ballista_elasticsearch::Cluster, sql: &str) -> Result<(String, u64)> {
     let plan = cluster.context().state().create_logical_plan(sql).await?;
     let (plan, open) = open_snapshots(plan).await?;
-    let (job, rows) = cluster.submit(plan).await?;
+    let (job, rows) = Job::submit(cluster, plan).await?;
     let rows = rows.try_collect::<Vec<_>>().await;
     open.close().await?;
     let read = job.scans().await?.iter().map(|scan| scan.documents).sum();

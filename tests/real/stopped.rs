@@ -4,6 +4,7 @@
 use crate::command::stderr;
 use crate::golden::{ALONE, assert_nothing_open, loaded, options, registry, remake, servers};
 use crate::kill::{Bench, WORK, nothing};
+use ballista_elasticsearch::Job;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
@@ -75,7 +76,7 @@ async fn a_job_cancelled_in_this_process_frees_its_scrolls() {
         cluster.context().sql(table).await.unwrap();
         let plan = cluster.context().sql("SELECT * FROM t").await.unwrap().into_unoptimized_plan();
         let (plan, open) = open_snapshots(plan).await.unwrap();
-        let (job, rows) = cluster.submit(plan).await.unwrap();
+        let (job, rows) = Job::submit(&cluster, plan).await.unwrap();
         let reading = tokio::spawn(rows.try_collect::<Vec<_>>());
         proxy.wait_for_held(1).await.unwrap();
         assert!(open_contexts(&connection).await.unwrap() > 0, "{url}");

@@ -1,27 +1,19 @@
 //! A cluster to submit to: a scheduler of its own in this process, or one elsewhere.
 //!
-//! Owns: starting or reaching it, and asking it about jobs. Must not know: what a job computes.
+//! Owns: starting it, or finding out that it is there. Must not know: jobs.
 
 use crate::embedded::Embedded;
-use crate::job::Job;
 use crate::links::ClusterLinks;
 use crate::register::{session_config, session_state, with_functions};
-use ballista_core::extension::{BallistaGrpcMetadataInterceptor, SessionConfigExt, SessionStateExt};
-use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
-use ballista_core::utils::{GrpcClientConfig, create_grpc_client_endpoint};
+use crate::scheduler::{self, Scheduler};
+use ballista_core::extension::SessionStateExt;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 
 /// The scheduler's port, where a URL names none.
 const DEFAULT_PORT: u16 = 50050;
-
-pub(crate) type Scheduler = SchedulerGrpcClient<InterceptedService<Channel, BallistaGrpcMetadataInterceptor>>;
 
 /// A session, and the scheduler that its statements are submitted to.
 #[derive(Clone)]
@@ -81,48 +73,12 @@ impl Cluster {
         &self.scheduler_url
     }
 
-    /// Submits a plan.
-    pub async fn submit(&self, plan: LogicalPlan) -> Result<(Job, SendableRecordBatchStream)> {
-        Job::submit(self.clone(), plan).await
-    }
-
     /// A client of the scheduler, reached with the session's own settings.
     pub(crate) async fn scheduler(&self) -> Result<Scheduler> {
-        connect(&self.scheduler_url, &self.context.copied_config()).await
+        scheduler::connect(&self.scheduler_url, &self.context.copied_config()).await
     }
-}
-
-/// A client of the scheduler at `url`, by these settings.
-pub(crate) async fn connect(url: &str, config: &SessionConfig) -> Result<Scheduler> {
-    let ballista = config.ballista_config();
-    let lost = |e: &(dyn std::error::Error + 'static)| {
-        DataFusionError::Configuration(format!(
-            "scheduler {url} cannot be reached: {}; is flowsigma-scheduler running there?",
-            causes(e)
-        ))
-    };
-    let grpc = GrpcClientConfig::from(&ballista);
-    let mut endpoint = create_grpc_client_endpoint(url.to_owned(), Some(&grpc)).map_err(|e| lost(&e))?;
-    if let Some(customize) = config.ballista_override_create_grpc_client_endpoint() {
-        endpoint = customize.configure_endpoint(endpoint).map_err(|e| lost(e.as_ref()))?;
-    }
-    let channel = endpoint.connect().await.map_err(|e| lost(&e))?;
-    let most = ballista.grpc_client_max_message_size();
-    let interceptor = config.ballista_grpc_interceptor();
-    Ok(SchedulerGrpcClient::with_interceptor(channel, interceptor.as_ref().clone())
-        .max_encoding_message_size(most)
-        .max_decoding_message_size(most))
 }
 
 fn in_process(error: impl std::fmt::Display) -> DataFusionError {
     DataFusionError::Execution(format!("the embedded cluster did not start: {error}"))
-}
-
-/// What went wrong at the bottom: a transport error says no more than that there was one.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }

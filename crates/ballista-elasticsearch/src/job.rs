@@ -52,12 +52,10 @@ pub struct ScanReport {
 }
 
 impl Job {
-    pub(crate) async fn submit(
-        cluster: Cluster,
-        plan: LogicalPlan,
-    ) -> Result<(Self, SendableRecordBatchStream)> {
-        let context = cluster.context().clone();
-        let frame = context.execute_logical_plan(plan).await?;
+    /// Submits a plan, and gives its rows.
+    pub async fn submit(cluster: &Cluster, plan: LogicalPlan) -> Result<(Self, SendableRecordBatchStream)> {
+        let cluster = cluster.clone();
+        let frame = cluster.context().execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
         let (rows, stream) = run(Arc::clone(&plan), execute_stream(Arc::clone(&plan), task)?);

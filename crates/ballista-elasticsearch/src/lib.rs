@@ -16,6 +16,7 @@ mod progress;
 mod query_planner;
 mod register;
 mod running_jobs;
+mod scheduler;
 
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};

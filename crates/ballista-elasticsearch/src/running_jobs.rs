@@ -5,7 +5,7 @@
 //! Ballista's scheduler tells the end of a job to executors that it pushes tasks to, to no other.
 //! There a task of a cancelled job would run to its own end.
 
-use crate::cluster::{Scheduler, connect};
+use crate::scheduler::{Scheduler, connect};
 use ballista_core::serde::protobuf::GetJobStatusParams;
 use ballista_core::serde::protobuf::job_status::Status;
 use datafusion::error::{DataFusionError, Result};

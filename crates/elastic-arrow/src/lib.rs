@@ -6,6 +6,7 @@
 mod error;
 mod field;
 mod hit;
+mod leaf;
 mod mapping;
 mod merge;
 mod page;

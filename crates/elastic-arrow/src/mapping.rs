@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::field::{Column, FieldType, MetaField, ReadFrom};
+use crate::leaf::{IndexFields, Leaf};
 use crate::merge;
 use definition::{date_refusal, flag, has_doc_values, join, keyword_subfield, limit, prints_any_date};
 use source_rule::SourceRule;
@@ -101,21 +102,6 @@ pub fn plan_columns(mappings: &[IndexMapping], options: &SchemaOptions) -> Resul
     }
     columns.extend(merge::merge(indices)?);
     Ok(columns)
-}
-
-/// The leaves of one index.
-pub(crate) struct IndexFields {
-    pub(crate) index: String,
-    pub(crate) leaves: Vec<Leaf>,
-    /// Names of objects, which no leaf of another index may have.
-    pub(crate) objects: BTreeSet<String>,
-}
-
-/// One leaf: its column as this index alone has it.
-pub(crate) struct Leaf {
-    pub(crate) column: Column,
-    /// Why `_source` does not hold its values, if it does not.
-    pub(crate) not_in_source: Option<String>,
 }
 
 fn plan_index(mapping: &IndexMapping, options: &SchemaOptions) -> Result<IndexFields, Error> {

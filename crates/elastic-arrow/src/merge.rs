@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use crate::error::Error;
 use crate::field::{Column, FieldType, KeywordSubfield, ReadFrom};
-use crate::mapping::{IndexFields, Leaf};
+use crate::leaf::{IndexFields, Leaf};
 
 /// One column a name, in the order names first appear.
 pub(crate) fn merge(indices: Vec<IndexFields>) -> Result<Vec<Column>, Error> {

@@ -7,6 +7,7 @@
 mod cloud;
 mod error;
 mod fingerprint;
+mod node;
 mod parse;
 mod secret;
 mod table;
@@ -189,7 +190,7 @@ impl ConnectionConfig {
     ///
     /// A URL with credentials is refused: it would end up in the shell's history and in the list of processes.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
-        let node = parse::parse_node(url).map_err(|problem| ConfigError::Url { problem })?;
+        let node = node::parse_node(url).map_err(|problem| ConfigError::Url { problem })?;
         Ok(Self {
             nodes: vec![node],
             auth: Auth::None,

@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod source;
 mod sql;
+mod statement;
 mod time;
 
 use crate::failure::Failure;

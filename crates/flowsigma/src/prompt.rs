@@ -5,7 +5,7 @@
 use crate::failure::Failure;
 use crate::output::Format;
 use crate::run::Runner;
-use crate::sql;
+use crate::statement;
 use etcetera::BaseStrategy;
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, Config, DefaultEditor};
@@ -64,8 +64,8 @@ pub(crate) async fn serve(runner: &Runner, format: Format) -> Result<(), Failure
 }
 
 async fn run_all(runner: &Runner, text: &str, format: Format) -> Result<(), Failure> {
-    for statement in sql::parse(text)? {
-        sql::run(runner, statement, format).await?;
+    for statement in statement::parse(text)? {
+        statement::run(runner, statement, format).await?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, Running};
 use crate::progress::Progress;
-use ballista_elasticsearch::{Cluster, ScanReport};
+use ballista_elasticsearch::{Cluster, Job, ScanReport};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
@@ -85,7 +85,7 @@ impl Runner {
         running: &Running<'_>,
     ) -> Result<Vec<ScanReport>, Failure> {
         let (job, rows) = tokio::select! {
-            job = self.cluster.submit(plan) => job?,
+            job = Job::submit(&self.cluster, plan) => job?,
             () = running.interrupted() => return Err(Failure::Interrupted { cleaned_up: true }),
         };
         let progress = if self.embedded {

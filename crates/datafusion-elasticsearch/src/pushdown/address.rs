@@ -3,7 +3,7 @@
 //! Owns: what of text comparison is one of addresses. Must not know: logic.
 
 use super::column::{present, terms};
-use super::compare::{Comparison, range, term};
+use super::comparison::{Comparison, range, term};
 use super::query::{Query, or};
 use crate::functions::Network;
 use elastic_arrow::{Column, FieldType};

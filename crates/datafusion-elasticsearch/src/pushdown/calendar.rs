@@ -6,7 +6,8 @@
 //! or with that of the next.
 
 use super::column::{operand, present};
-use super::compare::{Comparison, compare};
+use super::compare::compare;
+use super::comparison::Comparison;
 use super::number::nanos;
 use super::query::{Query, and, or};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Weekday};

@@ -4,60 +4,12 @@
 
 use super::address;
 use super::column::{Terms, present, terms, terms_of};
+use super::comparison::{Comparison, range, term};
 use super::number;
 use super::query::{Query, or};
-use datafusion::logical_expr::Operator;
 use datafusion::scalar::ScalarValue;
 use elastic_arrow::{Column, FieldType, MetaField};
-use serde_json::{Value, json};
-
-/// A comparison with a value that is not null.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Comparison {
-    Eq,
-    NotEq,
-    Lt,
-    LtEq,
-    Gt,
-    GtEq,
-}
-
-impl Comparison {
-    pub(super) fn from_operator(operator: Operator) -> Option<Self> {
-        Some(match operator {
-            Operator::Eq => Self::Eq,
-            Operator::NotEq => Self::NotEq,
-            Operator::Lt => Self::Lt,
-            Operator::LtEq => Self::LtEq,
-            Operator::Gt => Self::Gt,
-            Operator::GtEq => Self::GtEq,
-            _ => return None,
-        })
-    }
-
-    /// True where this one is false.
-    pub(super) fn negate(self) -> Self {
-        match self {
-            Self::Eq => Self::NotEq,
-            Self::NotEq => Self::Eq,
-            Self::Lt => Self::GtEq,
-            Self::LtEq => Self::Gt,
-            Self::Gt => Self::LtEq,
-            Self::GtEq => Self::Lt,
-        }
-    }
-
-    /// With its sides exchanged.
-    pub(super) fn swap(self) -> Self {
-        match self {
-            Self::Eq | Self::NotEq => self,
-            Self::Lt => Self::Gt,
-            Self::LtEq => Self::GtEq,
-            Self::Gt => Self::Lt,
-            Self::GtEq => Self::LtEq,
-        }
-    }
-}
+use serde_json::json;
 
 /// Finds every document for which the comparison is true. Where the server cannot be asked it, a
 /// document without a value is still none.
@@ -119,15 +71,6 @@ fn search(column: &Column, terms: &Terms<'_>, comparison: Comparison, value: &Sc
 /// its versions differ in what of wild characters is to be escaped.
 pub(super) fn is_plain(text: &str) -> bool {
     !text.is_empty() && !text.contains(['*', '?', '\\'])
-}
-
-pub(super) fn term(field: &str, value: Value) -> Query {
-    Query::Terms { field: field.to_owned(), values: vec![value] }
-}
-
-/// One bound, or both ends around one value left out.
-pub(super) fn range(field: &str, bounds: Value) -> Query {
-    Query::Leaf(json!({ "range": { field: bounds } }))
 }
 
 /// Terms without a normalizer are the text's UTF-8 bytes, and their order is that of bytes, as it is

@@ -4,7 +4,7 @@
 //! columns, logic.
 
 use super::column::is_utc;
-use super::compare::{Comparison, range, term};
+use super::comparison::{Comparison, range, term};
 use super::query::{Query, or};
 use chrono::{DateTime, SecondsFormat};
 use datafusion::scalar::ScalarValue;

@@ -4,7 +4,8 @@
 //! logic.
 
 use super::column::{Terms, present, terms};
-use super::compare::{Comparison, compare, found_late, is_plain, range, term};
+use super::compare::{compare, found_late, is_plain};
+use super::comparison::{Comparison, range, term};
 use super::query::{Query, or};
 use datafusion::scalar::ScalarValue;
 use elastic_arrow::{Column, FieldType};

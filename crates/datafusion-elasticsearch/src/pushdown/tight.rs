@@ -7,7 +7,8 @@
 //! document that is an error.
 
 use super::column::{is_doc_values, operand, present, terms};
-use super::compare::{Comparison, compare};
+use super::compare::compare;
+use super::comparison::Comparison;
 use super::query::Query;
 use super::{Filter, MAX_EXCLUDED};
 use datafusion::logical_expr::expr::InList;

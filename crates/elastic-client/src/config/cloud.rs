@@ -5,7 +5,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use url::Url;
 
-use super::parse::parse_node;
+use super::node::parse_node;
 
 /// People copy ids with and without the padding at their end.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use url::Url;
 
 use super::cloud::parse_cloud_id;
-use super::error::UrlProblem;
+use super::node::parse_node;
 use super::table::{Table, position};
 use super::{
     Auth, ClientCertificate, ClusterTls, Config, ConfigError, ConnectionConfig, Fingerprint, HeaderSource,
@@ -77,24 +77,6 @@ pub(super) fn parse_config(text: &str, path: &Path) -> Result<Config, ConfigErro
         None => None,
     };
     Ok(Config { connections, cluster_tls, file: Some(path.to_owned()) })
-}
-
-/// Checks that `text` is a node, and makes its path end in `/`.
-pub(super) fn parse_node(text: &str) -> Result<Url, UrlProblem> {
-    let mut url = Url::parse(text).map_err(UrlProblem::Malformed)?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(UrlProblem::Scheme);
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(UrlProblem::Credentials);
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(UrlProblem::QueryOrFragment);
-    }
-    if !url.path().ends_with('/') {
-        url.set_path(&format!("{}/", url.path()));
-    }
-    Ok(url)
 }
 
 fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigError> {

@@ -1,0 +1,47 @@
+//! One SQL statement, and the rows that it prints.
+//!
+//! Owns: which statements are refused, and which have rows. Must not know: where it was written.
+
+use crate::failure::Failure;
+use crate::output::{Format, RowPrinter};
+use crate::run::Runner;
+use anyhow::anyhow;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::sql::parser::{DFParser, Statement};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub(crate) fn parse(text: &str) -> Result<VecDeque<Statement>, DataFusionError> {
+    DFParser::parse_sql(text)
+}
+
+/// Runs one statement and prints its rows, if it is one that has any.
+pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -> Result<(), Failure> {
+    let plan = runner.cluster().context().state().statement_to_plan(statement).await?;
+    if let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) = &plan {
+        return Err(anyhow!(
+            "table {} would be kept in the memory of this process, where executors cannot read it: write \
+             COPY (SELECT …) TO 'FOLDER/' STORED AS PARQUET, then CREATE EXTERNAL TABLE {} STORED AS \
+             PARQUET LOCATION 'FOLDER/'",
+            create.name,
+            create.name
+        )
+        .into());
+    }
+    let schema: SchemaRef = Arc::clone(plan.schema().inner());
+    if matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) || schema.fields().is_empty() {
+        runner.run(plan, &mut |_| Ok(())).await?;
+        return Ok(());
+    }
+    let mut printer = None;
+    runner
+        .run(plan, &mut |batch| printer.get_or_insert_with(|| RowPrinter::new(format)).print(batch))
+        .await?;
+    // An answer without a row still has its header.
+    let mut printer = printer.unwrap_or_else(|| RowPrinter::new(format));
+    printer.print(RecordBatch::new_empty(schema)).map_err(Failure::running)?;
+    printer.finish().map_err(Failure::running)
+}
