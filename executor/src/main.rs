@@ -9,7 +9,7 @@ use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
     ClusterLinks, EsLogicalCodec, NodeArgs, NodeLogs, execution_engine, executor_endpoint_override,
-    function_registry, node_runtime, physical_codec, session_config, told_to_end,
+    function_registry, node_runtime, physical_codec, private_folder, session_config, told_to_end,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
@@ -104,8 +104,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 
 /// Deleted at the end. Ballista would leave its own there for ever, and readable for everyone.
 fn work_dir() -> anyhow::Result<TempDir> {
-    let made = tempfile::Builder::new().prefix("flowsigma-executor-").tempdir();
-    made.context("cannot make a folder for rows on their way; give one by --work-dir")
+    private_folder("flowsigma-executor-")
+        .context("cannot make a folder for rows on their way; give one by --work-dir")
 }
 
 /// Ballista waits for the tasks that run when it is told to end, however long they take, and its
@@ -141,7 +141,7 @@ fn logs(options: &Config) -> NodeLogs {
             options.external_host.as_deref().unwrap_or("localhost"),
             options.bind_port
         ),
-        threads: options.print_thread_info,
+        threads: options.print_thread_info && options.log_dir.is_some(),
     }
 }
 

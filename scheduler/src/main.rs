@@ -97,7 +97,7 @@ fn logs(options: &Config) -> NodeLogs {
         folder: options.log_dir.clone(),
         rotation: options.log_rotation_policy,
         name: format!("scheduler_{}_{}_{}", options.namespace, options.external_host, options.bind_port),
-        threads: options.print_thread_info,
+        threads: options.print_thread_info && options.log_dir.is_some(),
     }
 }
 

@@ -128,7 +128,7 @@ async fn wrong_input_is_refused_with_a_message_that_stands_alone() {
         remake(&connection, "command", 1, "keyword").await;
         let to = ["detect", "--url", &url, "--index"];
         let command = [&to[..], &["command"]].concat();
-        let cases: [(Vec<&str>, &[&str]); 17] = [
+        let cases: [(Vec<&str>, &[&str]); 19] = [
             ([&to[..], &["nowhere"]].concat(), &["nowhere", "404"]),
             (
                 [&command[..], &["--source-field", "netflow.ipv4_src_adr"]].concat(),
@@ -140,6 +140,11 @@ async fn wrong_input_is_refused_with_a_message_that_stands_alone() {
             ),
             ([&command[..], &["--source-field", "@timestamp"]].concat(), &["@timestamp", "address"]),
             ([&command[..], &["--sigma", "-1"]].concat(), &["sigma \"-1\""]),
+            ([&command[..], &["--option", "QUERY={}"]].concat(), &["--option query", "--query"]),
+            (
+                [&command[..], &["--option", "read=pit", "--option", "read=scroll"]].concat(),
+                &["read is given twice"],
+            ),
             (
                 [&command[..], &["--option", "read_mode=pit"]].concat(),
                 &["read_mode", "did you mean \"read\""],

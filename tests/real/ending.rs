@@ -62,8 +62,14 @@ fn the_error_of_a_task_is_one_line_for_people() {
 fn who_has_read_enough_gets_no_panic() {
     let flows = golden_flows();
     let flows = flows.to_str().unwrap();
+    let many = format!(
+        "CREATE EXTERNAL TABLE f STORED AS JSON LOCATION '{flows}'; \
+         SELECT a.src_addr_space, b.dst_addr_space FROM f a CROSS JOIN f b LIMIT 50000"
+    );
     for args in [
         &["detect", "--file", flows][..],
+        &["sql", "--format", "csv", "-c", &many],
+        &["sql", "--format", "json", "-c", &many],
         &["detect", "--file", flows, "--format", "csv"],
         &["plan", "--file", flows],
         &["sql", "-c", "SELECT 1"],
@@ -104,6 +110,7 @@ fn the_prompt_is_on_the_terminal_and_rows_on_stdout() {
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])
         .current_dir(home.path())
         .env("XDG_STATE_HOME", home.path())
+        .env("TERM", "xterm")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -67,7 +67,7 @@ async fn logs_go_into_files_where_ballistas_options_say_so() {
         vcores: 1,
         scheduler_args: &args,
         executor_args: &args,
-        ..Shape::default()
+        variables: &[("RUST_LOG", "info")],
     };
     let cluster = Cluster::start_as(shape).await.unwrap();
     for (program, line) in [("scheduler_", "ballista_scheduler"), ("executor_", "ballista_executor")] {

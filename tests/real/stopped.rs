@@ -14,6 +14,7 @@ use flowsigma_tests::golden::open_contexts;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use futures::TryStreamExt;
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -106,6 +107,9 @@ async fn an_executor_that_is_told_to_end_frees_its_scrolls_and_costs_no_row() {
         bench.proxies[0].set_rule(scroll_pages_and_first_frees());
         let client = bench.long_scan(", 'read' 'scroll'");
         bench.held(0).await;
+        let own = bench.cluster.left_by(0).unwrap();
+        let modes: Vec<u32> = own.iter().map(|path| path.metadata().unwrap().mode() & 0o077).collect();
+        assert_eq!(modes, [0], "rows for others to read: {own:?}");
         signal(bench.cluster.executor_id(0), "-TERM");
         bench.cluster.wait_for_end(0, WORK).unwrap();
         assert_eq!(bench.cluster.left_by(0).unwrap(), Vec::<PathBuf>::new());

@@ -24,7 +24,10 @@ use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::LoggingMetricsCollector;
 use datafusion::execution::SessionState;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
-use std::sync::Arc;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -41,10 +44,27 @@ impl Embedded {
     pub(crate) async fn start(state: &SessionState, vcores: usize) -> Result<Self> {
         let address = ballista_scheduler::standalone::new_standalone_scheduler_from_state(state).await?;
         let scheduler_url = format!("http://localhost:{}", address.port());
-        let work_dir = tempfile::Builder::new().prefix("flowsigma-").tempdir()?;
+        let work_dir = private_folder("flowsigma-")?;
+        FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(work_dir.path().to_owned());
         start_executor(&scheduler_url, state, vcores, &work_dir.path().to_string_lossy()).await?;
         Ok(Self { scheduler_url, _work_dir: work_dir })
     }
+}
+
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Deletes what embedded clusters have on disk: for the end of the process, where tasks that are being
+/// cancelled may have written again, or what is dropped is not.
+pub fn delete_embedded_files() {
+    for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        std::fs::remove_dir_all(folder).ok();
+    }
+}
+
+/// Among the temporary ones, for this user alone; deleted when it is dropped.
+pub fn private_folder(prefix: &str) -> std::io::Result<TempDir> {
+    let private = Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix(prefix).permissions(private).tempdir()
 }
 
 async fn start_executor(

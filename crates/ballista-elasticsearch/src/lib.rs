@@ -20,6 +20,7 @@ mod scheduler;
 
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
+pub use embedded::{delete_embedded_files, private_folder};
 pub use execution_engine::{StoppingEngine, execution_engine};
 pub use job::{Job, ScanReport};
 pub use links::ClusterLinks;

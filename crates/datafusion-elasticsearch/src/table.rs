@@ -20,7 +20,7 @@ use elastic_arrow::{
 };
 use elastic_client::{
     ConnectionRegistry, Product, ReadMode, Server, Slice, SnapshotRequest, fetch_count, fetch_mappings,
-    fetch_older_than, fetch_server, group_slices, open_snapshot,
+    fetch_older_than, fetch_server, fetch_shards, group_slices, open_snapshot,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -124,8 +124,11 @@ impl EsTable {
         let slices = match options.docs_per_slice {
             Some(most) => {
                 let count = fetch_count(&live, index, &options.query).await.map_err(from_client)?;
-                let slices = count.div_ceil(most.get().into()).max(1);
-                NonZeroU32::new(slices.try_into().unwrap_or(u32::MAX))
+                let slices = count.div_ceil(most.get().into());
+                let shards = fetch_shards(&live, index).await.map_err(from_client)?;
+                // Fewer than shards would only be read by fewer partitions.
+                let more = slices > shards.iter().map(|index| u64::from(index.shards)).sum();
+                NonZeroU32::new(slices.try_into().unwrap_or(u32::MAX)).filter(|_| more)
             }
             None => options.slices,
         };

@@ -373,7 +373,7 @@ fn error_in_body(body: &[u8]) -> (String, String) {
         error,
     ]
     .into_iter()
-    .find(|e| e["reason"].is_string());
+    .find(|e| e["reason"].is_string() || e["type"].is_string());
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     match deepest {
         Some(e) => (text(&e["type"]), text(&e["reason"])),

@@ -3,7 +3,7 @@
 //! Owns: turning it into something a run can wait for. The first asks the run to clean up; a second
 //! while it does so, or one when nothing runs, ends the process.
 
-use ballista_elasticsearch::told_to_end;
+use ballista_elasticsearch::{delete_embedded_files, told_to_end};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
@@ -28,6 +28,7 @@ impl Interrupt {
             while told_to_end().await.is_ok() {
                 let running = listener.running.load(Ordering::SeqCst);
                 if !running || listener.asked.swap(true, Ordering::SeqCst) {
+                    delete_embedded_files();
                     std::process::exit(130);
                 }
                 listener.notify.notify_waiters();

@@ -19,7 +19,7 @@ mod time;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use ballista_elasticsearch::{NodeArgs, NodeLogs, node_runtime};
+use ballista_elasticsearch::{NodeArgs, NodeLogs, delete_embedded_files, node_runtime};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -66,6 +66,7 @@ fn main() -> ExitCode {
             .block_on(async { tokio::spawn(run(args)).await.unwrap_or_else(|e| Err(Failure::running(e))) });
         // The embedded cluster has tasks that never end.
         runtime.shutdown_background();
+        delete_embedded_files();
         result
     });
     match result {

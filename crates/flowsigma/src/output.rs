@@ -24,7 +24,10 @@ pub(crate) enum Format {
 pub(crate) enum RowPrinter {
     Table(Vec<RecordBatch>),
     Json(Box<Writer<Stdout, JsonArray>>),
-    Csv(Box<csv::Writer<Stdout>>),
+    Csv {
+        /// Only before the first rows.
+        header: bool,
+    },
 }
 
 impl RowPrinter {
@@ -35,7 +38,7 @@ impl RowPrinter {
                 let writer = WriterBuilder::new().with_explicit_nulls(true).build(std::io::stdout());
                 Self::Json(Box::new(writer))
             }
-            Format::Csv => Self::Csv(Box::new(csv::Writer::new(std::io::stdout()))),
+            Format::Csv => Self::Csv { header: true },
         }
     }
 
@@ -43,7 +46,13 @@ impl RowPrinter {
         match self {
             Self::Table(batches) => batches.push(batch),
             Self::Json(writer) => writer.write(&batch)?,
-            Self::Csv(writer) => writer.write(&batch)?,
+            Self::Csv { header } => {
+                // Its own errors do not tell that nobody reads.
+                let mut text = Vec::new();
+                csv::WriterBuilder::new().with_header(*header).build(&mut text).write(&batch)?;
+                *header = false;
+                print(std::str::from_utf8(&text)?)?;
+            }
         }
         Ok(())
     }
@@ -56,7 +65,7 @@ impl RowPrinter {
                 writer.finish()?;
                 print("\n")?;
             }
-            Self::Csv(_) => print("")?,
+            Self::Csv { .. } => {}
         }
         Ok(())
     }

@@ -82,12 +82,12 @@ impl Report {
     }
 
     fn print_csv(&self) -> anyhow::Result<()> {
-        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(std::io::stdout());
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         writer.write_record(["address", "direction", "outgoing", "incoming", "mean", "stddev", "z"])?;
         for finding in &self.detection.findings {
             writer.serialize(finding)?;
         }
-        writer.flush()?;
+        print(std::str::from_utf8(&writer.into_inner()?)?)?;
         eprintln!("{}", self.coverage.sentence());
         Ok(())
     }

@@ -10,6 +10,7 @@ use clap::Args;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The table that the statements make.
@@ -137,11 +138,19 @@ impl Source {
             option("slices", slices.to_string());
         }
         // A field of such a type is most often not asked for.
-        if !self.options.iter().any(|(name, _)| name == "unknown_types") {
+        if !self.options.iter().any(|(name, _)| name.eq_ignore_ascii_case("unknown_types")) {
             option("unknown_types", "json".into());
         }
+        let mut given = HashSet::new();
         for (name, value) in &self.options {
-            option(name, value.clone());
+            let name = name.to_lowercase();
+            if ["query", "es.query", "sample", "seed", "slices"].contains(&name.as_str()) {
+                bail!("--option {name}: give it as --{}", name.trim_start_matches("es."));
+            }
+            option(&name, value.clone());
+            if !given.insert(name.clone()) {
+                bail!("--option {name} is given twice");
+            }
         }
         let location = quote(&format!("elasticsearch://{connection}/{index}"));
         let options =

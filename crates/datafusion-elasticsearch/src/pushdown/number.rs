@@ -184,15 +184,15 @@ pub(super) fn nanos(value: &ScalarValue) -> Option<i128> {
     zone.as_deref().is_none_or(is_utc).then(|| i128::from(count) * unit)
 }
 
-/// A `date` is whole milliseconds, so bounds are whole ones, both within: the server's rounding of
-/// what a bound leaves open then has nothing to do. They are text: of `epoch_millis` before 1970
-/// Elasticsearch 8.8 rounds an upper one down by a millisecond.
 /// Whether no bound that follows from it has to be brought back to a year of four digits.
 pub(super) fn is_within_dates(value: &ScalarValue) -> bool {
     let millis = nanos(value).map(|nanos| nanos.div_euclid(1_000_000));
     millis.is_some_and(|millis| *DATES.start() < millis && millis < *DATES.end())
 }
 
+/// A `date` is whole milliseconds, so bounds are whole ones, both within: the server's rounding of
+/// what a bound leaves open then has nothing to do. They are text: of `epoch_millis` before 1970
+/// Elasticsearch 8.8 rounds an upper one down by a millisecond.
 pub(super) fn date(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Query> {
     let nanos = nanos(value)?;
     let (floor, rest) = (nanos.div_euclid(1_000_000), nanos.rem_euclid(1_000_000));
