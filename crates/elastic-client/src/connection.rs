@@ -376,7 +376,7 @@ fn error_in_body(body: &[u8]) -> (String, String) {
     .find(|e| e["reason"].is_string() || e["type"].is_string());
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     match deepest {
-        Some(e) => (text(&e["type"]), text(&e["reason"])),
+        Some(e) => (text(&e["type"]), e["reason"].as_str().unwrap_or("no reason given").to_owned()),
         None => (text(&error["type"]), "no reason given".into()),
     }
 }

@@ -143,7 +143,10 @@ pub(crate) async fn plan(
     };
     let (slices, snapshot) = (open.slices(), open.describe());
     let closed = open.close().await;
-    let physical = physical?;
+    let physical = match &closed {
+        Ok(()) => physical?,
+        Err(_) => physical.map_err(Failure::not_cleaned_up)?,
+    };
     closed?;
     let mut scans = Vec::new();
     find_scans(&physical, &mut scans);
