@@ -4,6 +4,7 @@
 //! It opens no connection, and it never holds a secret: a connection says where its secret is, and
 //! [`SecretSource::read`] fetches it when a client is built.
 
+mod access;
 mod cloud;
 mod error;
 mod fingerprint;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use etcetera::BaseStrategy;
 use url::Url;
 
+pub use access::{Access, FileRoots, Grants, Jobs};
 pub use error::{ConfigError, UrlProblem};
 pub use fingerprint::Fingerprint;
 pub use secret::SecretSource;
@@ -38,6 +40,12 @@ pub struct Config {
     pub connections: BTreeMap<String, ConnectionConfig>,
     /// How scheduler, executors and clients of a cluster recognise each other; not at all if none.
     pub cluster_tls: Option<ClusterTls>,
+    /// Which certificates are a scheduler's or an executor's, beside those that say so themselves.
+    pub members: ClusterMembers,
+    /// Who may submit jobs to a scheduler of this configuration, by name.
+    pub access: BTreeMap<String, Access>,
+    /// What tasks of an executor of this configuration may read and write; none if the file does not say.
+    pub files: Option<FileRoots>,
     /// The file they come from, named in messages.
     pub file: Option<PathBuf>,
 }
@@ -157,6 +165,15 @@ pub struct ClusterTls {
     pub cert_file: PathBuf,
     /// Its private key.
     pub key_file: PathBuf,
+}
+
+/// Common names of certificates of a cluster whose authority writes no roles into them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterMembers {
+    /// Of schedulers.
+    pub schedulers: Vec<String>,
+    /// Of executors.
+    pub executors: Vec<String>,
 }
 
 impl Config {

@@ -40,6 +40,11 @@ impl ConnectionRegistry {
         self.config.cluster_tls.as_ref()
     }
 
+    /// What this node's configuration file says, connections that were added since aside.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Adds a connection that this process made up itself, such as for `--url`.
     pub fn insert(&self, name: &str, config: &ConnectionConfig) -> Result<(), Error> {
         let connection = Arc::new(Connection::try_new(name, config)?);

@@ -10,16 +10,17 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
+use super::access::{parse_access, parse_files, texts};
 use super::cloud::parse_cloud_id;
 use super::node::parse_node;
 use super::table::{Table, position};
 use super::{
-    Auth, ClientCertificate, ClusterTls, Config, ConfigError, ConnectionConfig, Fingerprint, HeaderSource,
+    Auth, ClientCertificate, ClusterMembers, ClusterTls, Config, ConfigError, ConnectionConfig, Fingerprint, HeaderSource,
     Proxy, Tls, Verify,
 };
 
-const ROOT_KEYS: &[&str] = &["connections", "cluster"];
-const CLUSTER_KEYS: &[&str] = &["tls"];
+const ROOT_KEYS: &[&str] = &["connections", "cluster", "access", "files"];
+const CLUSTER_KEYS: &[&str] = &["tls", "schedulers", "executors"];
 const CLUSTER_TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
 const CONNECTION_KEYS: &[&str] = &[
     "nodes",
@@ -72,11 +73,19 @@ pub(super) fn parse_config(text: &str, path: &Path) -> Result<Config, ConfigErro
             connections.insert(name, connection);
         }
     }
-    let cluster_tls = match root.table("cluster")? {
+    let (cluster_tls, members) = match root.table("cluster")? {
         Some(cluster) => parse_cluster(&cluster)?,
-        None => None,
+        None => (None, ClusterMembers::default()),
     };
-    Ok(Config { connections, cluster_tls, file: Some(path.to_owned()) })
+    let mut access = BTreeMap::new();
+    if let Some(tables) = root.table("access")? {
+        for name in tables.entries.keys() {
+            let name = name.get_ref().as_ref();
+            access.insert(name.to_owned(), parse_access(&tables.required_table(name)?, name)?);
+        }
+    }
+    let files = root.table("files")?.map(|files| parse_files(&files)).transpose()?;
+    Ok(Config { connections, cluster_tls, members, access, files, file: Some(path.to_owned()) })
 }
 
 fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigError> {
@@ -250,16 +259,19 @@ fn parse_headers(table: &Table<'_>) -> Result<BTreeMap<String, HeaderSource>, Co
     Ok(headers)
 }
 
-fn parse_cluster(table: &Table<'_>) -> Result<Option<ClusterTls>, ConfigError> {
+fn parse_cluster(table: &Table<'_>) -> Result<(Option<ClusterTls>, ClusterMembers), ConfigError> {
     table.check_keys(CLUSTER_KEYS)?;
-    let Some(tls) = table.table("tls")? else { return Ok(None) };
+    let members =
+        ClusterMembers { schedulers: texts(table, "schedulers")?, executors: texts(table, "executors")? };
+    let Some(tls) = table.table("tls")? else { return Ok((None, members)) };
     tls.check_plain_keys(CLUSTER_TLS_KEYS)?;
     let file = |key: &str| tls.path(key)?.ok_or_else(|| tls.missing(&format!("{key:?}")));
-    Ok(Some(ClusterTls {
+    let tls = ClusterTls {
         ca_file: file("ca_file")?,
         cert_file: file("cert_file")?,
         key_file: file("key_file")?,
-    }))
+    };
+    Ok((Some(tls), members))
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {

@@ -1,0 +1,228 @@
+//! Who may submit jobs to a cluster, and what for.
+//!
+//! Owns: `[access.NAME]` and `[files]`, and judging connections and index expressions by them. Pure. Must not know:
+//! how a caller proves who it is, or what a path leads to.
+
+use super::table::Table;
+use super::{ConfigError, Fingerprint};
+use std::path::PathBuf;
+use toml::de::DeValue;
+
+const ACCESS_KEYS: &[&str] =
+    &["certificate", "token_sha256", "connections", "indices", "read", "write", "jobs"];
+const FILES_KEYS: &[&str] = &["read", "write"];
+
+/// Everything, in a list of names or patterns.
+const ALL: &str = "*";
+
+/// One identity, and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The common name of its certificate.
+    pub certificate: String,
+    /// The SHA-256 of a bearer token that stands for it as well; none if it has none.
+    pub token_sha256: Option<Fingerprint>,
+    /// What is granted to it.
+    pub grants: Grants,
+}
+
+/// What an identity may read and write. Nothing, unless it is listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Names of connections; `*` is every one.
+    pub connections: Vec<String>,
+    /// Patterns of index names; `*` stands for any text.
+    pub indices: Vec<String>,
+    /// Folders and files that may be read.
+    pub read: Vec<PathBuf>,
+    /// Folders that may be written to.
+    pub write: Vec<PathBuf>,
+    /// Whose jobs it may see, fetch and cancel.
+    pub jobs: Jobs,
+}
+
+/// Whose jobs an identity may see, fetch and cancel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Jobs {
+    /// Those that it submitted.
+    #[default]
+    Own,
+    /// Everybody's.
+    All,
+}
+
+/// What tasks in this process may read and write, whoever submitted them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileRoots {
+    /// Folders and files that may be read.
+    pub read: Vec<PathBuf>,
+    /// Folders that may be written to.
+    pub write: Vec<PathBuf>,
+}
+
+impl Grants {
+    /// Every connection, index and file, and everybody's jobs: for the account that runs the cluster.
+    pub fn everything() -> Self {
+        let root = || vec![PathBuf::from("/")];
+        Self { read: root(), write: root(), ..Self::every_index() }
+    }
+
+    /// Every connection and index and everybody's jobs, but no file.
+    pub fn every_index() -> Self {
+        let all = || vec![ALL.to_owned()];
+        Self { connections: all(), indices: all(), jobs: Jobs::All, ..Self::default() }
+    }
+
+    /// Whether the connection of that name may be used.
+    pub fn covers_connection(&self, name: &str) -> bool {
+        self.connections.iter().any(|granted| granted == ALL || granted == name)
+    }
+
+    /// Whether every index may be read, whatever its name.
+    pub fn covers_every_index(&self) -> bool {
+        self.indices.iter().any(|granted| granted == ALL)
+    }
+
+    /// Whether an index expression (a name, a pattern, an alias, or several with commas between) can reach only what
+    /// is granted.
+    ///
+    /// A pattern is granted if a granted pattern matches its text, its stars included: then it matches whatever the
+    /// narrower one does. An excluded part (`-name`) only takes away.
+    pub fn covers_index(&self, expression: &str) -> bool {
+        if self.covers_every_index() {
+            return true;
+        }
+        expression.split(',').enumerate().all(|(place, part)| {
+            let part = part.trim();
+            let excluded = place > 0 && part.starts_with('-');
+            // Date math is resolved by the server, and `_all` is every index.
+            let named = !part.is_empty() && part != "_all" && !part.contains(['<', '>', '%', '/', ':']);
+            excluded || (named && self.indices.iter().any(|granted| matches(granted, part)))
+        })
+    }
+}
+
+/// Whether `text` is what `pattern` describes, in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+pub(super) fn parse_access(table: &Table<'_>, name: &str) -> Result<Access, ConfigError> {
+    table.check_plain_keys(ACCESS_KEYS)?;
+    let jobs = table.take("jobs", "\"own\" or \"all\"", |value| match value.as_str() {
+        Some("own") => Some(Jobs::Own),
+        Some("all") => Some(Jobs::All),
+        _ => None,
+    })?;
+    let token = "the SHA-256 of a token, in 64 hexadecimal digits (printf %s TOKEN | sha256sum)";
+    Ok(Access {
+        certificate: table.text("certificate")?.unwrap_or_else(|| name.to_owned()),
+        token_sha256: table.take("token_sha256", token, |value| value.as_str().and_then(Fingerprint::parse))?,
+        grants: Grants {
+            connections: texts(table, "connections")?,
+            indices: texts(table, "indices")?,
+            read: roots(table, "read")?,
+            write: roots(table, "write")?,
+            jobs: jobs.unwrap_or_default(),
+        },
+    })
+}
+
+pub(super) fn parse_files(table: &Table<'_>) -> Result<FileRoots, ConfigError> {
+    table.check_plain_keys(FILES_KEYS)?;
+    Ok(FileRoots { read: roots(table, "read")?, write: roots(table, "write")? })
+}
+
+/// The texts of a list; none if there is no such key.
+pub(super) fn texts(table: &Table<'_>, key: &str) -> Result<Vec<String>, ConfigError> {
+    let list = table.take(key, "a list of texts, none of them empty", |value| match value {
+        DeValue::Array(items) => items
+            .iter()
+            .map(|item| item.get_ref().as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned))
+            .collect::<Option<Vec<_>>>(),
+        _ => None,
+    })?;
+    Ok(list.unwrap_or_default())
+}
+
+/// A relative path would mean another folder to each process.
+fn roots(table: &Table<'_>, key: &str) -> Result<Vec<PathBuf>, ConfigError> {
+    let list = table.take(key, "a list of absolute paths", |value| match value {
+        DeValue::Array(items) => items
+            .iter()
+            .map(|item| item.get_ref().as_str().map(PathBuf::from).filter(|path| path.is_absolute()))
+            .collect::<Option<Vec<_>>>(),
+        _ => None,
+    })?;
+    Ok(list.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn indices(granted: &[&str]) -> Grants {
+        Grants { indices: granted.iter().map(|&name| name.to_owned()).collect(), ..Grants::default() }
+    }
+
+    #[test]
+    fn an_expression_reaches_only_what_is_granted() {
+        let grants = indices(&["flows-*", "dns", "*-public", "a*b*c"]);
+        for expression in [
+            "flows-2026",
+            "flows-*",
+            "flows-2026*",
+            "dns",
+            "dns,flows-1",
+            "x-public",
+            "*-public",
+            "flows-*,-flows-2025",
+            "abc",
+            "a*bc",
+            "aXXbYYc",
+        ] {
+            assert!(grants.covers_index(expression), "{expression}");
+        }
+        for expression in [
+            "",
+            "*",
+            "_all",
+            "flows",
+            "f*",
+            "flows-1,secret",
+            "dns*",
+            "dn?",
+            "secret",
+            "-flows-1",
+            "flows-1,",
+            "<flows-{now/d}>",
+            "other:flows-1",
+            "flows-1%2C%2Fsecret",
+            "flows-/../_cat",
+            "ab",
+            "ac",
+            "acb",
+        ] {
+            assert!(!grants.covers_index(expression), "{expression}");
+        }
+        assert!(indices(&["*"]).covers_index("<flows-{now/d}>"));
+        assert!(!Grants::default().covers_index("flows"));
+    }
+
+    #[test]
+    fn a_connection_is_granted_by_its_name() {
+        let grants = Grants { connections: vec!["prod".into()], ..Grants::default() };
+        assert!(grants.covers_connection("prod"));
+        assert!(!grants.covers_connection("lab"));
+        assert!(Grants::everything().covers_connection("lab"));
+        assert!(!Grants::default().covers_connection("prod"));
+    }
+}

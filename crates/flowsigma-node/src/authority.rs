@@ -1,0 +1,155 @@
+//! An authority for the certificates of one cluster.
+//!
+//! Owns: making it, reading it back, and issuing. Must not know: where files are kept.
+
+use crate::role::Role;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+
+/// How long an authority is valid, in years.
+const AUTHORITY_YEARS: i16 = 10;
+/// How long what it issues is valid, in years.
+const ISSUED_YEARS: i16 = 2;
+
+/// Why a certificate could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make a certificate: {0}")]
+pub struct AuthorityError(#[from] rcgen::Error);
+
+/// Issues certificates, all of which one file of trusted certificates recognises.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+}
+
+/// A certificate and its private key, both PEM.
+#[derive(Clone)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate: String,
+    /// The private key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issued").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// A new authority of that name, valid for ten years. Its key exists in this process alone, until
+    /// [`Authority::key`] is written somewhere.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no random numbers.
+    pub fn new(name: &str) -> Result<Self, AuthorityError> {
+        let mut params = valid_for(CertificateParams::new(Vec::new())?, AUTHORITY_YEARS);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), certificate })
+    }
+
+    /// The authority whose certificate and key were written before.
+    ///
+    /// # Errors
+    ///
+    /// If they are not PEM, or not a certificate and its key.
+    pub fn read(certificate: &str, key: &str) -> Result<Self, AuthorityError> {
+        let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key)?)?;
+        Ok(Self { issuer, certificate: certificate.to_owned() })
+    }
+
+    /// The certificate by which others recognise what this authority issued, PEM.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// The private key, PEM. Whoever has it can issue certificates of any role.
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// Issues a certificate, valid for two years: of a server under `hosts` (names and addresses) and of a
+    /// client, or of a client alone if the role does not serve.
+    ///
+    /// # Errors
+    ///
+    /// If a host is no name or address.
+    pub fn issue(&self, role: Role, name: &str, hosts: &[String]) -> Result<Issued, AuthorityError> {
+        let hosts = if role.serves() { hosts.to_vec() } else { Vec::new() };
+        let mut params = valid_for(CertificateParams::new(hosts)?, ISSUED_YEARS);
+        params.distinguished_name.push(DnType::OrganizationalUnitName, role.unit());
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if role.serves() {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Issued { certificate, key: key.serialize_pem() })
+    }
+}
+
+/// From yesterday, since clocks differ, and for whole years.
+fn valid_for(mut params: CertificateParams, years: i16) -> CertificateParams {
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let yesterday = today.yesterday().unwrap_or(today);
+    let date = |year: i16| date_time_ymd(year.into(), yesterday.month() as u8, yesterday.day().min(28) as u8);
+    params.not_before = date(yesterday.year());
+    params.not_after = date(yesterday.year().saturating_add(years));
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::role::subject_of;
+
+    fn der(pem: &str) -> Vec<u8> {
+        x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap().1.contents
+    }
+
+    #[test]
+    fn a_certificate_names_its_holder_and_its_role() {
+        let authority = Authority::new("a cluster").unwrap();
+        for role in [Role::Scheduler, Role::Executor, Role::Client, Role::Owner] {
+            let issued = authority.issue(role, "alice", &["localhost".into(), "127.0.0.1".into()]).unwrap();
+            let der = der(&issued.certificate);
+            let subject = subject_of(&der).unwrap();
+            assert_eq!((subject.name.as_str(), subject.role), ("alice", Some(role)));
+            let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+            let usage = certificate.extended_key_usage().unwrap().unwrap().value;
+            assert!(usage.client_auth);
+            // A client's certificate proves nothing to those who connect to it.
+            assert_eq!(usage.server_auth, role != Role::Client);
+            assert_eq!(certificate.subject_alternative_name().unwrap().is_some(), role != Role::Client);
+            assert!(certificate.validity().is_valid());
+            assert!(!format!("{issued:?}").contains(&issued.key));
+        }
+        assert_eq!(subject_of(&der(authority.certificate())).unwrap().role, None);
+        assert_eq!(subject_of(b"no certificate"), None);
+    }
+
+    #[test]
+    fn an_authority_that_is_read_back_issues_for_the_same_cluster() {
+        let first = Authority::new("a cluster").unwrap();
+        let again = Authority::read(first.certificate(), &first.key()).unwrap();
+        let issued = again.issue(Role::Client, "bob", &[]).unwrap();
+        let (issued, ca) = (der(&issued.certificate), der(first.certificate()));
+        let (_, issued) = x509_parser::parse_x509_certificate(&issued).unwrap();
+        let (_, ca) = x509_parser::parse_x509_certificate(&ca).unwrap();
+        assert_eq!(issued.issuer(), ca.subject());
+        let by_id = |der: &[u8]| subject_of(der).map(|subject| subject.name);
+        assert_eq!(by_id(b""), None);
+    }
+}
