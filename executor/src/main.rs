@@ -3,13 +3,12 @@
 //! Owns: the registration, whether links are TLS, and that nothing stays open when it ends. Every other
 //! option and the health endpoints are Ballista's.
 
-mod secure;
-
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, NodeArgs, NodeLogs, execution_engine, executor_endpoint_override,
-    function_registry, node_runtime, physical_codec, private_folder, session_config, told_to_end,
+    EsLogicalCodec, ExecutorNode, NodeArgs, NodeLogs, Protection, execution_engine,
+    executor_endpoint_override, function_registry, listen, node_runtime, one_line, physical_codec,
+    private_folder, session_config, told_to_end,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
@@ -18,6 +17,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use elastic_client::ConnectionRegistry;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -32,6 +32,10 @@ struct Args {
     /// ended by then
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain_timeout_seconds: u64,
+    /// Take tasks from anyone who reaches the ports, unencrypted: for a scheduler that was started with
+    /// the same flag
+    #[arg(long)]
+    allow_anyone: bool,
     #[command(flatten)]
     ballista: Config,
 }
@@ -40,59 +44,79 @@ struct Args {
 /// often than Ballista's 60 s.
 const HEARTBEAT_INTERVAL_SECONDS: &str = "10";
 
+/// Other machines reach only what its owner has opened. Ballista's own default is every address.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// How long a scheduler of this account may take to write its credentials.
+const CREDENTIALS_WAIT: Duration = Duration::from_secs(5);
+
 /// How long the reports of tasks that were ended here may take.
 const LAST_REPORTS: Duration = Duration::from_secs(3);
 
 /// All of Ballista's options, with another default where its own would not do.
 fn command() -> clap::Command {
     Args::command()
+        .mut_arg("bind_host", |arg| arg.default_value(LOOPBACK))
         .mut_arg("executor_heartbeat_interval_seconds", |arg| arg.default_value(HEARTBEAT_INTERVAL_SECONDS))
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
-    node_runtime()?.block_on(async { tokio::spawn(serve(args)).await? })
+    let run = || node_runtime()?.block_on(async { tokio::spawn(serve(args)).await? });
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
     args.node.write_logs(&args.ballista.log_level_setting, &logs(&args.ballista))?;
     let registry = args.node.registry()?;
-    let health_address: SocketAddr =
-        format!("{}:{}", args.ballista.bind_host, args.ballista.bind_health_port)
-            .parse()
-            .context("--bind-host and --bind-health-port are no address")?;
+    let options = &args.ballista;
+    let address = |port: u16, option: &str| -> anyhow::Result<SocketAddr> {
+        let text = format!("{}:{port}", options.bind_host);
+        text.parse().with_context(|| format!("--bind-host and {option} are no address: {text}"))
+    };
+    let (rows, health) = (
+        address(options.bind_port, "--bind-port")?,
+        address(options.bind_health_port, "--bind-health-port")?,
+    );
     let drain = Duration::from_secs(args.drain_timeout_seconds);
+    let wait = Duration::from_secs(options.scheduler_connect_timeout_seconds.into()).max(CREDENTIALS_WAIT);
+    let scheduler = (options.scheduler_host.as_str(), options.scheduler_port);
+    let protection =
+        Protection::of_executor(&registry, scheduler, &options.bind_host, args.allow_anyone, wait).await?;
+    let links = protection.links().cloned();
     let mut config: ExecutorProcessConfig = args.ballista.try_into()?;
     let own_work_dir = config.work_dir.is_none().then(work_dir).transpose()?;
     if let Some(folder) = &own_work_dir {
         config.work_dir = Some(folder.path().to_string_lossy().into_owned());
     }
-    let links = ClusterLinks::of(&registry)?;
-    if let Some(links) = &links {
-        // Where tasks are pushed, executors have a port that Ballista cannot protect.
-        tracing::info!("[cluster] tls is set: tasks are pulled");
-        config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
-        config.override_arrow_flight_service = Some(secure::flight_server(
-            links,
-            config.grpc_max_decoding_message_size as usize,
-            config.grpc_max_encoding_message_size as usize,
-        ));
-    }
     config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(links.as_ref()));
     let session = session_config(&registry, links.as_ref());
     let engine = execution_engine(Duration::from_secs(config.client_ttl));
     engine.watch_jobs(format!("http://{}:{}", config.scheduler_host, config.scheduler_port), session);
-    config.override_execution_engine = Some(engine);
-    let for_config = Arc::clone(&registry);
-    config.override_config_producer = Some(Arc::new(move || session_config(&for_config, links.as_ref())));
+    config.override_execution_engine = Some(Arc::clone(&engine) as _);
+    let (for_config, for_links) = (Arc::clone(&registry), links.clone());
+    config.override_config_producer = Some(Arc::new(move || session_config(&for_config, for_links.as_ref())));
     config.override_function_registry = Some(function_registry());
     config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
     config.override_physical_codec = Some(physical_codec(&registry));
 
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let health = spawn_health_server(health_address, config.health.clone(), stopped);
-    let result = {
+    let health = spawn_health_server(health, config.health.clone(), stopped);
+    // Where tasks are pushed, an executor has a port that nothing protects.
+    let pushed = matches!(config.task_scheduling_policy, TaskSchedulingPolicy::PushStaged);
+    let result = if links.is_none() && pushed {
         let process = pin!(start_executor_process(Arc::new(config)));
+        run_until_drained(process, drain, &registry).await
+    } else {
+        config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
+        let listener = listen(rows, "executor")?;
+        let process = pin!(ExecutorNode { config, engine, links, listener }.run(told_to_end()));
         run_until_drained(process, drain, &registry).await
     };
     // Scrolls are freed in the background, which ends with this process.

@@ -1,21 +1,19 @@
 //! The scheduler: Ballista's own, with our tables registered.
 //!
-//! Owns: the registration, whether links are TLS, and that nothing stays open when it ends. Every
-//! option, REST and metrics endpoint is Ballista's.
+//! Owns: its options beside Ballista's, and that nothing stays open when it ends. Every other option, REST and
+//! metrics endpoint is Ballista's.
 
-mod secure;
+mod server;
 
 use anyhow::Context;
-use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, NodeArgs, NodeLogs, endpoint_override, node_runtime, physical_codec,
-    session_config, session_state, told_to_end,
+    AuditLog, Browsers, NodeArgs, NodeLogs, Protection, node_runtime, one_line, told_to_end,
 };
-use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::{Config, SchedulerConfig};
-use ballista_scheduler::scheduler_process::start_server;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Flowsigma's scheduler: a Ballista scheduler that knows Elasticsearch and OpenSearch tables.
@@ -24,9 +22,20 @@ use std::sync::Arc;
 struct Args {
     #[command(flatten)]
     node: NodeArgs,
+    /// Let anyone who reaches the port run jobs as this account, unencrypted. Without it, only this
+    /// account can use a scheduler on a loopback address, and any other address needs [cluster] tls
+    #[arg(long)]
+    allow_anyone: bool,
+    /// File to which one JSON line a job is appended: who, from where, when, what was read, how it ended;
+    /// - is stdout [default: the log, target "audit"]
+    #[arg(long, value_name = "PATH")]
+    audit_log: Option<PathBuf>,
     #[command(flatten)]
     ballista: Config,
 }
+
+/// Other machines reach only what its owner has opened. Ballista's own default is every address.
+const LOOPBACK: &str = "127.0.0.1";
 
 /// Ballista would miss a dead executor for 180 to 195 s; these find it within 35.
 const EXECUTOR_TIMEOUT_SECONDS: &str = "30";
@@ -35,15 +44,23 @@ const EXPIRE_DEAD_EXECUTOR_INTERVAL_SECONDS: &str = "5";
 /// All of Ballista's options, with other defaults where its own are for larger clusters.
 fn command() -> clap::Command {
     Args::command()
+        .mut_arg("bind_host", |arg| arg.default_value(LOOPBACK))
         .mut_arg("executor_timeout_seconds", |arg| arg.default_value(EXECUTOR_TIMEOUT_SECONDS))
         .mut_arg("expire_dead_executor_interval_seconds", |arg| {
             arg.default_value(EXPIRE_DEAD_EXECUTOR_INTERVAL_SECONDS)
         })
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
-    node_runtime()?.block_on(async { tokio::spawn(serve(args)).await? })
+    let run = || node_runtime()?.block_on(async { tokio::spawn(serve(args)).await? });
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
@@ -58,35 +75,24 @@ async fn serve(args: Args) -> anyhow::Result<()> {
              give --external-host the name by which they reach this one"
         );
     }
-    let config: SchedulerConfig = args.ballista.try_into()?;
-    let links = ClusterLinks::of(&registry)?;
-    let (for_config, for_links) = (Arc::clone(&registry), links.clone());
-    let for_state = Arc::clone(&registry);
-    let mut config = config
-        .with_override_config_producer(Arc::new(move || session_config(&for_config, for_links.as_ref())))
-        .with_override_session_builder(Arc::new(move |c| Ok(session_state(&for_state, c))));
-    config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
-    config.override_physical_codec = Some(physical_codec(&registry));
-    config.override_create_grpc_client_endpoint = Some(endpoint_override(links.as_ref()));
-    if links.is_some() {
-        // Where tasks are pushed, executors have a port that Ballista cannot protect.
-        tracing::info!("[cluster] tls is set: executors pull their tasks");
-        config.scheduling_policy = TaskSchedulingPolicy::PullStaged;
-        config = config.with_use_tls(true);
-    }
-    let cluster = BallistaCluster::new_from_config(&config).await?;
-    let serve = async {
-        match links {
-            Some(links) => secure::start_server(cluster, address, Arc::new(config), &links).await?,
-            None => start_server(cluster, address, Arc::new(config)).await?,
+    let audit = match &args.audit_log {
+        Some(path) => {
+            AuditLog::file(path).with_context(|| format!("--audit-log: cannot write {}", path.display()))?
         }
-        anyhow::Ok(())
+        None => AuditLog::log(),
     };
+    let browsers = match args.ballista.cors_allowed_origins.trim().is_empty() {
+        true => Browsers::Refused,
+        false => Browsers::AsConfigured,
+    };
+    let (protection, listener) = Protection::of_scheduler(&registry, address, args.allow_anyone)?;
+    let config: SchedulerConfig = args.ballista.try_into()?;
+    let server = server::Server { registry: Arc::clone(&registry), protection, audit, browsers };
     let served = tokio::select! {
-        served = serve => served,
+        served = server.run(config, listener) => served,
         told = told_to_end() => Ok(told?),
     };
-    // For clients that open no snapshot it is opened where their scan is planned, which is here.
+    // For clients that open no point in time it is opened here, where their job is admitted.
     registry.close().await;
     served
 }

@@ -71,6 +71,7 @@ impl Bench {
                 "--drain-timeout-seconds",
                 "0",
             ],
+            allow_anyone: policy == "push-staged",
             ..Shape::default()
         };
         let cluster = Cluster::start_as(shape).await.unwrap();

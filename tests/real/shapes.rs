@@ -86,6 +86,7 @@ async fn what_is_asked_of_the_server_is_exact_however_tasks_are_given_out() {
                 vcores: 2,
                 scheduler_args: &["--scheduler-policy", policy],
                 executor_args: &["--task-scheduling-policy", policy],
+                allow_anyone: policy == "push-staged",
                 ..Shape::default()
             })
             .await

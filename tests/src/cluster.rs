@@ -7,6 +7,7 @@ use elastic_client::{
     ClientCertificate, ClusterTls, Config, Connection, ConnectionConfig, ConnectionRegistry, Method, Request,
     Tls, Verify,
 };
+use flowsigma_node::LocalCredentials;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -78,6 +79,33 @@ pub struct Shape<'a> {
     pub scheduler_args: &'a [&'a str],
     /// More options of the executors.
     pub executor_args: &'a [&'a str],
+    /// Whether anyone may use it, which is the only way in which tasks are pushed.
+    pub allow_anyone: bool,
+}
+
+/// What schedulers and executors of a [`Shape`] that allows anyone are started with.
+const ALLOW_ANYONE: &str = "--allow-anyone";
+
+impl Shape<'_> {
+    /// Of a cluster with certificates, one test leaves it to the scheduler to find the executors' addresses.
+    fn names_executors(&self) -> bool {
+        !self.scheduler.contains("[cluster]")
+    }
+}
+
+/// What the scheduler on `port` wrote for this account, as files in `folder`.
+fn credentials_of_account(port: u16, folder: &Path) -> Result<ClusterTls> {
+    let credentials = LocalCredentials::read(port)?.context("the scheduler wrote no credentials")?;
+    let file = |name: &str, pem: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, pem)?;
+        anyhow::Ok(path)
+    };
+    Ok(ClusterTls {
+        ca_file: file("account-ca.pem", &credentials.authority)?,
+        cert_file: file("account.pem", &credentials.owner.certificate)?,
+        key_file: file("account.key", &credentials.owner.key)?,
+    })
 }
 
 fn work_folder(folder: &TempDir, executor: usize) -> PathBuf {
@@ -105,6 +133,12 @@ impl Launch {
             .stderr(log)
             .spawn()?;
         Ok(Process(child))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        LocalCredentials::delete(self.port).ok();
     }
 }
 
@@ -159,6 +193,7 @@ impl Cluster {
             let mut all = vec!["--config".to_owned(), config_file.to_string_lossy().into_owned()];
             all.extend(args.iter().flat_map(|(key, value)| [format!("--{key}"), (*value).to_owned()]));
             all.extend(more.iter().map(|arg| (*arg).to_owned()));
+            all.extend(shape.allow_anyone.then(|| ALLOW_ANYONE.to_owned()));
             let log = folder.path().join(format!("{name}.log"));
             anyhow::Ok(Launch { program, args: all, variables: variables.clone(), log })
         };
@@ -169,6 +204,10 @@ impl Cluster {
             launch("flowsigma-scheduler", "scheduler", shape.scheduler, &args, shape.scheduler_args)?;
         let scheduler = launch_scheduler.spawn(folder.path())?;
         wait_for_port(port)?;
+        let tls = match tls {
+            None if !shape.allow_anyone => Some(credentials_of_account(port, folder.path())?),
+            tls => tls,
+        };
         let (mut executors, mut executor_ports) = (Vec::new(), Vec::new());
         for (i, config) in shape.executors.iter().enumerate() {
             let work = work_folder(&folder, i);
@@ -188,7 +227,7 @@ impl Cluster {
                 ("vcores", &vcores),
             ];
             // An executor that names no host is known by the address that it calls from.
-            if tls.is_none() {
+            if shape.names_executors() {
                 args.push(("external-host", here));
             }
             let name = format!("executor-{i}");

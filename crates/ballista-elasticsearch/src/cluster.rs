@@ -2,11 +2,11 @@
 //!
 //! Owns: starting it, or finding out that it is there. Must not know: jobs.
 
-use crate::embedded::Embedded;
-use crate::links::ClusterLinks;
+use crate::embedded::{ADDRESS, Embedded, PrivatePlace};
+use crate::protection::Protection;
 use crate::register::{session_config, session_state, with_functions};
 use crate::scheduler::{self, Scheduler};
-use ballista_core::extension::SessionStateExt;
+use ballista_core::extension::{SessionConfigExt, SessionStateExt};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::prelude::SessionContext;
 use elastic_client::ConnectionRegistry;
@@ -20,24 +20,37 @@ const DEFAULT_PORT: u16 = 50050;
 pub struct Cluster {
     context: SessionContext,
     scheduler_url: String,
+    protection: Protection,
     _embedded: Option<Arc<Embedded>>,
 }
 
 impl Cluster {
-    /// A scheduler and an executor in this process, on loopback, with a vcore for each core.
+    /// A scheduler and an executor in this process, with a vcore for each core. No other process can reach them.
+    ///
+    /// # Errors
+    ///
+    /// If there is no folder for their files.
     pub async fn embedded(registry: Arc<ConnectionRegistry>) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        // All in this process, which no certificate need prove to itself.
-        let config = session_config(&registry, None).with_target_partitions(cores);
-        let state = session_state(&registry, config);
-        let embedded = Embedded::start(&state, cores).await.map_err(in_process)?;
-        let scheduler_url = embedded.scheduler_url.clone();
-        let cluster = Self::over(state.upgrade_for_ballista(scheduler_url.clone())?, scheduler_url)?;
+        let place = PrivatePlace::new()?;
+        let config = session_config(&registry, None)
+            .with_ballista_override_create_grpc_client_endpoint(place.endpoint_override())
+            .with_target_partitions(cores);
+        let state = session_state(&registry, config.clone());
+        let runtime = Arc::clone(state.runtime_env());
+        let embedded = Embedded::start(place, &registry, config, runtime, cores).await.map_err(in_process)?;
+        let cluster =
+            Self::over(state.upgrade_for_ballista(ADDRESS.into())?, ADDRESS.into(), Protection::None)?;
         Ok(Self { _embedded: Some(Arc::new(embedded)), ..cluster })
     }
 
-    /// Submits to a scheduler elsewhere, such as `http://scheduler.example:50050`, and asks it first
-    /// whether it is there; by TLS, whatever the URL says, if the configuration has `[cluster] tls`.
+    /// Submits to a scheduler elsewhere, such as `http://scheduler.example:50050`, and asks it first whether it is there.
+    /// By TLS, whatever the URL says, if the configuration has `[cluster] tls` or the scheduler is this account's on
+    /// this machine.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is none of a scheduler, or no scheduler answers.
     pub async fn remote(registry: Arc<ConnectionRegistry>, scheduler_url: &str) -> Result<Self> {
         let refuse = |reason: &str| {
             DataFusionError::Configuration(format!(
@@ -51,17 +64,29 @@ impl Cluster {
         if !matches!(url.scheme(), "http" | "https" | "df") {
             return Err(refuse("is none of http://, https:// and df://"));
         }
-        let scheduler_url = format!("http://{host}:{}", url.port().unwrap_or(DEFAULT_PORT));
-        let config = session_config(&registry, ClusterLinks::of(&registry)?.as_ref());
-        let state = session_state(&registry, config);
-        let cluster = Self::over(state.upgrade_for_ballista(scheduler_url.clone())?, scheduler_url)?;
+        let port = url.port().unwrap_or(DEFAULT_PORT);
+        let protection = Protection::of_client(&registry, host, port)?;
+        if url.scheme() == "https" && protection.links().is_none() {
+            return Err(DataFusionError::Configuration(format!(
+                "scheduler \"{scheduler_url}\" is to be reached by TLS, and this configuration has no certificates: set \
+                 [cluster] tls in flowsigma.toml"
+            )));
+        }
+        let scheduler_url = format!("http://{host}:{port}");
+        let state = session_state(&registry, session_config(&registry, protection.links()));
+        let cluster =
+            Self::over(state.upgrade_for_ballista(scheduler_url.clone())?, scheduler_url, protection)?;
         cluster.scheduler().await?;
         Ok(cluster)
     }
 
-    fn over(state: datafusion::execution::SessionState, scheduler_url: String) -> Result<Self> {
+    fn over(
+        state: datafusion::execution::SessionState,
+        scheduler_url: String,
+        protection: Protection,
+    ) -> Result<Self> {
         let context = with_functions(SessionContext::new_with_state(state));
-        Ok(Self { context, scheduler_url, _embedded: None })
+        Ok(Self { context, scheduler_url, protection, _embedded: None })
     }
 
     /// The session: tables are registered and statements planned in it.
@@ -71,6 +96,19 @@ impl Cluster {
 
     pub(crate) fn scheduler_url(&self) -> &str {
         &self.scheduler_url
+    }
+
+    /// The scheduler's HTTP endpoints, with a client that may use them.
+    pub(crate) fn rest(&self) -> Result<(String, reqwest::ClientBuilder)> {
+        // Neither a proxy nor a redirect: the scheduler is asked where it was submitted to.
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        match self.protection.links() {
+            None => Ok((self.scheduler_url.clone(), client)),
+            Some(links) => {
+                let client = links.for_http(client).map_err(|e| DataFusionError::External(Box::new(e)))?;
+                Ok((self.scheduler_url.replacen("http://", "https://", 1), client))
+            }
+        }
     }
 
     /// A client of the scheduler, reached with the session's own settings.

@@ -1,20 +1,25 @@
 //! A scheduler and an executor in this process.
 //!
-//! Owns: starting them, and their files. Must not know: what is submitted to them.
+//! Owns: starting them, their files, and the socket by which they and the client reach each other. Must not know: what
+//! is submitted to them.
 //!
-//! Ballista's own functions for this take no execution engine, and leave the files in which tasks hand
-//! rows to each other in the folder for temporary files for ever.
+//! The socket is in a folder that only this account can enter: no port is opened, and nobody else's job is taken.
+//! Ballista's own functions for this open ports, take no execution engine and no session settings, and leave the files
+//! in which tasks hand rows to each other.
 
 use crate::execution_engine::execution_engine;
-use crate::register::function_registry;
+use crate::register::{function_registry, session_state};
+use crate::server::WorkSignal;
+use crate::wake::Wake;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::BALLISTA_PROTOCOL_VERSION;
 use ballista_core::error::Result;
-use ballista_core::extension::SessionConfigExt;
+use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt};
 use ballista_core::ids::new_instance_id;
 use ballista_core::serde::BallistaCodec;
 use ballista_core::serde::protobuf::ExecutorRegistration;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
+use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_core::serde::scheduler::{ExecutorOperatingSystemSpecification, ExecutorSpecification};
 use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
 use ballista_executor::execution_loop::poll_loop;
@@ -22,32 +27,173 @@ use ballista_executor::executor::Executor;
 use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::LoggingMetricsCollector;
-use datafusion::execution::SessionState;
+use ballista_scheduler::cluster::BallistaCluster;
+use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::metrics::default_metrics_collector;
+use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use elastic_client::ConnectionRegistry;
 use std::fs::Permissions;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Endpoint;
+
+/// Stands for the scheduler and the executor in addresses; every call goes to the socket.
+pub(crate) const ADDRESS: &str = "http://localhost:50050";
+/// How often the executor asks for work while a job runs, besides being told of it.
+const WORK_INTERVAL: Duration = Duration::from_millis(5);
+const SOCKET: &str = "cluster.sock";
+/// The system's limit for the path of a socket, in bytes.
+const MAX_SOCKET_PATH: usize = 100;
+
+/// The folder of an embedded cluster, which is deleted when this is dropped.
+pub(crate) struct PrivatePlace(TempDir);
+
+impl PrivatePlace {
+    /// Among the temporary folders.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let folder = private_folder("flowsigma-")?;
+        // `$TMPDIR` may be a long path.
+        let folder = match folder.path().join(SOCKET).as_os_str().as_bytes().len() {
+            0..=MAX_SOCKET_PATH => folder,
+            _ => private_folder_in(Path::new("/tmp"), "flowsigma-")?,
+        };
+        FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(folder.path().to_owned());
+        Ok(Self(folder))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.path().join(SOCKET)
+    }
+
+    /// Sends every call of a session to the socket.
+    pub(crate) fn endpoint_override(&self) -> EndpointOverrideFn {
+        let url = format!("unix://{}", self.socket().display());
+        Arc::new(move |_| Ok(Endpoint::from_shared(url.clone())?))
+    }
+}
 
 /// Runs as long as the process; its files are deleted when it is dropped.
 pub(crate) struct Embedded {
-    pub(crate) scheduler_url: String,
-    _work_dir: TempDir,
+    _place: PrivatePlace,
 }
 
 impl Embedded {
-    /// On loopback, with so many vcores.
-    pub(crate) async fn start(state: &SessionState, vcores: usize) -> Result<Self> {
-        let address = ballista_scheduler::standalone::new_standalone_scheduler_from_state(state).await?;
-        let scheduler_url = format!("http://localhost:{}", address.port());
-        let work_dir = private_folder("flowsigma-")?;
-        FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(work_dir.path().to_owned());
-        start_executor(&scheduler_url, state, vcores, &work_dir.path().to_string_lossy()).await?;
-        Ok(Self { scheduler_url, _work_dir: work_dir })
+    /// Starts both, with so many vcores. `config` is what sessions begin with, its endpoints those of `place`.
+    pub(crate) async fn start(
+        place: PrivatePlace,
+        registry: &Arc<ConnectionRegistry>,
+        config: SessionConfig,
+        runtime: Arc<RuntimeEnv>,
+        vcores: usize,
+    ) -> Result<Self> {
+        let work_dir = place.0.path().to_string_lossy().into_owned();
+        let listener = UnixListener::bind(place.socket())?;
+        let wake = Wake::new(vcores);
+        let codec = BallistaCodec::<LogicalPlanNode, PhysicalPlanNode>::new(
+            config.ballista_logical_extension_codec(),
+            config.ballista_physical_extension_codec(),
+        );
+        let scheduler = scheduler(registry, &config, codec.clone(), &wake).await?;
+        let largest = config.ballista_grpc_client_max_message_size();
+        let services = create_grpc_server(&GrpcServerConfig::default())
+            .add_service(
+                SchedulerGrpcServer::new(scheduler)
+                    .max_decoding_message_size(largest)
+                    .max_encoding_message_size(largest),
+            )
+            .add_service(
+                FlightServiceServer::new(BallistaFlightService::new(work_dir.clone()))
+                    .max_decoding_message_size(largest)
+                    .max_encoding_message_size(largest),
+            );
+        tokio::spawn(services.serve_with_incoming(UnixListenerStream::new(listener)));
+
+        // All in this process: nothing is fetched from elsewhere, so there are no connections to keep.
+        let engine = execution_engine(Duration::ZERO);
+        engine.wake_by(wake.clone());
+        let for_tasks = config.clone();
+        let executor = Arc::new(Executor::new(
+            registration(vcores),
+            &work_dir,
+            Arc::new(move |_| Ok(Arc::clone(&runtime))),
+            Arc::new(move || for_tasks.clone()),
+            function_registry(),
+            Arc::new(LoggingMetricsCollector::default()),
+            vcores,
+            Arc::clone(&engine) as _,
+        ));
+        let channel = (place.endpoint_override())(Endpoint::from_static(ADDRESS))
+            .map_err(|e| ballista_core::error::BallistaError::Internal(e.to_string()))?
+            .connect()
+            .await?;
+        let client = SchedulerGrpcClient::new(channel)
+            .max_decoding_message_size(largest)
+            .max_encoding_message_size(largest);
+        let health = ExecutorHealth::new();
+        tokio::spawn(poll_loop(client, executor, codec, Some(wake.ask()), Some(wake.free()), health));
+        engine.watch_jobs(ADDRESS.into(), config);
+        Ok(Self { _place: place })
+    }
+}
+
+async fn scheduler(
+    registry: &Arc<ConnectionRegistry>,
+    config: &SessionConfig,
+    codec: BallistaCodec,
+    wake: &Wake,
+) -> Result<SchedulerServer<LogicalPlanNode, PhysicalPlanNode>> {
+    let (for_state, for_sessions) = (Arc::clone(registry), config.clone());
+    let cluster = BallistaCluster::new_memory(
+        ADDRESS,
+        Arc::new(move |config| Ok(session_state(&for_state, config))),
+        Arc::new(move || for_sessions.clone()),
+    );
+    let work = WorkSignal::default();
+    let options = SchedulerConfig::default()
+        .with_scheduler_policy(ballista_core::config::TaskSchedulingPolicy::PullStaged)
+        .with_on_work_available(work.callback());
+    let metrics = default_metrics_collector()?;
+    let mut scheduler = SchedulerServer::new(ADDRESS.into(), cluster, codec, Arc::new(options), metrics);
+    scheduler.init().await?;
+    tokio::spawn(ask_while_jobs_run(scheduler.clone(), work, wake.clone()));
+    Ok(scheduler)
+}
+
+/// Ballista tells of most new work, not of all.
+async fn ask_while_jobs_run(
+    scheduler: SchedulerServer<LogicalPlanNode, PhysicalPlanNode>,
+    work: WorkSignal,
+    wake: Wake,
+) {
+    let mut signal = work.subscribe();
+    while signal.changed().await.is_ok() {
+        wake.work_available();
+        while scheduler.running_job_number() > 0 {
+            tokio::time::timeout(WORK_INTERVAL, signal.changed()).await.ok();
+            wake.work_available();
+        }
+    }
+}
+
+fn registration(vcores: usize) -> ExecutorRegistration {
+    ExecutorRegistration {
+        id: new_instance_id(),
+        host: Some("localhost".into()),
+        // Nothing listens there: rows and tasks go by the socket.
+        port: 0,
+        grpc_port: 0,
+        specification: Some(ExecutorSpecification::default().with_vcores(vcores as u32).into()),
+        os_info: Some(ExecutorOperatingSystemSpecification::default().into()),
+        ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
     }
 }
 
@@ -63,53 +209,10 @@ pub fn delete_embedded_files() {
 
 /// Among the temporary ones, for this user alone; deleted when it is dropped.
 pub fn private_folder(prefix: &str) -> std::io::Result<TempDir> {
-    let private = Permissions::from_mode(0o700);
-    tempfile::Builder::new().prefix(prefix).permissions(private).tempdir()
+    private_folder_in(&std::env::temp_dir(), prefix)
 }
 
-async fn start_executor(
-    scheduler_url: &str,
-    state: &SessionState,
-    vcores: usize,
-    work_dir: &str,
-) -> Result<()> {
-    let config = state.config().clone();
-    let listener = TcpListener::bind("localhost:0").await?;
-    let metadata = ExecutorRegistration {
-        id: new_instance_id(),
-        host: Some("localhost".into()),
-        port: listener.local_addr()?.port().into(),
-        // Nothing listens: tasks are pulled.
-        grpc_port: 0,
-        specification: Some(ExecutorSpecification::default().with_vcores(vcores as u32).into()),
-        os_info: Some(ExecutorOperatingSystemSpecification::default().into()),
-        ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
-    };
-    // All in this process: nothing is fetched from elsewhere, so there are no connections to keep.
-    let engine = execution_engine(Duration::ZERO);
-    let (for_tasks, runtime) = (config.clone(), Arc::clone(state.runtime_env()));
-    let executor = Arc::new(Executor::new(
-        metadata,
-        work_dir,
-        Arc::new(move |_| Ok(Arc::clone(&runtime))),
-        Arc::new(move || for_tasks.clone()),
-        function_registry(),
-        Arc::new(LoggingMetricsCollector::default()),
-        vcores,
-        Arc::clone(&engine) as _,
-    ));
-    let most = config.ballista_grpc_client_max_message_size();
-    let flight = FlightServiceServer::new(BallistaFlightService::new(work_dir.into()))
-        .max_decoding_message_size(most)
-        .max_encoding_message_size(most);
-    let serve = create_grpc_server(&GrpcServerConfig::default()).add_service(flight);
-    tokio::spawn(serve.serve_with_incoming(TcpIncoming::from(listener)));
-    let codec = BallistaCodec::<LogicalPlanNode, PhysicalPlanNode>::new(
-        config.ballista_logical_extension_codec(),
-        config.ballista_physical_extension_codec(),
-    );
-    let scheduler = SchedulerGrpcClient::connect(scheduler_url.to_owned()).await?;
-    tokio::spawn(poll_loop(scheduler, executor, codec, None, None, ExecutorHealth::new()));
-    engine.watch_jobs(scheduler_url.into(), config);
-    Ok(())
+fn private_folder_in(parent: &Path, prefix: &str) -> std::io::Result<TempDir> {
+    let private = Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(parent)
 }

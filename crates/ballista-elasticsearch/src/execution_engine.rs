@@ -8,6 +8,7 @@
 use crate::client_pool::ClientPool;
 use crate::message::to_be_passed_on;
 use crate::running_jobs::{RunningJob, RunningJobs};
+use crate::wake::Wake;
 use async_trait::async_trait;
 use ballista_core::JobId;
 use ballista_core::serde::protobuf::{
@@ -22,7 +23,7 @@ use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
 use datafusion_elasticsearch::EsScanExec;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -33,13 +34,14 @@ pub fn execution_engine(client_ttl: Duration) -> Arc<StoppingEngine> {
         Duration::ZERO => DefaultExecutionEngine::new(),
         _ => DefaultExecutionEngine::with_client_pool(Arc::new(ClientPool::new(client_ttl))),
     };
-    Arc::new(StoppingEngine { engine, jobs: Arc::default() })
+    Arc::new(StoppingEngine { engine, jobs: Arc::default(), wake: OnceLock::new() })
 }
 
 /// What [`execution_engine`] makes.
 pub struct StoppingEngine {
     engine: DefaultExecutionEngine,
     jobs: Arc<RunningJobs>,
+    wake: OnceLock<Wake>,
 }
 
 impl StoppingEngine {
@@ -47,6 +49,11 @@ impl StoppingEngine {
     pub fn watch_jobs(&self, scheduler_url: String, config: SessionConfig) {
         let jobs = Arc::clone(&self.jobs);
         tokio::spawn(async move { jobs.watch(&scheduler_url, &config).await });
+    }
+
+    /// The executor asks for more work whenever a task has ended. Said once.
+    pub(crate) fn wake_by(&self, wake: Wake) {
+        self.wake.set(wake).ok();
     }
 }
 
@@ -68,7 +75,7 @@ impl ExecutionEngine for StoppingEngine {
         let stage = self
             .engine
             .create_query_stage_exec(job_id, stage_id, task_id, partitions, plan, work_dir, config)?;
-        Ok(Arc::new(Stage { stage, stop, _job: job }))
+        Ok(Arc::new(Stage { stage, stop, wake: self.wake.get().cloned(), _job: job }))
     }
 }
 
@@ -87,6 +94,7 @@ fn stopped_by(plan: Arc<dyn ExecutionPlan>, stop: &CancellationToken) -> Result<
 struct Stage {
     stage: Arc<dyn QueryStageExecutor>,
     stop: CancellationToken,
+    wake: Option<Wake>,
     /// The job is asked after for as long as a task holds it.
     _job: Arc<RunningJob>,
 }
@@ -106,7 +114,11 @@ impl QueryStageExecutor for Stage {
     ) -> Result<Vec<ShuffleWritePartition>> {
         // Dropped when the task is cancelled, and when one of its partitions has failed.
         let _stop = self.stop.clone().drop_guard();
-        self.stage.execute_query_stage(task_id, context).await.map_err(to_be_passed_on)
+        let ended = self.stage.execute_query_stage(task_id, context).await.map_err(to_be_passed_on);
+        if let Some(wake) = &self.wake {
+            wake.task_ended();
+        }
+        ended
     }
 
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {

@@ -6,8 +6,8 @@ use crate::cluster::Cluster;
 use crate::progress::{JobProgress, Stages};
 use ballista_core::execution_plans::DistributedQueryExec;
 use ballista_core::serde::protobuf::{
-    CancelJobParams, GetJobMetricsParams, GetJobStatusParams, OperatorMetricsSet, OperatorWithMetrics,
-    job_status::Status,
+    CancelJobParams, GetJobMetricsParams, GetJobStatusParams, OperatorMetric, OperatorMetricsSet,
+    OperatorWithMetrics, job_status::Status,
 };
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 pub struct Job {
     cluster: Cluster,
     plan: Arc<dyn ExecutionPlan>,
+    rest_url: String,
     rest: reqwest::Client,
     rows: Arc<JoinHandle<()>>,
 }
@@ -59,10 +60,9 @@ impl Job {
         let task = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
         let (rows, stream) = run(Arc::clone(&plan), execute_stream(Arc::clone(&plan), task)?);
-        // Neither a proxy nor a redirect: the scheduler is asked where it was submitted to.
-        let rest = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let (rest_url, rest) = cluster.rest()?;
         let rest = rest.timeout(REST_TIMEOUT).build().map_err(|e| DataFusionError::External(Box::new(e)))?;
-        Ok((Self { cluster, plan, rest, rows: Arc::new(rows) }, stream))
+        Ok((Self { cluster, plan, rest_url, rest, rows: Arc::new(rows) }, stream))
     }
 
     /// Its id on the scheduler; none if it runs in this process, or was not accepted yet.
@@ -114,8 +114,7 @@ impl Job {
 
     /// How far it is; none where the scheduler does not tell.
     pub async fn progress(&self) -> Option<JobProgress> {
-        let url =
-            format!("{}/api/job/{}/stages?plan_format=metrics", self.cluster.scheduler_url(), self.id()?);
+        let url = format!("{}/api/job/{}/stages?plan_format=metrics", self.rest_url, self.id()?);
         let answer = self.rest.get(url).send().await.ok()?.error_for_status().ok()?;
         let stages: Stages = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
         Some(JobProgress::from(&stages))
@@ -205,15 +204,18 @@ fn find_distributed(plan: &Arc<dyn ExecutionPlan>) -> Option<&DistributedQueryEx
         .or_else(|| plan.children().into_iter().find_map(find_distributed))
 }
 
+/// The metrics of one operator, as its job's scheduler tells them.
+pub(crate) fn metrics_of(metrics: Vec<OperatorMetric>) -> Result<MetricsSet> {
+    OperatorMetricsSet { metrics }.try_into().map_err(|e| DataFusionError::External(Box::new(e)))
+}
+
 fn scan_report(operator: OperatorWithMetrics) -> Result<Option<ScanReport>> {
     let of_files =
         operator.operator_type == "DataSourceExec" && operator.operator_desc.contains("file_groups");
     if operator.operator_type != "EsScanExec" && !of_files {
         return Ok(None);
     }
-    let metrics: MetricsSet = OperatorMetricsSet { metrics: operator.metrics }
-        .try_into()
-        .map_err(|e| DataFusionError::External(Box::new(e)))?;
+    let metrics = metrics_of(operator.metrics)?;
     let sum = |name: &str| metrics.sum_by_name(name).map_or(0, |value| value.as_usize() as u64);
     Ok(Some(if of_files {
         let rows = metrics.output_rows().unwrap_or(0) as u64;

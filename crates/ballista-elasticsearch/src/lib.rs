@@ -3,30 +3,41 @@
 //! Owns: the codecs, the one registration that client, scheduler, executor and the embedded cluster
 //! share, and what their processes do alike. Must not know: what the tables are used for.
 
+mod admission;
+mod caller;
 mod client_pool;
 mod cluster;
 mod codec;
 mod embedded;
 mod execution_engine;
+mod executor_node;
 mod job;
 mod links;
+mod listener;
 mod message;
 mod node;
 mod progress;
+mod protection;
 mod query_planner;
 mod register;
 mod running_jobs;
 mod scheduler;
+mod server;
+mod wake;
 
+pub use admission::{Admission, AuditLog, Browsers, Guard, Identity, Protected, Reach, Refusal, reach_of};
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use embedded::{delete_embedded_files, private_folder};
 pub use execution_engine::{StoppingEngine, execution_engine};
+pub use executor_node::ExecutorNode;
 pub use job::{Job, ScanReport};
 pub use links::ClusterLinks;
 pub use message::one_line;
 pub use node::{NodeArgs, NodeLogs, node_runtime, told_to_end};
 pub use progress::JobProgress;
+pub use protection::{Protection, listen};
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
 };
+pub use server::{SchedulerServices, WorkSignal, serve};

@@ -13,9 +13,13 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Names a folder for the files in place of the account's own, for accounts without a home.
 const FOLDER_VARIABLE: &str = "FLOWSIGMA_STATE_DIR";
+
+/// They are valid for two years, and made again after one.
+const FRESH_FOR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Why the credentials of a cluster on this machine cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +65,11 @@ pub enum LocalError {
 /// What proves to a cluster on this machine that its own account asks. PEM throughout.
 #[derive(Clone, Debug)]
 pub struct LocalCredentials {
-    /// The certificate of the authority, made for this start of the scheduler.
+    /// The certificate of the authority, made for one account's scheduler on one port.
     pub authority: String,
     /// The owner's certificate and key.
     pub owner: Issued,
+    age: Duration,
 }
 
 impl LocalCredentials {
@@ -77,7 +82,12 @@ impl LocalCredentials {
         let authority = Authority::new("flowsigma on this machine")?;
         let hosts = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let owner = authority.issue(Role::Owner, "owner", &hosts)?;
-        Ok(Self { authority: authority.certificate().to_owned(), owner })
+        Ok(Self { authority: authority.certificate().to_owned(), owner, age: Duration::ZERO })
+    }
+
+    /// Whether they are valid for another year at least.
+    pub fn is_fresh(&self) -> bool {
+        self.age < FRESH_FOR
     }
 
     /// Writes them for the scheduler on `port`, in place of those of a scheduler before.
@@ -89,6 +99,10 @@ impl LocalCredentials {
         let folder = folder()?;
         make_private(&folder)?;
         let path = folder.join(file_name(port));
+        if !self.age.is_zero() && path.exists() {
+            // Read from there.
+            return Ok(path);
+        }
         let io = |source| LocalError::Io { path: path.clone(), source };
         // Made with mode 600, and there under its name only once it is whole.
         let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(io)?;
@@ -116,7 +130,10 @@ impl LocalCredentials {
         refuse_shared(&path)?;
         let text =
             std::fs::read_to_string(&path).map_err(|source| LocalError::Io { path: path.clone(), source })?;
-        Self::parse(&text).map(Some).ok_or(LocalError::Malformed { path })
+        let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let age = written.ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
+        let read = Self::parse(&text).ok_or(LocalError::Malformed { path })?;
+        Ok(Some(Self { age: age.max(Duration::from_nanos(1)), ..read }))
     }
 
     /// Deletes those of the scheduler on `port`, if there are any.
@@ -144,14 +161,15 @@ impl LocalCredentials {
             rest = &rest[end..];
         }
         let [authority, certificate, key] = <[String; 3]>::try_from(blocks).ok()?;
-        Some(Self { authority, owner: Issued { certificate, key } })
+        Some(Self { authority, owner: Issued { certificate, key }, age: Duration::ZERO })
     }
 }
 
 /// Whether a host is this machine whatever its network: `localhost` or a loopback address.
 pub fn is_loopback_host(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn file_name(port: u16) -> String {
@@ -175,8 +193,8 @@ fn make_private(folder: &Path) -> Result<(), LocalError> {
 
 /// Neither a link nor anything that another account owns or may use.
 fn refuse_shared(path: &Path) -> Result<(), LocalError> {
-    let metadata = std::fs::symlink_metadata(path)
-        .map_err(|source| LocalError::Io { path: path.to_owned(), source })?;
+    let metadata =
+        std::fs::symlink_metadata(path).map_err(|source| LocalError::Io { path: path.to_owned(), source })?;
     let (owner, mode) = (metadata.uid(), metadata.permissions().mode() & 0o7777);
     let own = owner == rustix::process::geteuid().as_raw();
     if metadata.is_symlink() || !own || mode & 0o077 != 0 {

@@ -1,0 +1,321 @@
+//! What a plan reads and writes.
+//!
+//! Owns: the kinds of plan nodes and tables that a cluster runs, and finding what each reaches. Must not know: who
+//! asks.
+//!
+//! A node or a table of a kind that is not named here is refused: what is not known cannot be judged.
+
+use super::Refusal;
+use super::identity::Identity;
+use super::paths::{Protected, Roots, resolve};
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::default_table_source::source_as_provider;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::ViewTable;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion_elasticsearch::EsTable;
+use serde_json::Value;
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a plan reads and writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Each connection with an index expression that is read through it.
+    pub indices: BTreeSet<(String, String)>,
+    /// Files and folders that are read, as the plan names them.
+    pub reads: BTreeSet<PathBuf>,
+    /// Files and folders that are written to, as the plan names them.
+    pub writes: BTreeSet<PathBuf>,
+}
+
+/// Finds what a plan reads and writes.
+///
+/// # Errors
+///
+/// If the plan holds a node or a table of a kind that a cluster does not run.
+pub fn reach_of(plan: &LogicalPlan) -> Result<Reach, Refusal> {
+    let mut reach = Reach::default();
+    let mut refused = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        Ok(match reach.add_node(node) {
+            Ok(()) => TreeNodeRecursion::Continue,
+            Err(refusal) => {
+                refused = Some(refusal);
+                TreeNodeRecursion::Stop
+            }
+        })
+    });
+    match (refused, walked) {
+        (Some(refusal), _) => Err(refusal),
+        (None, Err(error)) => Err(Refusal::Unsupported(format!("the plan cannot be judged: {error}"))),
+        (None, Ok(_)) => Ok(reach),
+    }
+}
+
+impl Reach {
+    fn add_node(&mut self, node: &LogicalPlan) -> Result<(), Refusal> {
+        let unsupported = |what: &str| Err(Refusal::Unsupported(format!("a cluster does not run {what}")));
+        match node {
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::Window(_)
+            | LogicalPlan::Aggregate(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Join(_)
+            | LogicalPlan::Repartition(_)
+            | LogicalPlan::Union(_)
+            | LogicalPlan::EmptyRelation(_)
+            | LogicalPlan::Subquery(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Limit(_)
+            | LogicalPlan::Values(_)
+            | LogicalPlan::Explain(_)
+            | LogicalPlan::Analyze(_)
+            | LogicalPlan::Distinct(_)
+            | LogicalPlan::DescribeTable(_)
+            | LogicalPlan::Unnest(_) => Ok(()),
+            LogicalPlan::TableScan(scan) => self.add_table(&scan.source),
+            LogicalPlan::Copy(copy) => {
+                let url = ListingTableUrl::parse(&copy.output_url).map_err(|e| unreadable(&e))?;
+                self.writes.insert(local_path(&url)?);
+                Ok(())
+            }
+            LogicalPlan::Dml(dml) => {
+                let provider = source_as_provider(&dml.target).map_err(|e| unreadable(&e))?;
+                match (provider.as_ref() as &dyn Any).downcast_ref::<ListingTable>() {
+                    Some(files) => {
+                        self.writes.extend(paths_of(files)?);
+                        Ok(())
+                    }
+                    None => unsupported("a statement that changes a table other than of files"),
+                }
+            }
+            LogicalPlan::RecursiveQuery(_) => unsupported("recursive queries"),
+            LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
+                unsupported("statements that only change a session: run them in the client's")
+            }
+            LogicalPlan::Extension(extension) => {
+                unsupported(&format!("plan nodes of the kind \"{}\"", extension.node.name()))
+            }
+        }
+    }
+
+    fn add_table(&mut self, source: &Arc<dyn TableSource>) -> Result<(), Refusal> {
+        let provider = source_as_provider(source).map_err(|e| unreadable(&e))?;
+        self.add_provider(provider.as_ref())
+    }
+
+    fn add_provider(&mut self, provider: &dyn TableProvider) -> Result<(), Refusal> {
+        let table = provider as &dyn Any;
+        if let Some(table) = table.downcast_ref::<EsTable>() {
+            self.add_index(table);
+            return Ok(());
+        }
+        if let Some(files) = table.downcast_ref::<ListingTable>() {
+            self.reads.extend(paths_of(files)?);
+            return Ok(());
+        }
+        if let Some(view) = table.downcast_ref::<ViewTable>() {
+            let inner = reach_of(view.logical_plan())?;
+            self.indices.extend(inner.indices);
+            self.reads.extend(inner.reads);
+            self.writes.extend(inner.writes);
+            return Ok(());
+        }
+        if table.is::<EmptyTable>() {
+            return Ok(());
+        }
+        Err(Refusal::Unsupported(
+            "a cluster reads tables of indices and of files; this table is of another kind".into(),
+        ))
+    }
+
+    /// The table's own expression, that of each slice that came with it, and those that its query looks up.
+    fn add_index(&mut self, table: &EsTable) {
+        let spec = table.spec();
+        let slices = spec.snapshot.iter().flatten().map(|slice| slice.index.clone());
+        let filters = spec.snapshot.iter().flatten().filter_map(|slice| slice.filter.as_ref());
+        let mut looked_up = Vec::new();
+        find_indices(&spec.query, &mut looked_up);
+        filters.for_each(|filter| find_indices(filter, &mut looked_up));
+        let all = [spec.index.clone()].into_iter().chain(slices).chain(looked_up);
+        self.indices.extend(all.map(|index| (spec.connection.clone(), index)));
+    }
+
+    /// Refuses what is not granted to `identity`, and files that nobody's job reads.
+    ///
+    /// # Errors
+    ///
+    /// Names the first thing that is not granted, and the key that would grant it.
+    pub fn judge(&self, identity: &Identity, protected: &Protected) -> Result<(), Refusal> {
+        let Identity { name, grants, .. } = identity;
+        let forbidden = |what: String, key: &str| {
+            Err(Refusal::Forbidden(format!(
+                "\"{name}\" may not {what}: grant it by \"{key}\" of [access.{name}] in the scheduler's flowsigma.toml"
+            )))
+        };
+        for (connection, index) in &self.indices {
+            if !grants.covers_connection(connection) {
+                return forbidden(format!("use the connection \"{connection}\""), "connections");
+            }
+            if !grants.covers_index(index) {
+                return forbidden(format!("read the index \"{index}\""), "indices");
+            }
+        }
+        let (read, write) = (Roots::resolved(&grants.read), Roots::resolved(&grants.write));
+        for (paths, roots, what, key) in
+            [(&self.reads, &read, "read", "read"), (&self.writes, &write, "write to", "write")]
+        {
+            for path in paths {
+                let shown = path.display();
+                let resolved = resolve(path)
+                    .map_err(|e| Refusal::Forbidden(format!("{what} {shown}: the path is refused: {e}")))?;
+                if protected.covers(&resolved) {
+                    return Err(Refusal::Forbidden(format!(
+                        "nobody's job may {what} {shown}: it is configuration, a secret or a system folder"
+                    )));
+                }
+                if !roots.cover(&resolved) {
+                    return forbidden(format!("{what} {shown}"), key);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(error: &DataFusionError) -> Refusal {
+    Refusal::Unsupported(format!("the plan cannot be judged: {error}"))
+}
+
+fn paths_of(files: &ListingTable) -> Result<Vec<PathBuf>, Refusal> {
+    files.table_paths().iter().map(local_path).collect()
+}
+
+/// As the object store of the local file system reads the URL: its path, decoded once.
+fn local_path(url: &ListingTableUrl) -> Result<PathBuf, Refusal> {
+    let url = url.get_url();
+    let refused = || {
+        Refusal::Unsupported(format!(
+            "a cluster reads and writes files of its executors: \"{}\" is none",
+            // Credentials may stand before the host.
+            url.scheme()
+        ))
+    };
+    if url.scheme() != "file" {
+        return Err(refused());
+    }
+    url.to_file_path().map_err(|()| refused())
+}
+
+/// Indices that a query names beside the one that it is asked of: by a lookup of terms or shapes, by documents that
+/// others are to be like, and by `_index` itself.
+fn find_indices(query: &Value, found: &mut Vec<String>) {
+    match query {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(index) if key == "index" || key == "_index" => found.push(index.clone()),
+                    Value::Array(indices) if key == "index" || key == "_index" => {
+                        found.extend(indices.iter().filter_map(|index| index.as_str().map(str::to_owned)));
+                    }
+                    inner => find_indices(inner, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| find_indices(item, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::prelude::{CsvReadOptions, SessionContext};
+    use elastic_client::Grants;
+    use flowsigma_node::Role;
+    use serde_json::json;
+
+    fn identity(grants: Grants) -> Identity {
+        Identity { name: "alice".into(), role: Role::Client, grants, by_certificate: true }
+    }
+
+    async fn plan(sql: &str, folder: &std::path::Path) -> LogicalPlan {
+        let context = SessionContext::new();
+        let file = folder.join("in/flows.csv");
+        context.register_csv("flows", file.to_str().unwrap(), CsvReadOptions::new()).await.unwrap();
+        context.state().create_logical_plan(sql).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn files_are_judged_by_where_they_lead() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(base.join("in")).unwrap();
+        std::fs::create_dir(base.join("out")).unwrap();
+        std::fs::write(base.join("in/flows.csv"), "a\n1\n").unwrap();
+        std::os::unix::fs::symlink(base.join("in"), base.join("out/link")).unwrap();
+        let may = identity(Grants {
+            read: vec![base.join("in")],
+            write: vec![base.join("out")],
+            ..Grants::default()
+        });
+        let judge = |reach: Reach, identity: &Identity| reach.judge(identity, &Protected::default());
+        let read = plan("SELECT * FROM flows WHERE a > (SELECT min(a) FROM flows)", &base).await;
+        assert_eq!(judge(reach_of(&read).unwrap(), &may), Ok(()));
+        let none = judge(reach_of(&read).unwrap(), &identity(Grants::default())).unwrap_err().to_string();
+        assert!(none.contains("\"alice\" may not read") && none.contains("[access.alice]"), "{none}");
+        for (target, granted) in [
+            ("out/x.csv", true),
+            ("out/new/", true),
+            ("in/x.csv", false),
+            ("out/../in/x.csv", false),
+            ("out/%2e%2e/in/x.csv", false),
+            ("out/link/x.csv", false),
+        ] {
+            let copy = format!("COPY (SELECT 1) TO '{}/{target}' STORED AS CSV", base.display());
+            let reach = reach_of(&plan(&copy, &base).await);
+            assert_eq!(reach.and_then(|reach| judge(reach, &may)).is_ok(), granted, "{target}");
+        }
+        let everything = identity(Grants::everything());
+        let environment = Reach { reads: [PathBuf::from("/proc/self/environ")].into(), ..Reach::default() };
+        assert!(environment.judge(&everything, &Protected::by(&Default::default())).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        std::fs::write(folder.path().join("in/flows.csv"), "a\n1\n").unwrap();
+        for sql in [
+            "CREATE TABLE t AS SELECT 1",
+            "SET datafusion.execution.batch_size = 1",
+            "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT * FROM n",
+            "SELECT * FROM generate_series(1, 3)",
+        ] {
+            assert!(reach_of(&plan(sql, folder.path()).await).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_query_names_the_indices_that_it_looks_up() {
+        let mut found = Vec::new();
+        find_indices(
+            &json!({ "bool": { "filter": [
+                { "terms": { "user": { "index": "users", "id": "1", "path": "name" } } },
+                { "geo_shape": { "place": { "indexed_shape": { "index": "shapes", "id": "x" } } } },
+                { "more_like_this": { "like": [{ "_index": "texts", "_id": "1" }] } },
+                { "term": { "netflow.index": "no lookup" } },
+                { "term": { "_index": "flows-1" } },
+            ] } }),
+            &mut found,
+        );
+        assert_eq!(found, ["users", "shapes", "texts", "flows-1"]);
+    }
+}

@@ -1,0 +1,102 @@
+//! The scheduler's HTTP endpoints, for callers who may use them.
+//!
+//! Owns: who may ask which path, and which jobs a list shows. Must not know: what the endpoints answer otherwise.
+
+use super::Admission;
+use super::identity::{Identity, Refusal};
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use elastic_client::Jobs;
+use http::header::{CONTENT_LENGTH, ORIGIN, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Asked for by those who watch over the process. They tell whether it works, and nothing of what it does.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+/// The longest list of jobs that is filtered, in bytes.
+const MAX_LIST_BYTES: usize = 64 << 20;
+
+/// How browsers may use the endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Browsers {
+    /// Pages of other origins get nothing, and `/` is no page.
+    Refused,
+    /// As Ballista's own options say.
+    AsConfigured,
+}
+
+/// Lets a request through if its caller may ask for its path; to be layered over Ballista's routes.
+pub(crate) async fn admit_http(
+    State((admission, browsers)): State<(Arc<Admission>, Browsers)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path().to_owned();
+    let is_grpc = request
+        .headers()
+        .get("content-type")
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc || PROBES.contains(&path.as_str()) {
+        return next.run(request).await;
+    }
+    if browsers == Browsers::Refused {
+        // A page of another origin may send requests, though it may not read what they answer.
+        if request.headers_mut().remove(ORIGIN).is_some() && request.method() != Method::GET {
+            return refuse(&Refusal::Forbidden(
+                "requests of web pages are refused: see --cors-allowed-origins".into(),
+            ));
+        }
+        if path == "/" {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+    }
+    let identity = match admission.identify(request.extensions(), request.headers()) {
+        Ok(identity) => identity,
+        Err(refusal) => return refuse(&refusal),
+    };
+    if path == "/api/contexts" && request.method() == Method::GET {
+        return Json(admission.open_contexts(&identity)).into_response();
+    }
+    if let Some(rest) = path.strip_prefix("/api/job/") {
+        let id = rest.split('/').next().unwrap_or_default();
+        if let Err(refusal) = admission.jobs.visible(id, &identity) {
+            return refuse(&refusal);
+        }
+    }
+    let lists_jobs = path == "/api/jobs";
+    let response = next.run(request).await;
+    if lists_jobs && identity.grants.jobs == Jobs::Own {
+        only_own(&admission, &identity, response).await
+    } else {
+        response
+    }
+}
+
+async fn only_own(admission: &Admission, identity: &Identity, response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let listed = match to_bytes(body, MAX_LIST_BYTES).await {
+        Ok(bytes) => serde_json::from_slice::<Vec<Value>>(&bytes),
+        Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    };
+    let Ok(mut jobs) = listed else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    jobs.retain(|job| job["job_id"].as_str().is_some_and(|id| admission.jobs.visible(id, identity).is_ok()));
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(Value::from(jobs).to_string()))
+}
+
+fn refuse(refusal: &Refusal) -> Response {
+    let status = match refusal {
+        Refusal::Unknown(_) => StatusCode::UNAUTHORIZED,
+        Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
+        Refusal::Unsupported(_) => StatusCode::BAD_REQUEST,
+    };
+    let body = Json(json!({ "http_code": status.as_u16(), "error": refusal.to_string() }));
+    match refusal {
+        Refusal::Unknown(_) => (status, [(WWW_AUTHENTICATE, "Bearer")], body).into_response(),
+        Refusal::Forbidden(_) | Refusal::Unsupported(_) => (status, body).into_response(),
+    }
+}

@@ -1,0 +1,158 @@
+//! The servers of a scheduler and of an executor.
+//!
+//! Owns: which services stand behind one port, and who is let through to them. Must not know: what the services do, or
+//! what a job may read.
+
+use crate::admission::{Admission, Admitted, BallistaScheduler, Browsers, ProxiedResults, admit_http};
+use crate::caller::{Caller, Link};
+use crate::links::ClusterLinks;
+use crate::listener::accept;
+use crate::register::endpoint_override;
+use arrow_flight::flight_service_server::FlightServiceServer;
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::{Next, from_fn_with_state, map_request};
+use axum::response::{IntoResponse, Response};
+use ballista_core::extension::BallistaConfigGrpcEndpoint;
+use ballista_core::flight_proxy_service::BallistaFlightProxyService;
+use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
+use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
+use ballista_executor::flight_service::BallistaFlightService;
+use ballista_scheduler::config::{OnWorkAvailableFn, SchedulerConfig};
+use flowsigma_node::Role;
+use std::io;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::service::{Routes, RoutesBuilder};
+
+/// Tells those who wait for work that there may be some.
+#[derive(Clone, Debug)]
+pub struct WorkSignal(Arc<watch::Sender<u64>>);
+
+impl Default for WorkSignal {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl WorkSignal {
+    /// What Ballista's scheduler calls when a job was submitted, or has come to its next stage.
+    pub fn callback(&self) -> OnWorkAvailableFn {
+        let signal = self.clone();
+        Arc::new(move |_| signal.raise())
+    }
+
+    pub(crate) fn raise(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Changes with each signal from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
+/// What a scheduler serves on its port.
+pub struct SchedulerServices {
+    /// Ballista's scheduler.
+    pub scheduler: BallistaScheduler,
+    /// Ballista's HTTP routes.
+    pub routes: Router,
+    /// Who may use what.
+    pub admission: Arc<Admission>,
+    /// Raised when there is work.
+    pub work: WorkSignal,
+    /// Whether pages of other origins may use the HTTP routes.
+    pub browsers: Browsers,
+}
+
+impl SchedulerServices {
+    /// All of them behind admission. `links` are those to executors, from which rows of jobs come.
+    pub fn router(self, config: &SchedulerConfig, links: Option<&ClusterLinks>) -> Router {
+        let Self { scheduler, routes, admission, work, browsers } = self;
+        let decoding = config.grpc_server_max_decoding_message_size as usize;
+        let encoding = config.grpc_server_max_encoding_message_size as usize;
+        let endpoint = Arc::new(BallistaConfigGrpcEndpoint::new(endpoint_override(links)));
+        let proxy = BallistaFlightProxyService::new(decoding, encoding, links.is_some(), Some(endpoint));
+        let results = ProxiedResults::new(proxy, Arc::clone(&admission));
+        let admitted = Admitted::new(scheduler, Arc::clone(&admission), work);
+        let mut services = RoutesBuilder::default();
+        services.add_service(
+            SchedulerGrpcServer::new(admitted)
+                .max_decoding_message_size(decoding)
+                .max_encoding_message_size(encoding),
+        );
+        services.add_service(
+            FlightServiceServer::new(results)
+                .max_decoding_message_size(decoding)
+                .max_encoding_message_size(encoding),
+        );
+        services
+            .routes()
+            .into_axum_router()
+            .merge(routes)
+            .layer(from_fn_with_state((admission, browsers), admit_http))
+    }
+}
+
+/// What an executor serves: its files of rows, to schedulers and executors of its cluster.
+pub(crate) fn executor_router(
+    work_dir: String,
+    max_decoding: usize,
+    max_encoding: usize,
+    links: Option<&ClusterLinks>,
+) -> Router {
+    let mut services = RoutesBuilder::default();
+    services.add_service(
+        FlightServiceServer::new(BallistaFlightService::new(work_dir))
+            .max_decoding_message_size(max_decoding)
+            .max_encoding_message_size(max_encoding),
+    );
+    let router = services.routes().into_axum_router();
+    match links {
+        Some(links) => router.layer(from_fn_with_state(links.clone(), only_parts)),
+        None => router,
+    }
+}
+
+/// Lets through those whose certificate is a scheduler's, an executor's, or the owner's of this machine's cluster.
+async fn only_parts(State(links): State<ClusterLinks>, request: Request, next: Next) -> Response {
+    let role = request.extensions().get::<Caller>().and_then(|caller| match &caller.link {
+        Link::Tls(Some(subject)) => Some(links.role(subject)),
+        Link::Tls(None) | Link::Plain => None,
+    });
+    match role {
+        Some(Role::Scheduler | Role::Executor | Role::Owner) => next.run(request).await,
+        Some(Role::Client) | None => Status::permission_denied(
+            "an executor serves rows to the schedulers and executors of its cluster: fetch them from the scheduler",
+        )
+        .into_http::<axum::body::Body>()
+        .into_response(),
+    }
+}
+
+/// Serves `router` until the process ends; by TLS if there are links, and HTTP/1 as well.
+///
+/// # Errors
+///
+/// If the server fails.
+pub async fn serve(listener: TcpListener, router: Router, links: Option<&ClusterLinks>) -> io::Result<()> {
+    let router = router.layer(map_request(with_remote_address));
+    create_grpc_server(&GrpcServerConfig::default())
+        // For callers of the HTTP routes that speak nothing else.
+        .accept_http1(true)
+        .add_routes(Routes::from(router))
+        .serve_with_incoming(accept(listener, links.map(ClusterLinks::server)))
+        .await
+        .map_err(io::Error::other)
+}
+
+/// Ballista looks for the caller's address where axum puts it: it is the host of an executor that names none.
+async fn with_remote_address(mut request: Request) -> Request {
+    if let Some(address) = request.extensions().get::<Caller>().map(|caller| caller.address) {
+        request.extensions_mut().insert(ConnectInfo(address));
+    }
+    request
+}

@@ -1,0 +1,71 @@
+//! When an executor that pulls its tasks asks for them.
+//!
+//! Owns: the signals that end its pause between two requests. Must not know: what it asks for.
+//!
+//! An idle executor's request waits at the scheduler. A busy one asks when one of its tasks has ended, and now and
+//! then, since another executor's task may have made work for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore};
+
+/// Between two requests of an executor that is busy.
+const BUSY_INTERVAL: Duration = Duration::from_millis(50);
+/// A task's vcore is free just after its report is ready to be sent.
+const REPORT_READY: Duration = Duration::from_millis(20);
+const LOOK_INTERVAL: Duration = Duration::from_micros(500);
+
+/// The signals of one executor.
+#[derive(Clone, Debug)]
+pub(crate) struct Wake {
+    ask: Arc<Notify>,
+    free: Arc<Semaphore>,
+    vcores: usize,
+}
+
+impl Wake {
+    /// For an executor of so many vcores, all of them free.
+    pub(crate) fn new(vcores: usize) -> Self {
+        Self { ask: Arc::default(), free: Arc::new(Semaphore::new(vcores)), vcores }
+    }
+
+    /// What Ballista's loop waits for between two requests.
+    pub(crate) fn ask(&self) -> Arc<Notify> {
+        Arc::clone(&self.ask)
+    }
+
+    /// The vcores that run no task.
+    pub(crate) fn free(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.free)
+    }
+
+    /// There is work.
+    pub(crate) fn work_available(&self) {
+        self.ask.notify_one();
+    }
+
+    /// A task has ended: asks as soon as its report can go with the request.
+    pub(crate) fn task_ended(&self) {
+        let (wake, before) = (self.clone(), self.free.available_permits());
+        tokio::spawn(async move {
+            let freed = async {
+                while wake.free.available_permits() <= before {
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                }
+            };
+            tokio::time::timeout(REPORT_READY, freed).await.ok();
+            wake.ask.notify_one();
+        });
+    }
+
+    /// Asks now and then while tasks run. Returns only with the process.
+    pub(crate) async fn while_busy(self) {
+        let mut every = tokio::time::interval(BUSY_INTERVAL);
+        loop {
+            every.tick().await;
+            if self.free.available_permits() < self.vcores {
+                self.ask.notify_one();
+            }
+        }
+    }
+}

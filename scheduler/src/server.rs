@@ -1,0 +1,79 @@
+//! The scheduler's server: Ballista's scheduler behind admission.
+//!
+//! Owns: the registration, and putting the parts together. Must not know: who may do what.
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_elasticsearch::{
+    Admission, AuditLog, Browsers, EsLogicalCodec, Guard, Protection, SchedulerServices, WorkSignal,
+    endpoint_override, physical_codec, serve, session_config, session_state,
+};
+use ballista_scheduler::api::get_routes;
+use ballista_scheduler::cluster::BallistaCluster;
+use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::scheduler_process::create_scheduler;
+use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use elastic_client::ConnectionRegistry;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// What this process adds to Ballista's scheduler.
+pub(crate) struct Server {
+    pub(crate) registry: Arc<ConnectionRegistry>,
+    pub(crate) protection: Protection,
+    pub(crate) audit: AuditLog,
+    pub(crate) browsers: Browsers,
+}
+
+impl Server {
+    /// Serves gRPC, rows of jobs, REST and probes until the process ends.
+    pub(crate) async fn run(self, mut config: SchedulerConfig, listener: TcpListener) -> anyhow::Result<()> {
+        let Self { registry, protection, audit, browsers } = self;
+        let links = protection.links().cloned();
+        let work = WorkSignal::default();
+        let (for_config, for_links) = (Arc::clone(&registry), links.clone());
+        let for_state = Arc::clone(&registry);
+        config = config
+            .with_override_config_producer(Arc::new(move || session_config(&for_config, for_links.as_ref())))
+            .with_override_session_builder(Arc::new(move |c| Ok(session_state(&for_state, c))))
+            .with_on_work_available(work.callback())
+            .with_enable_embedded_flight_proxy(true)
+            .with_use_tls(links.is_some());
+        config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
+        config.override_physical_codec = Some(physical_codec(&registry));
+        config.override_create_grpc_client_endpoint = Some(endpoint_override(links.as_ref()));
+        if links.is_some() {
+            // Where tasks are pushed, executors have a port that nothing protects.
+            config.scheduling_policy = TaskSchedulingPolicy::PullStaged;
+        }
+        config.validate()?;
+        let config = Arc::new(config);
+        let guard = links.clone().map_or(Guard::Open, Guard::Certificates);
+        let defaults = session_config(&registry, links.as_ref());
+        let admission = Arc::new(Admission::new(&registry, guard, defaults, audit));
+        let cluster = BallistaCluster::new_from_config(&config).await?;
+        let scheduler =
+            create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, Arc::clone(&config)).await?;
+        let routes = routes(&config, &Arc::new(scheduler.clone()));
+        let services = SchedulerServices { scheduler, routes, admission, work, browsers };
+        let router = services.router(&config, links.as_ref());
+        tracing::info!("listening at {}", listener.local_addr()?);
+        Ok(serve(listener, router, links.as_ref()).await?)
+    }
+}
+
+/// Ballista's HTTP routes, and the probes.
+fn routes(
+    config: &SchedulerConfig,
+    scheduler: &Arc<SchedulerServer<LogicalPlanNode, PhysicalPlanNode>>,
+) -> Router {
+    let for_probe = Arc::clone(scheduler);
+    let ready = move || async move {
+        if for_probe.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    };
+    let rest = if config.disable_rest_api { Router::new() } else { get_routes(Arc::clone(scheduler)) };
+    rest.route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready))
+}
