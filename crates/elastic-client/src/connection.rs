@@ -155,11 +155,12 @@ impl Connection {
         if self.held.closing() && request.method != Method::Delete {
             return Err(Error::Closed { what: request.what.clone(), connection: self.name.clone() });
         }
+        let urls = self.nodes.iter().map(|node| request.url(&node.url)).collect::<Result<Vec<_>, _>>()?;
         let mut attempt = 0;
         loop {
             let place = self.health.pick(Instant::now(), request.repeat);
             let node = &self.nodes[place];
-            let answer = self.send_once(node, request).await;
+            let answer = self.send_once(&urls[place], request).await;
             match &answer {
                 Err(Failure::Unsent(_) | Failure::Transport(_)) => self.health.failed(place, Instant::now()),
                 Ok(_) | Err(Failure::Status { .. } | Failure::TooLarge { .. }) => self.health.answered(place),
@@ -201,9 +202,9 @@ impl Connection {
         }
     }
 
-    async fn send_once(&self, node: &Node, request: &Request) -> Result<Answer, Failure> {
+    async fn send_once(&self, url: &Url, request: &Request) -> Result<Answer, Failure> {
         let permit = self.in_flight.acquire().await;
-        let answer = self.exchange(node, request).await;
+        let answer = self.exchange(url, request).await;
         match &answer {
             Ok(_) => permit.good(),
             Err(Failure::Status { status: 429, .. }) => permit.too_many(),
@@ -217,12 +218,8 @@ impl Connection {
         answer
     }
 
-    async fn exchange(&self, node: &Node, request: &Request) -> Result<Answer, Failure> {
-        let url = node
-            .url
-            .join(request.path.trim_start_matches('/'))
-            .map_err(|e| Failure::Unsent(format!("path {}: {e}", request.path)))?;
-        let mut sent = self.client.request(request.method.into(), url);
+    async fn exchange(&self, url: &Url, request: &Request) -> Result<Answer, Failure> {
+        let mut sent = self.client.request(request.method.into(), url.clone());
         if !request.params.is_empty() {
             sent = sent.query(&request.params);
         }
@@ -239,7 +236,7 @@ impl Connection {
         let elastic = header("x-elastic-product").is_some_and(|v| v == "Elasticsearch");
         let retry_after = header("retry-after").and_then(|v| v.parse().ok()).map(Duration::from_secs);
         if (300..400).contains(&status) {
-            let to = header(LOCATION.as_str()).and_then(|to| node.url.join(&to).ok());
+            let to = header(LOCATION.as_str()).and_then(|to| url.join(&to).ok());
             let to = to.map_or_else(|| "nowhere".into(), |to| to.origin().ascii_serialization());
             let reason = format!("the server points to {to}");
             return Err(Failure::Status { status, retry_after, kind: "redirect".into(), reason, elastic });
@@ -294,7 +291,8 @@ impl Connection {
     /// Whether the answer has the header `X-Elastic-Product`, whatever its status.
     pub(crate) async fn is_elasticsearch(&self, request: &Request) -> bool {
         for node in &self.nodes {
-            match self.send_once(node, request).await {
+            let Ok(url) = request.url(&node.url) else { continue };
+            match self.send_once(&url, request).await {
                 Ok(answer) => return answer.elastic_product,
                 Err(Failure::Status { elastic, .. }) => return elastic,
                 Err(Failure::Unsent(_) | Failure::Transport(_) | Failure::TooLarge { .. }) => {}

@@ -122,6 +122,16 @@ pub enum Error {
         /// The connection's name.
         connection: String,
     },
+    /// Not an expression that names indices.
+    #[error(
+        "index {expression:?} is not sent to a server: {problem}; write names, aliases, patterns or date math, with commas between"
+    )]
+    IndexName {
+        /// The expression.
+        expression: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The request cannot be made as asked.
     #[error("{0}")]
     Refused(String),
@@ -156,6 +166,7 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Protocol { .. }
             | Self::Decode { .. }
+            | Self::IndexName { .. }
             | Self::Refused(_) => false,
         }
     }

@@ -6,7 +6,8 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::request::{Method, Request, encode_index};
+use crate::index_name::index_path;
+use crate::request::{Method, Request};
 use crate::slices::{Slice, SliceSource};
 use crate::snapshot::keep_alive_text;
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ pub(crate) async fn refuse_ignored(
             "/_search".to_owned()
         }
         // Only what holds a state can be sliced: here each asks for all of the index.
-        SliceSource::Scroll => format!("/{}/_search", encode_index(&slice.index)),
+        SliceSource::Scroll => index_path(&slice.index, "_search")?,
     };
     let what = format!("look for ignored values: {}", slice.describe());
     let request = Request::new(Method::Post, path, &what)

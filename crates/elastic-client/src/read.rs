@@ -207,7 +207,7 @@ impl<D: DecodePage> SliceReader<D> {
             if matches!(self.slice.source, SliceSource::Scroll) {
                 self.sample().await?;
             }
-            let request = self.first_request();
+            let request = self.first_request()?;
             self.state = State::Fetching(self.fetch(request));
         }
         if let State::Later(request) = &self.state {

@@ -6,7 +6,8 @@
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
-use crate::request::{Method, Request, encode_index};
+use crate::index_name::{check_index, index_path};
+use crate::request::{Method, Request};
 use crate::server::{SnapshotSupport, fetch_json, fetch_server};
 use crate::slices::{Cut, IndexShards, Slice, SliceSource, Sort, plan_cuts};
 use serde_json::{Value, json};
@@ -102,7 +103,7 @@ pub(crate) fn keep_alive_text(keep_alive: Duration) -> String {
 /// The concrete indices behind a name with the shards that it reaches, sorted by name.
 pub async fn fetch_shards(connection: &Connection, index: &str) -> Result<Vec<IndexShards>, Error> {
     let what = format!("find the shards of index \"{index}\"");
-    let path = format!("/{}/_search_shards", encode_index(index));
+    let path = index_path(index, "_search_shards")?;
     let body = fetch_json(connection, Request::new(Method::Get, path, &what)).await?;
     let Some(groups) = body["shards"].as_array() else {
         return Err(Error::Protocol { what, detail: "no \"shards\"".into() });
@@ -136,6 +137,7 @@ pub async fn open_snapshot(
     connection: &Arc<Connection>,
     request: &SnapshotRequest,
 ) -> Result<Snapshot, Error> {
+    check_index(&request.index)?;
     let server = fetch_server(connection).await?;
     let indices = fetch_shards(connection, &request.index).await?;
     let support = match (request.read, server.snapshot_support()) {
@@ -190,7 +192,7 @@ async fn open_shared_pit(
     indices: &[IndexShards],
 ) -> Result<Snapshot, Error> {
     let what = format!("open a point in time on index \"{}\"", request.index);
-    let open = Request::new(Method::Post, format!("/{}/_pit", encode_index(&request.index)), &what)
+    let open = Request::new(Method::Post, index_path(&request.index, "_pit")?, &what)
         .with_param("keep_alive", keep_alive_text(request.keep_alive));
     let (_, id) = open_held(connection, open, "id", Held::SharedPit).await?;
     let shards: u32 = indices.iter().map(|i| i.shards).sum();
@@ -238,7 +240,7 @@ async fn open_index_pit(
     index: &IndexShards,
 ) -> Result<String, Error> {
     let what = format!("open a point in time on index \"{}\"", index.index);
-    let path = format!("/{}/_search/point_in_time", encode_index(&index.index));
+    let path = index_path(&index.index, "_search/point_in_time")?;
     let open = Request::new(Method::Post, path, &what)
         .with_param("keep_alive", keep_alive_text(request.keep_alive))
         .with_param("allow_partial_pit_creation", "false");

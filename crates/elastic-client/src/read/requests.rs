@@ -5,8 +5,9 @@
 
 use super::{DecodePage, SliceReader};
 use crate::error::Error;
+use crate::index_name::index_path;
 use crate::paging::MOST_BYTES;
-use crate::request::{Method, Repeat, Request, encode_index};
+use crate::request::{Method, Repeat, Request};
 use crate::slices::{SliceSource, Sort};
 use crate::snapshot::keep_alive_text;
 use crate::sort_key::SortKey;
@@ -21,7 +22,7 @@ impl<D: DecodePage> SliceReader<D> {
             if self.page_size.is_most() {
                 break;
             }
-            let path = format!("/{}/_search", encode_index(&self.slice.index));
+            let path = index_path(&self.slice.index, "_search")?;
             let mut body = self.body();
             body["sort"] = json!(["_doc"]);
             body["track_total_hits"] = json!(false);
@@ -46,14 +47,15 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(())
     }
 
-    pub(super) fn first_request(&mut self) -> Request {
+    pub(super) fn first_request(&mut self) -> Result<Request, Error> {
         match &self.slice.source {
-            SliceSource::Pit { .. } => self.pit_request(),
+            SliceSource::Pit { .. } => Ok(self.pit_request()),
             SliceSource::Scroll => {
                 let mut body = self.body();
                 body["sort"] = self.sort(None);
-                let path = format!("/{}/_search", encode_index(&self.slice.index));
-                self.search(path, &body).with_param("scroll", keep_alive_text(self.options.keep_alive))
+                let path = index_path(&self.slice.index, "_search")?;
+                let keep_alive = keep_alive_text(self.options.keep_alive);
+                Ok(self.search(path, &body).with_param("scroll", keep_alive))
             }
         }
     }
@@ -76,14 +78,14 @@ impl<D: DecodePage> SliceReader<D> {
     }
 
     /// Asks for the number of rows. A scroll has to ask for one of them as well.
-    pub(super) fn count_request(&mut self) -> Request {
+    pub(super) fn count_request(&mut self) -> Result<Request, Error> {
         match &self.slice.source {
             SliceSource::Pit { .. } => {
                 self.asked = 0;
                 let mut body = self.body();
                 self.name_snapshot(&mut body);
                 body["size"] = json!(0);
-                self.search("/_search".into(), &body)
+                Ok(self.search("/_search".into(), &body))
             }
             SliceSource::Scroll => {
                 self.page_size = self.page_size.at_most(1);
