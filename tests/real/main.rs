@@ -23,6 +23,7 @@ mod names;
 mod nodes;
 mod progress;
 mod pushdown;
+mod renewal;
 mod secrets;
 mod security;
 mod shapes;

@@ -20,6 +20,7 @@ mod paging;
 mod query;
 mod read;
 mod registry;
+mod renewal;
 mod request;
 mod retry;
 mod server;
@@ -38,12 +39,13 @@ pub use nearest::nearest;
 pub use query::*;
 pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};
 pub use registry::{ConnectionRegistry, ReadProgress};
+pub use renewal::keep_snapshot;
 pub use request::{Answer, Method, Repeat, Request};
 pub use retry::RetryPolicy;
 pub use server::{Product, Server, SnapshotSupport, Version, fetch_server};
 pub use slices::{Cut, IndexShards, Slice, SliceSource, Sort, group_slices, plan_cuts};
 pub use snapshot::{
     ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon, fetch_shards,
-    open_snapshot, renew_snapshot,
+    open_snapshot,
 };
 pub use sort_key::SortKey;

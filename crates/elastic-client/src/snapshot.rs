@@ -10,7 +10,7 @@ use crate::index_name::{check_index, index_path};
 use crate::request::{Method, Request};
 use crate::server::{SnapshotSupport, fetch_json, fetch_server};
 use crate::slices::{Cut, IndexShards, Slice, SliceSource, Sort, plan_cuts};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,21 +72,19 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn pit_ids(&self) -> Vec<&str> {
-        let mut ids: Vec<&str> = self
-            .slices
-            .iter()
-            .filter_map(|s| match &s.source {
-                SliceSource::Pit { id, .. } => Some(id.as_str()),
-                SliceSource::Scroll => None,
-            })
-            .collect();
-        ids.dedup();
-        ids
+    /// Each point in time by its id, with the index it is of.
+    pub(crate) fn pits(&self) -> Vec<(&str, &str)> {
+        let pits = self.slices.iter().filter_map(|s| match &s.source {
+            SliceSource::Pit { id, .. } => Some((id.as_str(), s.index.as_str())),
+            SliceSource::Scroll => None,
+        });
+        let mut pits: Vec<_> = pits.collect();
+        pits.dedup();
+        pits
     }
 
     fn held(&self) -> Vec<Held> {
-        let ids = self.pit_ids().into_iter().map(str::to_owned);
+        let ids = self.pits().into_iter().map(|(id, _)| id.to_owned());
         match self.kind {
             SnapshotKind::SharedPit => ids.map(Held::SharedPit).collect(),
             SnapshotKind::PitPerIndex => ids.map(Held::IndexPit).collect(),
@@ -346,23 +344,4 @@ pub fn close_snapshot_soon(connection: &Arc<Connection>, snapshot: &Snapshot) {
     for held in snapshot.held() {
         connection.free_soon(held);
     }
-}
-
-/// Has the server keep all of a snapshot for `keep_alive` from now. Its pages do so too, but only
-/// for what they read: not where a reader waits, and not for an index whose turn has not come.
-pub async fn renew_snapshot(
-    connection: &Connection,
-    snapshot: &Snapshot,
-    keep_alive: Duration,
-) -> Result<(), Error> {
-    for id in snapshot.pit_ids() {
-        let body = json!({
-            "size": 0,
-            "track_total_hits": false,
-            "pit": { "id": id, "keep_alive": keep_alive_text(keep_alive) },
-        });
-        let renew = Request::new(Method::Post, "/_search", "keep a point in time").with_body(&body);
-        connection.send(&renew.with_param("filter_path", "timed_out")).await?;
-    }
-    Ok(())
 }
