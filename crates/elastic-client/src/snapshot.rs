@@ -213,23 +213,38 @@ async fn open_pit_per_index(
     request: &SnapshotRequest,
     indices: &[IndexShards],
 ) -> Result<Snapshot, Error> {
-    let mut snapshot = Snapshot { kind: SnapshotKind::PitPerIndex, slices: Vec::new() };
+    let snapshot = Snapshot { kind: SnapshotKind::PitPerIndex, slices: Vec::new() };
+    let mut half = HalfOpen { connection, snapshot };
     for (index, max) in indices.iter().zip(plan_cuts(indices, request.slices)) {
         match open_index_pit(connection, request, index).await {
             Ok(id) => {
                 let source = SliceSource::Pit { id, sort: Sort::Doc };
-                push_slices(&mut snapshot.slices, index, max, &source);
+                push_slices(&mut half.snapshot.slices, index, max, &source);
             }
             Err(e) => {
-                close_snapshot(connection, &snapshot).await.unwrap_or_else(|close| {
+                close_snapshot(connection, &half.snapshot).await.unwrap_or_else(|close| {
                     tracing::warn!(%close, "a half-opened snapshot stays open until its keep_alive");
                 });
+                half.snapshot.slices.clear();
                 return Err(e);
             }
         }
     }
-    number(&mut snapshot.slices);
-    Ok(snapshot)
+    let mut slices = std::mem::take(&mut half.snapshot.slices);
+    number(&mut slices);
+    Ok(Snapshot { kind: SnapshotKind::PitPerIndex, slices })
+}
+
+/// Frees what is open of a snapshot if its rest is not waited for.
+struct HalfOpen<'a> {
+    connection: &'a Arc<Connection>,
+    snapshot: Snapshot,
+}
+
+impl Drop for HalfOpen<'_> {
+    fn drop(&mut self) {
+        close_snapshot_soon(self.connection, &self.snapshot);
+    }
 }
 
 async fn open_index_pit(
