@@ -28,6 +28,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A node that takes no connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// As much of a body as is kept where the whole is too large: in a search answer the scroll's id comes first.
+const HEAD: usize = 64 << 10;
 /// Memory that is taken on the word of a `content-length` alone.
 const LARGEST_BELIEVED: usize = 128 << 20;
 
@@ -70,6 +72,7 @@ enum Failure {
     TooLarge {
         most: usize,
         bytes: usize,
+        head: Bytes,
     },
     Status {
         status: u16,
@@ -252,7 +255,7 @@ impl Connection {
     fn error(&self, node: &Node, request: &Request, failure: Failure, attempts: u32) -> Error {
         let (what, connection) = (request.what.clone(), self.name.clone());
         match failure {
-            Failure::TooLarge { most, bytes } => Error::TooLarge { what, most, bytes },
+            Failure::TooLarge { most, bytes, head } => Error::TooLarge { what, most, bytes, head },
             Failure::Unsent(reason) | Failure::Transport(reason) if is_untrusted(&reason) => {
                 Error::Untrusted { what, connection, node: node.name().to_owned(), reason }
             }
@@ -323,20 +326,19 @@ fn is_untrusted(reason: &str) -> bool {
     reason.contains("certificate")
 }
 
-/// Into one buffer, of the announced length where that is believable: a page is held once.
+/// Into one buffer, of the announced length where that is believable: a page is held once. Of a body that is
+/// too large no more is read than its head.
 async fn read_body(response: &mut reqwest::Response, most: Option<usize>) -> Result<Bytes, Failure> {
     let announced = response.content_length().map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let check = |bytes: usize| match most {
-        Some(most) if bytes > most => Err(Failure::TooLarge { most, bytes }),
-        _ => Ok(()),
-    };
-    check(announced)?;
-    let mut body = BytesMut::with_capacity(announced.min(LARGEST_BELIEVED));
+    let mut body = BytesMut::with_capacity(announced.min(most.unwrap_or(LARGEST_BELIEVED)));
     while let Some(chunk) =
         response.chunk().await.map_err(|e| Failure::Transport(causes(&e.without_url())))?
     {
-        check(body.len() + chunk.len())?;
         body.extend_from_slice(&chunk);
+        let bytes = announced.max(body.len());
+        if let Some(most) = most.filter(|most| bytes > *most && body.len() >= HEAD) {
+            return Err(Failure::TooLarge { most, bytes, head: Bytes::copy_from_slice(&body[..HEAD]) });
+        }
     }
     Ok(body.freeze())
 }

@@ -5,6 +5,7 @@
 
 use crate::config::ConfigError;
 use crate::query::QueryError;
+use bytes::Bytes;
 
 /// Every message stands alone: it names the connection, the index or slice, and what to do next.
 #[derive(thiserror::Error)]
@@ -96,6 +97,22 @@ pub enum Error {
         most: usize,
         /// How large it is, as far as that was seen.
         bytes: usize,
+        /// How it begins.
+        head: Bytes,
+    },
+    /// A page of a scroll was larger than it was allowed to be.
+    #[error(
+        "{what}: a scroll page of {rows} rows is larger than {most} bytes, and a page of a scroll cannot be asked for again with fewer; set the table option page_size to {fitting} or less"
+    )]
+    ScrollPageTooLarge {
+        /// Which slice.
+        what: String,
+        /// The rows that were asked for.
+        rows: u32,
+        /// What was allowed.
+        most: usize,
+        /// How many rows fit, by what was seen.
+        fitting: u32,
     },
     /// The server answered something that is not the protocol.
     #[error("{what}: unexpected answer: {detail}")]
@@ -164,6 +181,7 @@ impl Error {
             | Self::Query(_)
             | Self::Untrusted { .. }
             | Self::TooLarge { .. }
+            | Self::ScrollPageTooLarge { .. }
             | Self::Protocol { .. }
             | Self::Decode { .. }
             | Self::IndexName { .. }
