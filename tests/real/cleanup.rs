@@ -6,7 +6,7 @@ use crate::stopped::scroll_openings;
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
-use elastic_client::{ReadMode, SnapshotRequest, open_snapshot};
+use elastic_client::{Method, ReadMode, Request, SnapshotRequest, open_snapshot};
 use flowsigma_tests::cluster::LOOK_AGAIN;
 use flowsigma_tests::cluster::binary;
 use flowsigma_tests::golden::open_contexts;
@@ -68,6 +68,76 @@ async fn a_snapshot_that_is_being_opened_is_freed_when_its_query_is_dropped() {
         assert!(reading.await.unwrap_err().is_cancelled(), "{url}");
         proxy.release();
         assert_nothing_open(&direct).await;
+    }
+}
+
+/// Two points in time, of which the second gets no answer; and then nothing does.
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_while_a_server_hangs_ends_within_a_second() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let direct = registry(&[&url], None).get("test").unwrap();
+        for all_hangs in [false, true] {
+            for command in ["sql", "plan"] {
+                let how = format!("{url} {command} {all_hangs}");
+                for index in ["hanging-a", "hanging-b"] {
+                    remake(&direct, index, 1, "keyword").await;
+                }
+                assert_nothing_open(&direct).await;
+                let mut hangs = false;
+                let rule = move |seen: &Seen| {
+                    let opens = seen.path.ends_with("/_pit") || seen.path.ends_with("/point_in_time");
+                    // Elasticsearch has one for the pattern that `plan` names.
+                    let last = seen.path.contains("hanging-b") || seen.path.contains("hanging-*");
+                    hangs |= opens && last;
+                    if opens && last || hangs && all_hangs { Fault::Hold } else { Fault::None }
+                };
+                let proxy = Proxy::start(&url, rule).await.unwrap();
+                let table = |name: &str| {
+                    format!(
+                        "CREATE EXTERNAL TABLE {name} STORED AS ELASTICSEARCH \
+                         LOCATION 'elasticsearch://url/hanging-{name}'; "
+                    )
+                };
+                let sql = table("a") + &table("b") + "SELECT count(*) FROM a, b";
+                let args: &[&str] = match command {
+                    "sql" => &["sql", "--url", &proxy.url, "-c", &sql],
+                    _ => &["plan", "--url", &proxy.url, "--index", "hanging-*"],
+                };
+                let running = Command::new(binary("flowsigma").unwrap())
+                    .args(args)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                proxy.wait_for_held(1).await.unwrap();
+                let open = open_contexts(&direct).await.unwrap();
+                let asked = Instant::now();
+                let sent = Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap();
+                assert!(sent.success());
+                let ended =
+                    tokio::task::spawn_blocking(|| running.wait_with_output()).await.unwrap().unwrap();
+                let took = asked.elapsed();
+                let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+                assert_eq!(ended.status.code(), Some(130), "{how}: {said}");
+                assert!(took < Duration::from_secs(1), "{how}: {took:?}");
+                // The one that was open is closed; of the other nobody knows the id.
+                let one_for_all = command == "plan"
+                    && open == 2
+                    && !proxy.seen().iter().any(|s| s.path.contains("point_in_time"));
+                let left = if one_for_all { 2 } else { 1 };
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while open_contexts(&direct).await.unwrap() > left {
+                    assert!(Instant::now() < deadline, "{how}: more than {left} of {open} open");
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                for index in ["hanging-a", "hanging-b"] {
+                    direct.send(&Request::new(Method::Delete, format!("/{index}"), "delete")).await.unwrap();
+                }
+                assert_nothing_open(&direct).await;
+            }
+        }
     }
 }
 

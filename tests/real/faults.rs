@@ -88,6 +88,16 @@ fn kinds() -> Vec<Kind> {
         fatal("failed shard", Fault::Rewrite(|body| body["_shards"]["failed"] = json!(1)), "shards failed"),
         // As of a frozen index, which is not searched unless that is asked for.
         fatal("no shard", Fault::Rewrite(|body| body["_shards"]["total"] = json!(0)), "frozen"),
+        fatal(
+            "ended early",
+            Fault::Rewrite(|body| body["terminated_early"] = json!(true)),
+            "ended the search early",
+        ),
+        fatal(
+            "a cluster skipped",
+            Fault::Rewrite(|body| body["_clusters"] = json!({ "total": 2, "successful": 1, "skipped": 1 })),
+            "1 remote clusters",
+        ),
         fatal("timed out", Fault::Rewrite(|body| body["timed_out"] = json!(true)), "timed out"),
         fatal(
             "no shards",

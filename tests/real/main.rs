@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod answers;
 mod cleanup;
 mod command;
 mod credentials;
@@ -12,6 +13,7 @@ mod ending;
 mod faults;
 mod golden;
 mod hosts;
+mod index_names;
 mod kill;
 mod killed_node;
 mod links;
@@ -21,6 +23,7 @@ mod names;
 mod nodes;
 mod progress;
 mod pushdown;
+mod renewal;
 mod secrets;
 mod security;
 mod shapes;

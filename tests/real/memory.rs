@@ -1,5 +1,6 @@
 //! Memory is bounded by pages, whatever the documents are.
 
+use crate::command::{stderr, stdout};
 use crate::faults::registry;
 use crate::golden::{ALONE, assert_nothing_open, servers};
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::LOOK_AGAIN;
 use flowsigma_tests::cluster::binary;
 use serde_json::json;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 const MIB: usize = 1 << 20;
 
@@ -39,6 +40,13 @@ async fn refresh(connection: &Connection, index: &str) {
 
 /// Runs the command line, and says what it printed and the most memory that it ever had.
 fn run_sql(url: &str, sql: &str) -> (String, usize) {
+    let (ended, most) = try_sql(url, sql);
+    assert!(ended.status.success(), "{url}: {}", stderr(&ended));
+    (stdout(&ended).to_owned(), most)
+}
+
+/// The same, whatever it comes to.
+fn try_sql(url: &str, sql: &str) -> (Output, usize) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("flowsigma.toml");
     std::fs::write(&config, format!("[connections.test]\nnodes = [\"{url}\"]\n")).unwrap();
@@ -61,9 +69,7 @@ fn run_sql(url: &str, sql: &str) -> (String, usize) {
         most = most.max(kilobytes.unwrap_or(0usize) * 1024);
         std::thread::sleep(LOOK_AGAIN);
     }
-    let ended = command.wait_with_output().unwrap();
-    assert!(ended.status.success(), "{url}: {}", String::from_utf8_lossy(&ended.stderr));
-    (String::from_utf8(ended.stdout).unwrap(), most)
+    (command.wait_with_output().unwrap(), most)
 }
 
 fn table(index: &str, read: &str) -> String {
@@ -118,6 +124,54 @@ async fn long_keywords_are_read_within_300_mb() {
             assert!(most > 20 * MIB && most < 300 * MIB, "{url} {read}: {} MiB", most / MIB);
         }
         make(&direct, "wordy", 1).await;
+        assert_nothing_open(&direct).await;
+    }
+}
+
+/// Small documents first, by which pages are fitted, and then 100 of 1 MiB.
+async fn make_late(connection: &Connection, small: usize) {
+    make(connection, "late", 1).await;
+    bulk(connection, "late", "{\"index\":{}}\n{\"text\":\"t\"}\n".repeat(small)).await;
+    let large = format!("{{\"index\":{{}}}}\n{{\"text\":\"{}\"}}\n", "x".repeat(MIB));
+    for _ in 0..4 {
+        bulk(connection, "late", large.repeat(25)).await;
+    }
+    refresh(connection, "late").await;
+}
+
+/// All pages of a scroll have as many rows as its first.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_documents_that_come_late_in_a_scroll_are_bounded() {
+    let _alone = ALONE.lock().await;
+    let read = "SELECT count(*) AS n, sum(octet_length(text)) AS bytes FROM t";
+    for url in servers() {
+        let direct = registry(&[&url], None).get("test").unwrap();
+        // On its first page: that is asked for again with fewer rows, by another scroll.
+        make_late(&direct, 30).await;
+        let (printed, most) = run_sql(&url, &(table("late", "scroll") + read));
+        println!("{url} first page: {} MiB", most / MIB);
+        assert_eq!(printed.trim(), format!("[{{\"n\":130,\"bytes\":{}}}]", 100 * MIB + 30), "{url}");
+        assert!(most < 300 * MIB, "{url}: {} MiB", most / MIB);
+        assert_nothing_open(&direct).await;
+        // On a later one: nothing can be asked for again, and the error says what to set.
+        make_late(&direct, 700).await;
+        let (ended, most) = try_sql(&url, &(table("late", "scroll") + read));
+        println!("{url} later page: {} MiB", most / MIB);
+        let error = stderr(&ended);
+        assert_eq!(ended.status.code(), Some(1), "{url}: {error}");
+        assert!(
+            error.contains("search: index \"late\" slice 1/1: a scroll page of 625 rows"),
+            "{url}: {error}"
+        );
+        assert!(most < 300 * MIB, "{url}: {} MiB", most / MIB);
+        assert_nothing_open(&direct).await;
+        let fitting = error.split("page_size to ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        let set = table("late", "scroll").replace("'read'", &format!("'page_size' '{fitting}', 'read'"));
+        let (printed, most) = run_sql(&url, &(set + read));
+        println!("{url} page_size {fitting}: {} MiB", most / MIB);
+        assert_eq!(printed.trim(), format!("[{{\"n\":800,\"bytes\":{}}}]", 100 * MIB + 700), "{url}");
+        assert!(most < 300 * MIB, "{url}: {} MiB", most / MIB);
+        make(&direct, "late", 1).await;
         assert_nothing_open(&direct).await;
     }
 }

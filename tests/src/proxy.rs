@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,7 +49,7 @@ pub enum Fault {
     Stall,
     /// The answer is held back until [`Proxy::release`].
     Hold,
-    /// The JSON body arrives changed.
+    /// The JSON body arrives changed, of which only what `filter_path` asks for.
     Rewrite(fn(&mut Value)),
 }
 
@@ -78,6 +79,8 @@ pub struct Seen {
     pub method: String,
     /// Path without parameters.
     pub path: String,
+    /// Parameters.
+    pub query: String,
     /// Body.
     pub body: Bytes,
     /// How many pages were asked for before, if it asks for one.
@@ -224,7 +227,8 @@ async fn answer(
     let body = body.collect().await?.to_bytes();
     let (method, path) = (head.method.to_string(), head.uri.path().to_owned());
     let page = asks_for_page(&method, &path).then(|| shared.pages.fetch_add(1, Ordering::SeqCst));
-    let seen = Seen { method, path, body: body.clone(), page, in_flight };
+    let query = head.uri.query().unwrap_or_default().to_owned();
+    let seen = Seen { method, path, query: query.clone(), body: body.clone(), page, in_flight };
     let fault = shared.rule.lock().unwrap_or_else(PoisonError::into_inner)(&seen);
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     match fault {
@@ -285,11 +289,22 @@ async fn answer(
         Fault::Rewrite(change) => {
             let mut json: Value = serde_json::from_slice(&body)?;
             change(&mut json);
+            keep_asked(&mut json, &query);
             whole(Bytes::from(json.to_string()))
         }
         Fault::None | Fault::Answer { .. } | Fault::Reset | Fault::Close => whole(body),
     };
     Ok(response.body(body)?)
+}
+
+/// Leaves out what a server would for `filter_path`, of the top level.
+fn keep_asked(json: &mut Value, query: &str) {
+    let Ok(url) = reqwest::Url::parse(&format!("http://proxy/?{query}")) else { return };
+    let Some((_, paths)) = url.query_pairs().find(|(name, _)| name == "filter_path") else { return };
+    let asked: HashSet<&str> = paths.split(',').filter_map(|path| path.split('.').next()).collect();
+    if let Some(json) = json.as_object_mut() {
+        json.retain(|key, _| asked.contains(key.as_str()));
+    }
 }
 
 fn whole(body: Bytes) -> BoxBody<Bytes, anyhow::Error> {

@@ -18,8 +18,10 @@ impl DecodePage for Decoder {
         let page = self.0.decode(body)?;
         let e = page.envelope;
         let envelope = Envelope {
-            complete: e.complete && !e.terminated_early && e.clusters_incomplete == 0,
+            complete: e.complete,
             timed_out: e.timed_out,
+            terminated_early: e.terminated_early,
+            clusters_incomplete: e.clusters_incomplete,
             shards_failed: e.shards_failed,
             shards_total: e.shards_total,
             shard_failure: e.shard_failure,

@@ -25,7 +25,7 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::{Column, PageDecoder, to_schema};
-use elastic_client::{ConnectionRegistry, IgnoredValues, PageOptions, Slice, SortKey};
+use elastic_client::{ConnectionRegistry, IgnoredValues, PageOptions, Slice, SortKey, check_index};
 use futures::{StreamExt, TryStreamExt};
 use report::Report;
 use serde::{Deserialize, Serialize};
@@ -262,12 +262,16 @@ fn read_slices(batch: &RecordBatch, index: &str) -> Result<Vec<Slice>> {
         )));
     };
     let read = |text: Option<&str>| serde_json::from_str(text.unwrap_or("null"));
-    texts.iter().map(read).collect::<serde_json::Result<_>>().map_err(|e| {
+    let slices: Vec<Slice> = texts.iter().map(read).collect::<serde_json::Result<_>>().map_err(|e| {
         DataFusionError::External(Box::new(e)).context(format!(
             "a slice that arrived for index \"{index}\" cannot be read: run one version on all nodes of the \
              cluster"
         ))
-    })
+    })?;
+    for slice in &slices {
+        check_index(&slice.index).map_err(from_client)?;
+    }
+    Ok(slices)
 }
 
 #[cfg(test)]
@@ -300,6 +304,15 @@ mod tests {
 
     fn texts(texts: Vec<Option<&str>>) -> ArrayRef {
         Arc::new(StringArray::from(texts))
+    }
+
+    #[test]
+    fn a_slice_of_what_is_no_index_is_an_error_before_anything_is_read() {
+        for source in [json!("Scroll"), json!({ "Pit": { "id": "p", "sort": "Doc" } })] {
+            let slice = json!({ "ordinal": 0, "of": 1, "index": "..", "source": source });
+            let error = first(vec![("slice", texts(vec![Some(&slice.to_string())]))]);
+            assert!(error.contains("index \"..\" is not sent to a server"), "{error}");
+        }
     }
 
     #[test]

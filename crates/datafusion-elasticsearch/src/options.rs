@@ -86,7 +86,7 @@ fn refuse(message: String) -> DataFusionError {
 
 impl TableOptions {
     /// Reads options as `CREATE EXTERNAL TABLE` or a caller gives them. `now` in the query's ranges
-    /// is pinned to one moment, so that all pages of the read see the same bounds.
+    /// is pinned to one moment, so that all pages of the read see the same bounds; elsewhere it is an error.
     pub fn parse(given: &HashMap<String, String>) -> Result<Self> {
         let mut values: HashMap<&str, &str> = HashMap::new();
         for (key, value) in given {
@@ -169,6 +169,7 @@ impl TableOptions {
                     .map_err(|e| refuse(format!("table option query: {e}")))?;
                 let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
                 elastic_client::pin_now(&elastic_client::translate_filtered(&base.query), &now)
+                    .map_err(|e| refuse(format!("table option query: {e}")))?
             }
             None => serde_json::json!({ "match_all": {} }),
         };

@@ -9,7 +9,7 @@ use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableScan};
 use elastic_client::{
-    Connection, Snapshot, close_snapshot, close_snapshot_soon, open_snapshot, renew_snapshot,
+    Connection, Snapshot, close_snapshot, close_snapshot_soon, keep_snapshot, open_snapshot,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,7 +34,10 @@ struct OpenSnapshot {
 
 impl OpenSnapshot {
     fn new(connection: Arc<Connection>, snapshot: Snapshot, keep_alive: Duration) -> Self {
-        let renewal = tokio::spawn(renew(Arc::clone(&connection), snapshot.clone(), keep_alive));
+        let renewal = {
+            let (connection, snapshot) = (Arc::clone(&connection), snapshot.clone());
+            tokio::spawn(async move { keep_snapshot(&connection, &snapshot, keep_alive).await })
+        };
         Self { connection, snapshot, closed: false, _renewal: AbortOnDropHandle::new(renewal) }
     }
 }
@@ -43,20 +46,6 @@ impl Drop for OpenSnapshot {
     fn drop(&mut self) {
         if !self.closed {
             close_snapshot_soon(&self.connection, &self.snapshot);
-        }
-    }
-}
-
-/// Pages keep alive what they read, but a slow consumer reads none, and where each index has its
-/// own point in time, nor do those whose turn has not come.
-async fn renew(connection: Arc<Connection>, snapshot: Snapshot, keep_alive: Duration) {
-    let mut ticks = tokio::time::interval(keep_alive / 2);
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        // Nothing fails by this: if the snapshot is gone, the next page says so.
-        if let Err(e) = renew_snapshot(&connection, &snapshot, keep_alive).await {
-            tracing::warn!(error = %e, "a snapshot could not be kept alive");
         }
     }
 }

@@ -28,6 +28,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A node that takes no connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// As much of a body as is kept where the whole is too large: in a search answer the scroll's id comes first.
+const HEAD: usize = 64 << 10;
 /// Memory that is taken on the word of a `content-length` alone.
 const LARGEST_BELIEVED: usize = 128 << 20;
 
@@ -70,6 +72,7 @@ enum Failure {
     TooLarge {
         most: usize,
         bytes: usize,
+        head: Bytes,
     },
     Status {
         status: u16,
@@ -155,11 +158,12 @@ impl Connection {
         if self.held.closing() && request.method != Method::Delete {
             return Err(Error::Closed { what: request.what.clone(), connection: self.name.clone() });
         }
+        let urls = self.nodes.iter().map(|node| request.url(&node.url)).collect::<Result<Vec<_>, _>>()?;
         let mut attempt = 0;
         loop {
             let place = self.health.pick(Instant::now(), request.repeat);
             let node = &self.nodes[place];
-            let answer = self.send_once(node, request).await;
+            let answer = self.send_once(&urls[place], request).await;
             match &answer {
                 Err(Failure::Unsent(_) | Failure::Transport(_)) => self.health.failed(place, Instant::now()),
                 Ok(_) | Err(Failure::Status { .. } | Failure::TooLarge { .. }) => self.health.answered(place),
@@ -201,9 +205,9 @@ impl Connection {
         }
     }
 
-    async fn send_once(&self, node: &Node, request: &Request) -> Result<Answer, Failure> {
+    async fn send_once(&self, url: &Url, request: &Request) -> Result<Answer, Failure> {
         let permit = self.in_flight.acquire().await;
-        let answer = self.exchange(node, request).await;
+        let answer = self.exchange(url, request).await;
         match &answer {
             Ok(_) => permit.good(),
             Err(Failure::Status { status: 429, .. }) => permit.too_many(),
@@ -217,12 +221,8 @@ impl Connection {
         answer
     }
 
-    async fn exchange(&self, node: &Node, request: &Request) -> Result<Answer, Failure> {
-        let url = node
-            .url
-            .join(request.path.trim_start_matches('/'))
-            .map_err(|e| Failure::Unsent(format!("path {}: {e}", request.path)))?;
-        let mut sent = self.client.request(request.method.into(), url);
+    async fn exchange(&self, url: &Url, request: &Request) -> Result<Answer, Failure> {
+        let mut sent = self.client.request(request.method.into(), url.clone());
         if !request.params.is_empty() {
             sent = sent.query(&request.params);
         }
@@ -239,7 +239,7 @@ impl Connection {
         let elastic = header("x-elastic-product").is_some_and(|v| v == "Elasticsearch");
         let retry_after = header("retry-after").and_then(|v| v.parse().ok()).map(Duration::from_secs);
         if (300..400).contains(&status) {
-            let to = header(LOCATION.as_str()).and_then(|to| node.url.join(&to).ok());
+            let to = header(LOCATION.as_str()).and_then(|to| url.join(&to).ok());
             let to = to.map_or_else(|| "nowhere".into(), |to| to.origin().ascii_serialization());
             let reason = format!("the server points to {to}");
             return Err(Failure::Status { status, retry_after, kind: "redirect".into(), reason, elastic });
@@ -255,7 +255,7 @@ impl Connection {
     fn error(&self, node: &Node, request: &Request, failure: Failure, attempts: u32) -> Error {
         let (what, connection) = (request.what.clone(), self.name.clone());
         match failure {
-            Failure::TooLarge { most, bytes } => Error::TooLarge { what, most, bytes },
+            Failure::TooLarge { most, bytes, head } => Error::TooLarge { what, most, bytes, head },
             Failure::Unsent(reason) | Failure::Transport(reason) if is_untrusted(&reason) => {
                 Error::Untrusted { what, connection, node: node.name().to_owned(), reason }
             }
@@ -294,7 +294,8 @@ impl Connection {
     /// Whether the answer has the header `X-Elastic-Product`, whatever its status.
     pub(crate) async fn is_elasticsearch(&self, request: &Request) -> bool {
         for node in &self.nodes {
-            match self.send_once(node, request).await {
+            let Ok(url) = request.url(&node.url) else { continue };
+            match self.send_once(&url, request).await {
                 Ok(answer) => return answer.elastic_product,
                 Err(Failure::Status { elastic, .. }) => return elastic,
                 Err(Failure::Unsent(_) | Failure::Transport(_) | Failure::TooLarge { .. }) => {}
@@ -325,20 +326,19 @@ fn is_untrusted(reason: &str) -> bool {
     reason.contains("certificate")
 }
 
-/// Into one buffer, of the announced length where that is believable: a page is held once.
+/// Into one buffer, of the announced length where that is believable: a page is held once. Of a body that is
+/// too large no more is read than its head.
 async fn read_body(response: &mut reqwest::Response, most: Option<usize>) -> Result<Bytes, Failure> {
     let announced = response.content_length().map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let check = |bytes: usize| match most {
-        Some(most) if bytes > most => Err(Failure::TooLarge { most, bytes }),
-        _ => Ok(()),
-    };
-    check(announced)?;
-    let mut body = BytesMut::with_capacity(announced.min(LARGEST_BELIEVED));
+    let mut body = BytesMut::with_capacity(announced.min(most.unwrap_or(LARGEST_BELIEVED)));
     while let Some(chunk) =
         response.chunk().await.map_err(|e| Failure::Transport(causes(&e.without_url())))?
     {
-        check(body.len() + chunk.len())?;
         body.extend_from_slice(&chunk);
+        let bytes = announced.max(body.len());
+        if let Some(most) = most.filter(|most| bytes > *most && body.len() >= HEAD) {
+            return Err(Failure::TooLarge { most, bytes, head: Bytes::copy_from_slice(&body[..HEAD]) });
+        }
     }
     Ok(body.freeze())
 }

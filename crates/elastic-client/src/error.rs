@@ -5,6 +5,7 @@
 
 use crate::config::ConfigError;
 use crate::query::QueryError;
+use bytes::Bytes;
 
 /// Every message stands alone: it names the connection, the index or slice, and what to do next.
 #[derive(thiserror::Error)]
@@ -96,6 +97,22 @@ pub enum Error {
         most: usize,
         /// How large it is, as far as that was seen.
         bytes: usize,
+        /// How it begins.
+        head: Bytes,
+    },
+    /// A page of a scroll was larger than it was allowed to be.
+    #[error(
+        "{what}: a scroll page of {rows} rows is larger than {most} bytes, and a page of a scroll cannot be asked for again with fewer; set the table option page_size to {fitting} or less"
+    )]
+    ScrollPageTooLarge {
+        /// Which slice.
+        what: String,
+        /// The rows that were asked for.
+        rows: u32,
+        /// What was allowed.
+        most: usize,
+        /// How many rows fit, by what was seen.
+        fitting: u32,
     },
     /// The server answered something that is not the protocol.
     #[error("{what}: unexpected answer: {detail}")]
@@ -121,6 +138,16 @@ pub enum Error {
         what: String,
         /// The connection's name.
         connection: String,
+    },
+    /// Not an expression that names indices.
+    #[error(
+        "index {expression:?} is not sent to a server: {problem}; write names, aliases, patterns or date math, with commas between"
+    )]
+    IndexName {
+        /// The expression.
+        expression: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The request cannot be made as asked.
     #[error("{0}")]
@@ -154,8 +181,10 @@ impl Error {
             | Self::Query(_)
             | Self::Untrusted { .. }
             | Self::TooLarge { .. }
+            | Self::ScrollPageTooLarge { .. }
             | Self::Protocol { .. }
             | Self::Decode { .. }
+            | Self::IndexName { .. }
             | Self::Refused(_) => false,
         }
     }

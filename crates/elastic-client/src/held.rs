@@ -17,9 +17,6 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// A server that does not answer by then drops it all by itself after `keep_alive`.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// One thing that a server holds, by its id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Held {
@@ -115,8 +112,8 @@ impl Connection {
     }
 
     /// Ends this connection: nothing more is asked for, all that is open is freed, and what is being
-    /// opened is waited for and freed. Within ten seconds; what is left then, the server drops after `keep_alive`.
-    pub async fn close(&self) {
+    /// opened is waited for and freed. What is left after `longest`, the server drops after `keep_alive`.
+    pub async fn close(&self, longest: Duration) {
         self.held().closing.store(true, Ordering::Relaxed);
         let free_all = async {
             // What is known goes first: what is being opened may hang until the time is over.
@@ -125,7 +122,7 @@ impl Connection {
             self.held().tasks.wait().await;
             self.free_known().await;
         };
-        if tokio::time::timeout(CLOSE_TIMEOUT, free_all).await.is_err() {
+        if tokio::time::timeout(longest, free_all).await.is_err() {
             tracing::warn!(
                 connection = self.name(),
                 "not all was freed, the rest stays until its keep_alive"

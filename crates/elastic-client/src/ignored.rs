@@ -6,7 +6,8 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::request::{Method, Request, encode_index};
+use crate::index_name::index_path;
+use crate::request::{Method, Request};
 use crate::slices::{Slice, SliceSource};
 use crate::snapshot::keep_alive_text;
 use serde_json::{Value, json};
@@ -44,12 +45,12 @@ pub(crate) async fn refuse_ignored(
             "/_search".to_owned()
         }
         // Only what holds a state can be sliced: here each asks for all of the index.
-        SliceSource::Scroll => format!("/{}/_search", encode_index(&slice.index)),
+        SliceSource::Scroll => index_path(&slice.index, "_search")?,
     };
     let what = format!("look for ignored values: {}", slice.describe());
     let request = Request::new(Method::Post, path, &what)
         .with_param("allow_partial_search_results", "false")
-        .with_param("filter_path", "_shards.failed,timed_out,hits.total")
+        .with_param("filter_path", "_shards.failed,_clusters,timed_out,terminated_early,hits.total")
         .with_body(&body);
     let answer = connection.send(&request).await?.json(&what)?;
     let incomplete = |detail: &str| Err(Error::Incomplete { what: what.clone(), detail: detail.into() });
@@ -58,6 +59,11 @@ pub(crate) async fn refuse_ignored(
         (Some(0), Some(false)) => {}
         (Some(0), Some(true)) => return incomplete("the server timed out and left rows out"),
         (Some(failed), _) => return incomplete(&format!("{failed} shards failed")),
+    }
+    let clusters = &answer["_clusters"];
+    let left_out = ["skipped", "partial", "failed"].map(|how| clusters[how].as_u64().unwrap_or_default());
+    if left_out != [0; 3] || answer["terminated_early"] == true {
+        return incomplete("remote clusters left rows out, or the server ended the search early");
     }
     // Elasticsearch 6 gives the total as a number.
     let total = &answer["hits"]["total"];

@@ -7,17 +7,20 @@
 mod budget;
 mod config;
 mod connection;
+mod date_math;
 mod error;
 mod headers;
 mod health;
 mod held;
 mod ignored;
+mod index_name;
 mod mapping;
 mod nearest;
 mod paging;
 mod query;
 mod read;
 mod registry;
+mod renewal;
 mod request;
 mod retry;
 mod server;
@@ -30,17 +33,19 @@ pub use config::*;
 pub use connection::Connection;
 pub use error::{Error, HeldBy};
 pub use ignored::IgnoredValues;
+pub use index_name::check_index;
 pub use mapping::{IndexMappings, fetch_count, fetch_mappings, fetch_older_than};
 pub use nearest::nearest;
 pub use query::*;
 pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};
 pub use registry::{ConnectionRegistry, ReadProgress};
-pub use request::{Answer, Method, Repeat, Request, encode_index};
+pub use renewal::keep_snapshot;
+pub use request::{Answer, Method, Repeat, Request};
 pub use retry::RetryPolicy;
 pub use server::{Product, Server, SnapshotSupport, Version, fetch_server};
 pub use slices::{Cut, IndexShards, Slice, SliceSource, Sort, group_slices, plan_cuts};
 pub use snapshot::{
     ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon, fetch_shards,
-    open_snapshot, renew_snapshot,
+    open_snapshot,
 };
 pub use sort_key::SortKey;

@@ -4,7 +4,8 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::request::{Method, Request, encode_index};
+use crate::index_name::index_path;
+use crate::request::{Method, Request};
 use crate::server::fetch_json;
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ pub async fn fetch_older_than(
     version: (u32, u32),
 ) -> Result<Vec<String>, Error> {
     let what = format!("read the settings of index \"{index}\"");
-    let path = format!("/{}/_settings/index.version.created", encode_index(index));
+    let path = index_path(index, "_settings/index.version.created")?;
     let request = Request::new(Method::Get, path, &what).with_param("flat_settings", "true");
     let Value::Object(indices) = fetch_json(connection, request).await? else {
         return Err(Error::Protocol { what, detail: "not an object".into() });
@@ -44,7 +45,7 @@ fn version_id((major, minor): (u32, u32)) -> u32 {
 /// How many documents match now. It is of no snapshot, so no result may be held against it.
 pub async fn fetch_count(connection: &Connection, index: &str, query: &Value) -> Result<u64, Error> {
     let what = format!("count the documents of index \"{index}\"");
-    let path = format!("/{}/_count", encode_index(index));
+    let path = index_path(index, "_count")?;
     let request = Request::new(Method::Post, path, &what).with_body(&json!({ "query": query }));
     let answer = fetch_json(connection, request).await?;
     let failed = answer["_shards"]["failed"].as_u64();
@@ -58,13 +59,10 @@ pub async fn fetch_count(connection: &Connection, index: &str, query: &Value) ->
 /// empty table would read as "no traffic".
 pub async fn fetch_mappings(connection: &Connection, index: &str) -> Result<IndexMappings, Error> {
     let what = format!("read the mapping of index \"{index}\"");
-    let path = format!("/{}/_mapping", encode_index(index));
+    let path = index_path(index, "_mapping")?;
     let body = fetch_json(connection, Request::new(Method::Get, path, &what)).await?;
-    let Value::Object(indices) = body else {
-        return Err(Error::Protocol { what, detail: "not an object".into() });
-    };
-    let mut mappings: IndexMappings =
-        indices.into_iter().map(|(name, mut value)| (name, value["mappings"].take())).collect();
+    let mut mappings =
+        read_mappings(body).map_err(|detail| Error::Protocol { what: what.clone(), detail })?;
     if mappings.is_empty() {
         return Err(Error::Refused(format!(
             "{what}: no index of connection \"{}\" that this user may see has that name",
@@ -73,4 +71,39 @@ pub async fn fetch_mappings(connection: &Connection, index: &str) -> Result<Inde
     }
     mappings.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(mappings)
+}
+
+fn read_mappings(body: Value) -> Result<IndexMappings, String> {
+    let Value::Object(indices) = body else { return Err("not an object".into()) };
+    let mut mappings = Vec::with_capacity(indices.len());
+    for (index, mut value) in indices {
+        let mapping = value.get_mut("mappings").map(Value::take).filter(Value::is_object);
+        let Some(mapping) = mapping else { return Err(format!("no \"mappings\" of index {index:?}")) };
+        mappings.push((index, mapping));
+    }
+    Ok(mappings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_mapping_is_an_error() {
+        let mapping = json!({ "flows": { "mappings": { "properties": {} } } });
+        assert_eq!(read_mappings(mapping).unwrap(), [("flows".to_owned(), json!({ "properties": {} }))]);
+        assert_eq!(read_mappings(json!({})).unwrap(), []);
+        let broken = [
+            json!({ "message": "ok" }),
+            json!({ "flows": {} }),
+            json!({ "flows": { "mappings": null } }),
+            json!({ "flows": [{ "mappings": {} }] }),
+            json!("ok"),
+            json!([]),
+            json!(null),
+        ];
+        for body in broken {
+            assert!(read_mappings(body.clone()).is_err(), "{body}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Pure functions over JSON. They know no server, no mapping and no connection.
 
+mod clock;
 mod filtered;
 mod pin;
 mod strict;
@@ -135,6 +136,21 @@ pub enum QueryError {
         /// The parameter.
         parameter: String,
     },
+    /// Something that is another moment for each request, and is no bound of a range.
+    #[error(
+        "{place} of the base query reads the clock, which tells each page another time; write the time out, such as \
+         2026-01-02T03:04:05Z, or ask by a range query, whose \"now\" is pinned to one moment"
+    )]
+    Clock {
+        /// Where.
+        place: &'static str,
+    },
+    /// A script whose text is only known to the server.
+    #[error(
+        "the base query names a stored script, which may read the clock and may change between two pages; write its \
+         \"source\" in its place"
+    )]
+    StoredScript,
     /// `?…` without a `q`.
     #[error("the base query ?q=... has no \"q\", or an empty one")]
     NoQ,

@@ -30,6 +30,10 @@ pub struct Envelope {
     pub complete: bool,
     /// `timed_out`.
     pub timed_out: bool,
+    /// `terminated_early`.
+    pub terminated_early: bool,
+    /// Clusters of `_clusters` that were skipped, failed, or answered in part.
+    pub clusters_incomplete: u64,
     /// `_shards.failed`.
     pub shards_failed: u64,
     /// `_shards.total`, where it is told.
@@ -207,7 +211,7 @@ impl<D: DecodePage> SliceReader<D> {
             if matches!(self.slice.source, SliceSource::Scroll) {
                 self.sample().await?;
             }
-            let request = self.first_request();
+            let request = self.first_request()?;
             self.state = State::Fetching(self.fetch(request));
         }
         if let State::Later(request) = &self.state {
@@ -238,9 +242,13 @@ impl<D: DecodePage> SliceReader<D> {
                 detail: format!("the request was cancelled: {e}"),
             })?;
             match fetched {
-                Err(Error::TooLarge { bytes, .. }) if self.asked > 1 => {
+                Err(Error::TooLarge { bytes, most, .. }) if self.asked > 1 => {
                     self.page_size = self.page_size.after_too_large(bytes);
-                    let request = self.pit_request();
+                    if self.scroll_id.is_some() {
+                        let (rows, fitting) = (self.asked, self.page_size.rows());
+                        return Err(Error::ScrollPageTooLarge { what: self.what(), rows, most, fitting });
+                    }
+                    let request = self.first_request()?;
                     self.state = State::Fetching(self.fetch(request));
                 }
                 fetched => break fetched?,
@@ -299,6 +307,13 @@ impl<D: DecodePage> SliceReader<D> {
         }
         if page.timed_out {
             return Err(incomplete("the server timed out and left rows out".into()));
+        }
+        if page.terminated_early {
+            return Err(incomplete("the server ended the search early and left rows out".into()));
+        }
+        if page.clusters_incomplete > 0 {
+            let clusters = page.clusters_incomplete;
+            return Err(incomplete(format!("{clusters} remote clusters left rows out")));
         }
         if page.shards_failed > 0 {
             let reason = page.shard_failure.unwrap_or_else(|| "no reason given".into());
@@ -377,7 +392,18 @@ impl<D: DecodePage> SliceReader<D> {
             return tokio::spawn(fetch.in_current_span());
         }
         let open = async move {
-            let answer = connection.send(&request).await?;
+            let answer = match connection.send(&request).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    // Opened it is all the same.
+                    if let Error::TooLarge { head, .. } = &error
+                        && let Some(id) = scroll_id_in_head(head)
+                    {
+                        connection.free_soon(Held::Scroll(id));
+                    }
+                    return Err(error);
+                }
+            };
             let opened = scroll_id(&answer.body);
             if let Some(id) = &opened {
                 connection.held().add(Held::Scroll(id.clone()));
@@ -425,6 +451,13 @@ fn scroll_id(body: &[u8]) -> Option<String> {
         _scroll_id: Option<String>,
     }
     serde_json::from_slice::<Opened>(body).ok()?._scroll_id
+}
+
+/// Servers send it before all else.
+fn scroll_id_in_head(head: &[u8]) -> Option<String> {
+    let id = head.strip_prefix(br#"{"_scroll_id":""#)?;
+    let end = id.iter().position(|byte| *byte == b'"')?;
+    String::from_utf8(id[..end].to_vec()).ok()
 }
 
 fn add(counter: &AtomicU64, n: u64) {

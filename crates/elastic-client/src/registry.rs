@@ -9,6 +9,9 @@ use crate::error::Error;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What this process has read since it began, over all connections. It only grows.
 #[derive(Debug, Default)]
@@ -68,10 +71,16 @@ impl ConnectionRegistry {
         Ok(connection)
     }
 
-    /// Ends all connections, so that no server keeps anything open for this process.
+    /// Ends all connections, so that no server keeps anything open for this process. Servers that do not
+    /// answer within ten seconds drop it by themselves after `keep_alive`.
     pub async fn close(&self) {
+        self.close_within(CLOSE_TIMEOUT).await;
+    }
+
+    /// The same for who cannot wait that long.
+    pub async fn close_within(&self, longest: Duration) {
         let live: Vec<_> =
             self.live.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
-        futures::future::join_all(live.iter().map(|connection| connection.close())).await;
+        futures::future::join_all(live.iter().map(|connection| connection.close(longest))).await;
     }
 }

@@ -5,6 +5,7 @@
 use crate::error::Error;
 use bytes::Bytes;
 use serde_json::Value;
+use url::Url;
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +94,23 @@ impl Request {
         self
     }
 
+    /// The address of this request on a node.
+    ///
+    /// # Errors
+    /// If the path is not sent as it stands, such as one with `..`, which would leave the node's own path.
+    pub(crate) fn url(&self, node: &Url) -> Result<Url, Error> {
+        let path = format!("{}{}", node.path().trim_end_matches('/'), self.path);
+        let mut url = node.clone();
+        url.set_path(&path);
+        if self.path.starts_with('/') && url.path() == path {
+            return Ok(url);
+        }
+        Err(Error::Refused(format!(
+            "{}: the path {:?} would ask another API than it names",
+            self.what, self.path
+        )))
+    }
+
     /// Forbids or allows a second sending.
     pub fn with_repeat(mut self, repeat: Repeat) -> Self {
         self.repeat = repeat;
@@ -119,16 +137,42 @@ impl Answer {
     }
 }
 
-/// Percent-encodes an index expression for a path: everything but what the servers give a meaning.
-pub fn encode_index(index: &str) -> String {
-    let mut out = String::with_capacity(index.len());
-    for byte in index.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b',' | b'*' | b'~' => {
-                out.push(char::from(byte));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_below_that_of_its_node() {
+        let url = |node: &str, path: &str| {
+            let node = Url::parse(node).unwrap();
+            Request::new(Method::Get, path, "ask").url(&node).map(|url| url.to_string()).ok()
+        };
+        for (node, path, expected) in [
+            ("http://es/", "/", "http://es/"),
+            ("http://es/logs/", "/", "http://es/logs/"),
+            ("http://es/logs/", "/a/_mapping", "http://es/logs/a/_mapping"),
+            ("http://es/logs/", "/%3Ca-%7Bnow%2Fd%7D%3E/_pit", "http://es/logs/%3Ca-%7Bnow%2Fd%7D%3E/_pit"),
+            ("http://es/l%20s/", "/a", "http://es/l%20s/a"),
+        ] {
+            assert_eq!(url(node, path).as_deref(), Some(expected));
+        }
+        for path in [
+            "",
+            "a",
+            "/..",
+            "/../_search",
+            "/./a",
+            "/a/..",
+            "/%2e%2E/a",
+            "/.%2e/a",
+            "/a?b",
+            "/a#b",
+            r"/a\b",
+            "/a b",
+        ] {
+            for node in ["http://es/", "http://es/logs/"] {
+                assert_eq!(url(node, path), None, "{path}");
             }
-            _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
-    out
 }

@@ -6,10 +6,11 @@
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
-use crate::request::{Method, Request, encode_index};
+use crate::index_name::{check_index, index_path};
+use crate::request::{Method, Request};
 use crate::server::{SnapshotSupport, fetch_json, fetch_server};
 use crate::slices::{Cut, IndexShards, Slice, SliceSource, Sort, plan_cuts};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,21 +72,19 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn pit_ids(&self) -> Vec<&str> {
-        let mut ids: Vec<&str> = self
-            .slices
-            .iter()
-            .filter_map(|s| match &s.source {
-                SliceSource::Pit { id, .. } => Some(id.as_str()),
-                SliceSource::Scroll => None,
-            })
-            .collect();
-        ids.dedup();
-        ids
+    /// Each point in time by its id, with the index it is of.
+    pub(crate) fn pits(&self) -> Vec<(&str, &str)> {
+        let pits = self.slices.iter().filter_map(|s| match &s.source {
+            SliceSource::Pit { id, .. } => Some((id.as_str(), s.index.as_str())),
+            SliceSource::Scroll => None,
+        });
+        let mut pits: Vec<_> = pits.collect();
+        pits.dedup();
+        pits
     }
 
     fn held(&self) -> Vec<Held> {
-        let ids = self.pit_ids().into_iter().map(str::to_owned);
+        let ids = self.pits().into_iter().map(|(id, _)| id.to_owned());
         match self.kind {
             SnapshotKind::SharedPit => ids.map(Held::SharedPit).collect(),
             SnapshotKind::PitPerIndex => ids.map(Held::IndexPit).collect(),
@@ -102,7 +101,7 @@ pub(crate) fn keep_alive_text(keep_alive: Duration) -> String {
 /// The concrete indices behind a name with the shards that it reaches, sorted by name.
 pub async fn fetch_shards(connection: &Connection, index: &str) -> Result<Vec<IndexShards>, Error> {
     let what = format!("find the shards of index \"{index}\"");
-    let path = format!("/{}/_search_shards", encode_index(index));
+    let path = index_path(index, "_search_shards")?;
     let body = fetch_json(connection, Request::new(Method::Get, path, &what)).await?;
     let Some(groups) = body["shards"].as_array() else {
         return Err(Error::Protocol { what, detail: "no \"shards\"".into() });
@@ -136,6 +135,7 @@ pub async fn open_snapshot(
     connection: &Arc<Connection>,
     request: &SnapshotRequest,
 ) -> Result<Snapshot, Error> {
+    check_index(&request.index)?;
     let server = fetch_server(connection).await?;
     let indices = fetch_shards(connection, &request.index).await?;
     let support = match (request.read, server.snapshot_support()) {
@@ -190,7 +190,7 @@ async fn open_shared_pit(
     indices: &[IndexShards],
 ) -> Result<Snapshot, Error> {
     let what = format!("open a point in time on index \"{}\"", request.index);
-    let open = Request::new(Method::Post, format!("/{}/_pit", encode_index(&request.index)), &what)
+    let open = Request::new(Method::Post, index_path(&request.index, "_pit")?, &what)
         .with_param("keep_alive", keep_alive_text(request.keep_alive));
     let (_, id) = open_held(connection, open, "id", Held::SharedPit).await?;
     let shards: u32 = indices.iter().map(|i| i.shards).sum();
@@ -213,23 +213,38 @@ async fn open_pit_per_index(
     request: &SnapshotRequest,
     indices: &[IndexShards],
 ) -> Result<Snapshot, Error> {
-    let mut snapshot = Snapshot { kind: SnapshotKind::PitPerIndex, slices: Vec::new() };
+    let snapshot = Snapshot { kind: SnapshotKind::PitPerIndex, slices: Vec::new() };
+    let mut half = HalfOpen { connection, snapshot };
     for (index, max) in indices.iter().zip(plan_cuts(indices, request.slices)) {
         match open_index_pit(connection, request, index).await {
             Ok(id) => {
                 let source = SliceSource::Pit { id, sort: Sort::Doc };
-                push_slices(&mut snapshot.slices, index, max, &source);
+                push_slices(&mut half.snapshot.slices, index, max, &source);
             }
             Err(e) => {
-                close_snapshot(connection, &snapshot).await.unwrap_or_else(|close| {
+                close_snapshot(connection, &half.snapshot).await.unwrap_or_else(|close| {
                     tracing::warn!(%close, "a half-opened snapshot stays open until its keep_alive");
                 });
+                half.snapshot.slices.clear();
                 return Err(e);
             }
         }
     }
-    number(&mut snapshot.slices);
-    Ok(snapshot)
+    let mut slices = std::mem::take(&mut half.snapshot.slices);
+    number(&mut slices);
+    Ok(Snapshot { kind: SnapshotKind::PitPerIndex, slices })
+}
+
+/// Frees what is open of a snapshot if its rest is not waited for.
+struct HalfOpen<'a> {
+    connection: &'a Arc<Connection>,
+    snapshot: Snapshot,
+}
+
+impl Drop for HalfOpen<'_> {
+    fn drop(&mut self) {
+        close_snapshot_soon(self.connection, &self.snapshot);
+    }
 }
 
 async fn open_index_pit(
@@ -238,7 +253,7 @@ async fn open_index_pit(
     index: &IndexShards,
 ) -> Result<String, Error> {
     let what = format!("open a point in time on index \"{}\"", index.index);
-    let path = format!("/{}/_search/point_in_time", encode_index(&index.index));
+    let path = index_path(&index.index, "_search/point_in_time")?;
     let open = Request::new(Method::Post, path, &what)
         .with_param("keep_alive", keep_alive_text(request.keep_alive))
         .with_param("allow_partial_pit_creation", "false");
@@ -344,23 +359,4 @@ pub fn close_snapshot_soon(connection: &Arc<Connection>, snapshot: &Snapshot) {
     for held in snapshot.held() {
         connection.free_soon(held);
     }
-}
-
-/// Has the server keep all of a snapshot for `keep_alive` from now. Its pages do so too, but only
-/// for what they read: not where a reader waits, and not for an index whose turn has not come.
-pub async fn renew_snapshot(
-    connection: &Connection,
-    snapshot: &Snapshot,
-    keep_alive: Duration,
-) -> Result<(), Error> {
-    for id in snapshot.pit_ids() {
-        let body = json!({
-            "size": 0,
-            "track_total_hits": false,
-            "pit": { "id": id, "keep_alive": keep_alive_text(keep_alive) },
-        });
-        let renew = Request::new(Method::Post, "/_search", "keep a point in time").with_body(&body);
-        connection.send(&renew.with_param("filter_path", "timed_out")).await?;
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{Format, print};
 use crate::report::{Coverage, Report};
-use crate::run::Runner;
+use crate::run::{Runner, open_unless_interrupted};
 use crate::source::{Source, TABLE};
 use crate::time::parse_time;
 use anyhow::{Context, bail};
@@ -16,7 +16,7 @@ use clap::Args;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsScanExec, open_snapshots};
+use datafusion_elasticsearch::EsScanExec;
 use elastic_client::ConnectionRegistry;
 use flow_detect::{DetectSpec, Sigma, plan_sql, read_detection, validate};
 use serde_json::{Value, json};
@@ -133,9 +133,7 @@ pub(crate) async fn plan(
     let sql = plan_sql(&spec);
     let plan = context.sql(&sql).await?.into_unoptimized_plan();
     let running = interrupt.begin();
-    // A task of its own: given up half-way, it would leave open what it has opened.
-    let opening = tokio::spawn(open_snapshots(plan));
-    let (plan, open) = opening.await.map_err(anyhow::Error::from)??;
+    let (plan, open) = open_unless_interrupted(plan, &running).await?;
     let planning = async { context.execute_logical_plan(plan).await?.create_physical_plan().await };
     let physical = tokio::select! {
         physical = planning => physical.map_err(Failure::from),

@@ -23,9 +23,13 @@ use ballista_elasticsearch::{NodeArgs, NodeLogs, delete_embedded_files, node_run
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Retries and switched-off checks are said; what fails is in the error that ends the command.
 const DEFAULT_LOGS: &str = "elastic_client=warn,datafusion_elasticsearch=warn,flowsigma=warn";
+
+/// How long a user who pressed Ctrl-C waits for a server that may hang.
+const AFTER_INTERRUPT: Duration = Duration::from_millis(700);
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while running, 2 not run (wrong input, or a server \
                           that is needed does not answer), 130 interrupted, 141 stdout was closed.";
@@ -87,6 +91,9 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Sql(args) => sql::sql(args, Arc::clone(&registry), interrupt).await,
     };
     // Whatever the end, what the servers still hold open for this process is freed.
-    registry.close().await;
+    match &done {
+        Err(Failure::Interrupted { cleaned_up: false }) => registry.close_within(AFTER_INTERRUPT).await,
+        Ok(()) | Err(_) => registry.close().await,
+    }
     done
 }

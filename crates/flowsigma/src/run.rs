@@ -10,7 +10,7 @@ use ballista_elasticsearch::{Cluster, Job, ScanReport};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion_elasticsearch::open_snapshots;
+use datafusion_elasticsearch::{OpenSnapshots, open_snapshots};
 use elastic_client::ConnectionRegistry;
 use futures::StreamExt;
 use std::sync::Arc;
@@ -60,9 +60,7 @@ impl Runner {
         sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
     ) -> Result<Done, Failure> {
         let running = self.interrupt.begin();
-        // A task of its own: given up half-way, it would leave open what it has opened.
-        let opening = tokio::spawn(open_snapshots(plan));
-        let (plan, open) = opening.await.map_err(anyhow::Error::from)??;
+        let (plan, open) = open_unless_interrupted(plan, &running).await?;
         let (slices, snapshot) = (open.slices(), open.describe());
         let answer = self.rows(plan, open.reads(), sink, &running).await;
         // Closed in every case, but the statement's own failure goes before that of closing.
@@ -122,6 +120,18 @@ impl Runner {
                 }
             }
         }
+    }
+}
+
+/// Opens what the plan reads. Once this is interrupted, what is open is closed in the background, and what is
+/// being opened as soon as the server answers.
+pub(crate) async fn open_unless_interrupted(
+    plan: LogicalPlan,
+    running: &Running<'_>,
+) -> Result<(LogicalPlan, OpenSnapshots), Failure> {
+    tokio::select! {
+        opened = open_snapshots(plan) => Ok(opened?),
+        () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: false }),
     }
 }
 

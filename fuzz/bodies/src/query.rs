@@ -71,15 +71,17 @@ fn check_text(text: &str) {
             assert!(base.query.as_object().is_some_and(|query| query.len() == 1), "{}", base.query);
             check_rewrites(&base.query);
             // What is accepted must be readable wherever it travels to, with other filters around it.
-            let sent = json!({ "query": { "bool": { "filter": [ready(&base.query)] } } }).to_string();
+            let Some(ready) = ready(&base.query) else { return };
+            let sent = json!({ "query": { "bool": { "filter": [ready] } } }).to_string();
             assert!(serde_json::from_str::<Value>(&sent).is_ok(), "nested too deep to travel: {sent}");
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
-fn ready(query: &Value) -> Value {
-    pin_now(&translate_filtered(query), NOW)
+/// None of a query that reads the clock.
+fn ready(query: &Value) -> Option<Value> {
+    pin_now(&translate_filtered(query), NOW).ok()
 }
 
 fn check_rewrites(query: &Value) {
@@ -93,12 +95,16 @@ fn check_rewrites(query: &Value) {
         translated.to_string(),
         "translated twice: {text}"
     );
-    let pinned = pin_now(query, NOW);
+    let Ok(pinned) = pin_now(query, NOW) else { return };
     if !text.contains("\"now") {
         assert_eq!(pinned.to_string(), text, "no now, and yet pinned");
     }
-    assert_eq!(pin_now(&pinned, NOW).to_string(), pinned.to_string(), "pinned twice: {text}");
-    assert_eq!(translate_filtered(&pinned).to_string(), ready(query).to_string(), "order counts: {text}");
+    let twice = pin_now(&pinned, NOW).map(|twice| twice.to_string());
+    assert_eq!(twice, Ok(pinned.to_string()), "pinned twice: {text}");
+    // A translation may bring to light what no server reads.
+    if let Some(ready) = ready(query) {
+        assert_eq!(translate_filtered(&pinned).to_string(), ready.to_string(), "order counts: {text}");
+    }
 }
 
 /// A query, mostly of the right shape.

@@ -5,9 +5,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::QueryError;
+use super::clock::refuse_clock;
 use super::walk::{kind_and_body, map_children, query_of};
 
-const BOUNDS: &[&str] = &["gte", "gt", "lte", "lt", "from", "to"];
+pub(super) const BOUNDS: &[&str] = &["gte", "gt", "lte", "lt", "from", "to"];
 /// The format of the pinned instant, known to every server since Elasticsearch 2.
 const PINNED_FORMAT: &str = "strict_date_optional_time";
 /// From here up a number is taken for milliseconds: as seconds it would be past the year 5138.
@@ -27,15 +29,25 @@ const SURELY_MILLIS: f64 = 1e11;
 /// | other dates and numbers | none | `strict_date_optional_time` |
 ///
 /// In the last row a date that only the field's own format reads is an error of the server, never another date; a
-/// `format` in the range settles it. Queries in Lucene's syntax (`query_string`) and date math in `term` or `match`
-/// stay as they are.
-pub fn pin_now(query: &Value, now: &str) -> Value {
+/// `format` in the range settles it.
+///
+/// # Errors
+/// If the query reads the clock elsewhere: in a text of Lucene's syntax (`query_string`), in date math of a `term`
+/// or a `match`, or in a script.
+pub fn pin_now(query: &Value, now: &str) -> Result<Value, QueryError> {
+    let pinned = pin_ranges(query, now);
+    refuse_clock(&pinned)?;
+    Ok(pinned)
+}
+
+/// The query with its ranges pinned, whatever else is in it.
+pub(super) fn pin_ranges(query: &Value, now: &str) -> Value {
     let Some((kind, body)) = kind_and_body(query) else {
         return query.clone();
     };
     let body = match (kind, body) {
         ("range", Value::Object(fields)) => pin_fields(fields, now),
-        _ => map_children(kind, body, &|child| pin_now(child, now)),
+        _ => map_children(kind, body, &|child| pin_ranges(child, now)),
     };
     query_of(kind, body)
 }

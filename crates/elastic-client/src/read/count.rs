@@ -11,7 +11,7 @@ impl<D: DecodePage> SliceReader<D> {
     /// The number of the slice's documents; none of them is read. It is taken on the snapshot, by the
     /// same count that a read is held against.
     pub async fn count(mut self) -> Result<u64, Error> {
-        let request = self.count_request();
+        let request = self.count_request()?;
         self.state = super::State::Fetching(self.fetch(request));
         let Some(answer) = self.answer().await? else {
             return Err(Error::Protocol { what: self.what(), detail: "no answer".into() });

@@ -5,8 +5,9 @@
 
 use super::{DecodePage, SliceReader};
 use crate::error::Error;
+use crate::index_name::index_path;
 use crate::paging::MOST_BYTES;
-use crate::request::{Method, Repeat, Request, encode_index};
+use crate::request::{Method, Repeat, Request};
 use crate::slices::{SliceSource, Sort};
 use crate::snapshot::keep_alive_text;
 use crate::sort_key::SortKey;
@@ -21,7 +22,7 @@ impl<D: DecodePage> SliceReader<D> {
             if self.page_size.is_most() {
                 break;
             }
-            let path = format!("/{}/_search", encode_index(&self.slice.index));
+            let path = index_path(&self.slice.index, "_search")?;
             let mut body = self.body();
             body["sort"] = json!(["_doc"]);
             body["track_total_hits"] = json!(false);
@@ -42,18 +43,19 @@ impl<D: DecodePage> SliceReader<D> {
                 Err(e) => return Err(e),
             }
         }
-        self.asked = self.page_size.rows();
         Ok(())
     }
 
-    pub(super) fn first_request(&mut self) -> Request {
+    pub(super) fn first_request(&mut self) -> Result<Request, Error> {
         match &self.slice.source {
-            SliceSource::Pit { .. } => self.pit_request(),
+            SliceSource::Pit { .. } => Ok(self.pit_request()),
             SliceSource::Scroll => {
+                self.asked = self.page_size.rows();
                 let mut body = self.body();
                 body["sort"] = self.sort(None);
-                let path = format!("/{}/_search", encode_index(&self.slice.index));
-                self.search(path, &body).with_param("scroll", keep_alive_text(self.options.keep_alive))
+                let path = index_path(&self.slice.index, "_search")?;
+                let keep_alive = keep_alive_text(self.options.keep_alive);
+                Ok(self.bounded(self.search(path, &body).with_param("scroll", keep_alive)))
             }
         }
     }
@@ -70,24 +72,26 @@ impl<D: DecodePage> SliceReader<D> {
             body["search_after"] = json!(cursor);
             body["track_total_hits"] = json!(false);
         }
-        let request = self.search("/_search".into(), &body);
-        // One row has to be taken whatever it is.
-        if self.page_size.rows() > 1 { request.with_most_bytes(MOST_BYTES) } else { request }
+        self.bounded(self.search("/_search".into(), &body))
+    }
+
+    /// One row has to be taken whatever it is.
+    fn bounded(&self, page: Request) -> Request {
+        if self.asked > 1 { page.with_most_bytes(MOST_BYTES) } else { page }
     }
 
     /// Asks for the number of rows. A scroll has to ask for one of them as well.
-    pub(super) fn count_request(&mut self) -> Request {
+    pub(super) fn count_request(&mut self) -> Result<Request, Error> {
         match &self.slice.source {
             SliceSource::Pit { .. } => {
                 self.asked = 0;
                 let mut body = self.body();
                 self.name_snapshot(&mut body);
                 body["size"] = json!(0);
-                self.search("/_search".into(), &body)
+                Ok(self.search("/_search".into(), &body))
             }
             SliceSource::Scroll => {
                 self.page_size = self.page_size.at_most(1);
-                self.asked = 1;
                 self.first_request()
             }
         }
@@ -126,15 +130,18 @@ impl<D: DecodePage> SliceReader<D> {
             return Err(Error::Protocol { what: self.what(), detail: "no _scroll_id".into() });
         };
         let body = json!({ "scroll_id": id, "scroll": keep_alive_text(self.options.keep_alive) });
-        Ok(Request::new(Method::Post, "/_search/scroll", self.what())
+        let page = Request::new(Method::Post, "/_search/scroll", self.what())
             .with_param("filter_path", self.filter_path())
             .with_body(&body)
-            .with_repeat(Repeat::Never))
+            .with_repeat(Repeat::Never);
+        Ok(self.bounded(page))
     }
 
     fn filter_path(&self) -> String {
         let mut path =
-            "_shards,timed_out,pit_id,_scroll_id,hits.total,hits.hits.sort,hits.hits.fields".to_owned();
+            "_shards,_clusters,timed_out,terminated_early,pit_id,_scroll_id,hits.total,hits.hits.sort,\
+             hits.hits.fields"
+                .to_owned();
         if self.options.fields.metadata {
             path.push_str(",hits.hits._id,hits.hits._index");
         }

@@ -1,0 +1,96 @@
+//! Keeping open what was opened.
+//!
+//! Owns: when each point in time is renewed, and what becomes of a renewal that fails. Must not know: who reads.
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::request::{Method, Request};
+use crate::snapshot::{Snapshot, keep_alive_text};
+use futures::future::join_all;
+use serde_json::json;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// Renewals of one snapshot under way at once, so that they leave room for its pages.
+const AT_ONCE: usize = 8;
+/// Tries of a renewal; they are over before the server drops what was not renewed.
+const TRIES: u32 = 3;
+/// A renewal that takes less is not broken off, however short `keep_alive` is.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Renews each point in time of a snapshot at half of `keep_alive`, each on its own: one that fails is tried again
+/// and said, and stops no other. Never returns, unless all are gone.
+///
+/// Pages renew only what they read: not where a reader waits, and not an index whose turn has not come. No failure
+/// ends a read: if a point in time is gone, its next page says so.
+pub async fn keep_snapshot(connection: &Connection, snapshot: &Snapshot, keep_alive: Duration) {
+    let turns = Semaphore::new(AT_ONCE);
+    let pits = snapshot.pits().into_iter();
+    join_all(pits.map(|(id, index)| PointInTime { connection, id, index, keep_alive }.keep(&turns))).await;
+}
+
+struct PointInTime<'a> {
+    connection: &'a Connection,
+    id: &'a str,
+    index: &'a str,
+    keep_alive: Duration,
+}
+
+/// What a renewal came to.
+enum Renewed {
+    Yes,
+    No,
+    Gone,
+}
+
+impl PointInTime<'_> {
+    async fn keep(self, turns: &Semaphore) {
+        let mut next = Instant::now() + self.keep_alive / 2;
+        loop {
+            sleep_until(next).await;
+            next += self.keep_alive / 2;
+            for attempt in 1..=TRIES {
+                match self.renew(turns).await {
+                    Renewed::Yes => break,
+                    Renewed::No if attempt < TRIES => sleep(self.keep_alive / 16).await,
+                    Renewed::No => {}
+                    Renewed::Gone => return,
+                }
+            }
+            next = next.max(Instant::now());
+        }
+    }
+
+    async fn renew(&self, turns: &Semaphore) -> Renewed {
+        let Ok(_turn) = turns.acquire().await else { return Renewed::Gone };
+        let longest = SHORTEST_TIMEOUT.max(self.keep_alive / 8);
+        let index = self.index;
+        match timeout(longest, self.connection.send(&self.request())).await {
+            Ok(Ok(_)) => Renewed::Yes,
+            Ok(Err(error @ Error::Closed { .. })) => {
+                tracing::debug!(%error, "a point in time is kept no longer");
+                Renewed::Gone
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a point in time was not renewed");
+                if error.status() == Some(404) { Renewed::Gone } else { Renewed::No }
+            }
+            Err(_) => {
+                tracing::warn!(index, within = ?longest, "a point in time was not renewed in time");
+                Renewed::No
+            }
+        }
+    }
+
+    fn request(&self) -> Request {
+        let body = json!({
+            "size": 0,
+            "track_total_hits": false,
+            "pit": { "id": self.id, "keep_alive": keep_alive_text(self.keep_alive) },
+        });
+        Request::new(Method::Post, "/_search", format!("keep a point in time on index \"{}\"", self.index))
+            .with_param("filter_path", "timed_out")
+            .with_body(&body)
+    }
+}
