@@ -151,7 +151,8 @@ impl LocalCredentials {
 /// Whether a host is this machine whatever its network: `localhost` or a loopback address.
 pub fn is_loopback_host(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn file_name(port: u16) -> String {
@@ -175,8 +176,8 @@ fn make_private(folder: &Path) -> Result<(), LocalError> {
 
 /// Neither a link nor anything that another account owns or may use.
 fn refuse_shared(path: &Path) -> Result<(), LocalError> {
-    let metadata = std::fs::symlink_metadata(path)
-        .map_err(|source| LocalError::Io { path: path.to_owned(), source })?;
+    let metadata =
+        std::fs::symlink_metadata(path).map_err(|source| LocalError::Io { path: path.to_owned(), source })?;
     let (owner, mode) = (metadata.uid(), metadata.permissions().mode() & 0o7777);
     let own = owner == rustix::process::geteuid().as_raw();
     if metadata.is_symlink() || !own || mode & 0o077 != 0 {

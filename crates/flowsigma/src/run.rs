@@ -62,7 +62,7 @@ impl Runner {
         let running = self.interrupt.begin();
         // A task of its own: given up half-way, it would leave open what it has opened.
         let opening = tokio::spawn(open_snapshots(plan));
-        let (plan, open) = opening.await.map_err(anyhow::Error::from)??;
+        let (plan, open) = opening.await.map_err(Failure::running)??;
         let (slices, snapshot) = (open.slices(), open.describe());
         let answer = self.rows(plan, open.reads(), sink, &running).await;
         // Closed in every case, but the statement's own failure goes before that of closing.

@@ -125,7 +125,8 @@ pub(super) fn parse_access(table: &Table<'_>, name: &str) -> Result<Access, Conf
     let token = "the SHA-256 of a token, in 64 hexadecimal digits (printf %s TOKEN | sha256sum)";
     Ok(Access {
         certificate: table.text("certificate")?.unwrap_or_else(|| name.to_owned()),
-        token_sha256: table.take("token_sha256", token, |value| value.as_str().and_then(Fingerprint::parse))?,
+        token_sha256: table
+            .take("token_sha256", token, |value| value.as_str().and_then(Fingerprint::parse))?,
         grants: Grants {
             connections: texts(table, "connections")?,
             indices: texts(table, "indices")?,

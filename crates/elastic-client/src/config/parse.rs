@@ -15,8 +15,8 @@ use super::cloud::parse_cloud_id;
 use super::node::parse_node;
 use super::table::{Table, position};
 use super::{
-    Auth, ClientCertificate, ClusterMembers, ClusterTls, Config, ConfigError, ConnectionConfig, Fingerprint, HeaderSource,
-    Proxy, Tls, Verify,
+    Auth, ClientCertificate, ClusterMembers, ClusterTls, Config, ConfigError, ConnectionConfig, Fingerprint,
+    HeaderSource, Proxy, Tls, Verify,
 };
 
 const ROOT_KEYS: &[&str] = &["connections", "cluster", "access", "files"];
@@ -266,11 +266,8 @@ fn parse_cluster(table: &Table<'_>) -> Result<(Option<ClusterTls>, ClusterMember
     let Some(tls) = table.table("tls")? else { return Ok((None, members)) };
     tls.check_plain_keys(CLUSTER_TLS_KEYS)?;
     let file = |key: &str| tls.path(key)?.ok_or_else(|| tls.missing(&format!("{key:?}")));
-    let tls = ClusterTls {
-        ca_file: file("ca_file")?,
-        cert_file: file("cert_file")?,
-        key_file: file("key_file")?,
-    };
+    let tls =
+        ClusterTls { ca_file: file("ca_file")?, cert_file: file("cert_file")?, key_file: file("key_file")? };
     Ok((Some(tls), members))
 }
 
