@@ -26,6 +26,7 @@ mod pushdown;
 mod renewal;
 mod secrets;
 mod security;
+mod responses;
 mod shapes;
 mod stopped;
 mod transport;

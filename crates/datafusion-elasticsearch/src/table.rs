@@ -19,8 +19,8 @@ use elastic_arrow::{
     Column, ConstantKeywords, IndexMapping, LongKeywords, SchemaOptions, plan_columns, to_schema,
 };
 use elastic_client::{
-    ConnectionRegistry, Product, ReadMode, Server, Slice, SnapshotRequest, fetch_count, fetch_mappings,
-    fetch_older_than, fetch_server, fetch_shards, group_slices, open_snapshot,
+    ConnectionRegistry, Product, ReadMode, Server, Slice, SnapshotRequest, check_query, fetch_count,
+    fetch_mappings, fetch_older_than, fetch_server, fetch_shards, group_slices, open_snapshot,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -130,7 +130,13 @@ impl EsTable {
                 let more = slices > shards.iter().map(|index| u64::from(index.shards)).sum();
                 NonZeroU32::new(slices.try_into().unwrap_or(u32::MAX)).filter(|_| more)
             }
-            None => options.slices,
+            None => {
+                // A query that the server cannot read is an error of the table, not of its first scan.
+                if options.query != json!({ "match_all": {} }) {
+                    check_query(&live, index, &options.query).await.map_err(from_client)?;
+                }
+                options.slices
+            }
         };
         let read = match options.read {
             ReadMode::Auto => "auto",

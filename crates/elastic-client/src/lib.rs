@@ -34,7 +34,7 @@ pub use connection::Connection;
 pub use error::{Error, HeldBy};
 pub use ignored::IgnoredValues;
 pub use index_name::check_index;
-pub use mapping::{IndexMappings, fetch_count, fetch_mappings, fetch_older_than};
+pub use mapping::{IndexMappings, check_query, fetch_count, fetch_mappings, fetch_older_than};
 pub use nearest::nearest;
 pub use query::*;
 pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};

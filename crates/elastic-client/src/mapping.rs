@@ -45,8 +45,31 @@ fn version_id((major, minor): (u32, u32)) -> u32 {
 /// How many documents match now. It is of no snapshot, so no result may be held against it.
 pub async fn fetch_count(connection: &Connection, index: &str, query: &Value) -> Result<u64, Error> {
     let what = format!("count the documents of index \"{index}\"");
+    count(connection, index, query, what, None).await
+}
+
+/// Asks every shard whether it can run a base query, and stops at the first document of each.
+///
+/// # Errors
+///
+/// If a server or a shard refuses the query.
+pub async fn check_query(connection: &Connection, index: &str, query: &Value) -> Result<(), Error> {
+    let what = format!("try the base query on index \"{index}\"");
+    count(connection, index, query, what, Some(1)).await.map(drop)
+}
+
+async fn count(
+    connection: &Connection,
+    index: &str,
+    query: &Value,
+    what: String,
+    most_per_shard: Option<u32>,
+) -> Result<u64, Error> {
     let path = index_path(index, "_count")?;
-    let request = Request::new(Method::Post, path, &what).with_body(&json!({ "query": query }));
+    let mut request = Request::new(Method::Post, path, &what).with_body(&json!({ "query": query }));
+    if let Some(most) = most_per_shard {
+        request = request.with_param("terminate_after", most.to_string());
+    }
     let answer = fetch_json(connection, request).await?;
     let failed = answer["_shards"]["failed"].as_u64();
     match (answer["count"].as_u64(), failed) {

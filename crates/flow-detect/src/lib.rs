@@ -12,6 +12,7 @@ mod sigma;
 mod spec;
 mod sql;
 mod validate;
+mod warning;
 
 pub use detection::{ColumnStatistics, Detection, Direction, Finding, Statistics, read_detection};
 pub use error::{Error, Result};
@@ -19,6 +20,7 @@ pub use sigma::Sigma;
 pub use spec::DetectSpec;
 pub use sql::{counts_by_union_sql, counts_sql, plan_sql};
 pub use validate::validate;
+pub use warning::Warning;
 
 #[cfg(test)]
 mod tests;

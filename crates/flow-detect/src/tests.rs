@@ -277,6 +277,21 @@ async fn half_a_sigma_decides() {
     assert!(detect(&spec("3"), &flows).await.findings.is_empty());
 }
 
+/// One that talks and others that do not lie as far apart as counts can.
+#[tokio::test]
+async fn where_no_count_can_stand_out_that_is_said() {
+    let others = ["b", "c", "d", "e", "f", "g", "h", "i", "j", "k"].map(|address| (address, 1));
+    for (few, warnings) in [(9, 1), (10, 0)] {
+        let counts = [&[("a", 1_000)], &others[..few]].concat();
+        let detection = detect(&spec("3"), &flows_from(&counts)).await;
+        let said = detection.warnings("3".parse().unwrap());
+        // Nobody receives: the other direction has no spread.
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(said[0].code(), ["no_spread", "too_few_addresses"][warnings]);
+        assert_eq!(detection.findings.len(), 1 - warnings);
+    }
+}
+
 #[tokio::test]
 async fn a_tie_is_not_a_finding() {
     // n = 10, nine addresses with 1 and one with 11: S = 20, Q = 130, n·Q − S² = 900,

@@ -8,8 +8,9 @@ use crate::interrupt::Interrupt;
 use crate::output::{Format, print};
 use crate::report::{Coverage, Report};
 use crate::run::{Runner, open_unless_interrupted};
+use crate::scope::{Fields, Scope, Window, show_bound};
 use crate::source::{Source, TABLE};
-use crate::time::parse_time;
+use crate::time::{Zone, parse_bound, show_time};
 use anyhow::{Context, bail};
 use ballista_elasticsearch::{Cluster, session_config, session_state};
 use clap::Args;
@@ -38,11 +39,13 @@ pub(crate) struct DetectArgs {
     /// Field with the destination address
     #[arg(long, default_value = "netflow.ipv4_dst_addr", value_name = "FIELD")]
     destination_field: String,
-    /// Begin of the time range: a length such as 30m, 1h, 7d before --until, or a time such as
-    /// 2026-01-01T00:00:00Z [default: 1h; all, where --query or --file is given]
+    /// Begin of the time range: a length before --until such as 90s, 30m, 1h, 7d, 2w, 3M (months) or
+    /// 1y; a time such as 2026-01-01T00:00:00Z, in UTC where it has no zone; a date, for its first
+    /// instant; now; or all [default: 1h; all, where --query or --file is given]
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// End of the time range, not included [default: now]
+    /// End of the time range, not included, as --since; lengths are before now [default: now; all,
+    /// where there is no --since]
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Condition in SQL on the flows to count, such as "src_addr_space = 'private'"
@@ -63,18 +66,22 @@ pub(crate) struct DetectArgs {
 impl DetectArgs {
     fn spec(&self) -> anyhow::Result<DetectSpec> {
         let now = jiff::Timestamp::now().as_millisecond();
-        let until = match &self.until {
-            Some(text) => Some(parse_time(text, now, now).context("--until")?),
-            None => None,
-        };
-        let end = until.unwrap_or(now);
+        let until = self.until.as_deref().map(|text| bound("--until", text, now, now)).transpose()?;
+        let end = until.flatten().unwrap_or(now);
         let since = match &self.since {
-            Some(text) => Some(parse_time(text, now, end).context("--since")?),
+            Some(text) => bound("--since", text, now, end)?,
             None if self.source.is_narrowed() => None,
             None => Some(end - HOUR),
         };
-        if since.is_some_and(|since| since >= end) {
-            bail!("the time range is empty: --since is not before --until");
+        let until = match until {
+            Some(until) => until,
+            None => since.is_some().then_some(now),
+        };
+        if let (Some(since), Some(until)) = (since, until)
+            && since >= until
+        {
+            let (since, until) = (show_time(since), show_time(until));
+            bail!("the time range is empty: --since, {since}, is not before --until, {until}");
         }
         Ok(DetectSpec {
             table: TABLE.into(),
@@ -82,20 +89,51 @@ impl DetectArgs {
             source_field: self.source_field.clone(),
             destination_field: self.destination_field.clone(),
             since,
-            until: until.or(since.is_some().then_some(now)),
+            until,
             filter: self.filter.clone(),
             sigma: self.sigma,
         })
     }
+
+    /// What `spec` and the source say, for the answer.
+    fn scope(&self, spec: &DetectSpec) -> anyhow::Result<Scope> {
+        let window = match (&self.since, spec.since) {
+            (None, Some(_)) => Window::Default,
+            (Some(_), _) | (None, None) => Window::Asked,
+        };
+        Ok(Scope {
+            place: self.source.place(),
+            since: show_bound(spec.since),
+            until: show_bound(spec.until),
+            filter: spec.filter.clone(),
+            sigma: serde_json::from_str(&spec.sigma.to_string())?,
+            fields: Fields {
+                time: spec.time_field.clone(),
+                source: spec.source_field.clone(),
+                destination: spec.destination_field.clone(),
+            },
+            window,
+        })
+    }
+}
+
+/// A bound of the time range; none for all.
+fn bound(option: &'static str, text: &str, now: i64, end: i64) -> anyhow::Result<Option<i64>> {
+    let bound = parse_bound(text, now, end).context(option)?;
+    if let (Zone::Assumed, Some(at)) = (bound.zone, bound.at) {
+        eprintln!("{option}: \"{text}\" has no zone and is read as UTC, {}", show_time(at));
+    }
+    Ok(bound.at)
 }
 
 /// Finds the addresses that stand out, and prints them.
 pub(crate) async fn detect(
-    args: DetectArgs,
+    mut args: DetectArgs,
     registry: Arc<ConnectionRegistry>,
     interrupt: Interrupt,
 ) -> Result<(), Failure> {
     let spec = args.spec()?;
+    args.source.settle()?;
     let runner = Runner::start(Arc::clone(&registry), args.scheduler.as_deref(), interrupt).await?;
     let context = runner.cluster().context();
     let (_, schema) = args.source.create_table(&registry, context, &spec.time_field).await?;
@@ -110,12 +148,13 @@ pub(crate) async fn detect(
         .await?;
     let detection = read_detection(&rows).map_err(Failure::running)?;
     let coverage = Coverage::of(&done, args.source.is_index()).map_err(Failure::running)?;
-    Report { detection, coverage }.print(args.format).map_err(Failure::running)
+    let scope = args.scope(&spec)?;
+    Report::new(detection, coverage, scope, args.sigma).print(args.format).map_err(Failure::running)
 }
 
 /// Prints what `detect` would do, and reads no document.
 pub(crate) async fn plan(
-    args: DetectArgs,
+    mut args: DetectArgs,
     registry: Arc<ConnectionRegistry>,
     interrupt: Interrupt,
 ) -> Result<(), Failure> {
@@ -123,6 +162,7 @@ pub(crate) async fn plan(
         return Err(anyhow::anyhow!("a plan is no table: use --format table or json").into());
     }
     let spec = args.spec()?;
+    args.source.settle()?;
     if let Some(url) = &args.scheduler {
         Cluster::remote(Arc::clone(&registry), url).await?;
     }

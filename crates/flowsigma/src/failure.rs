@@ -11,8 +11,9 @@ use std::process::ExitCode;
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Nothing was run: the input is wrong, or who is needed for it does not answer. Exit code 2.
+    /// Statements that only define something, such as a table, are not run.
     Refused(anyhow::Error),
-    /// It was run, and failed. Exit code 1.
+    /// It was run, and failed; or a panic, wherever it came. Exit code 1.
     Failed(anyhow::Error),
     /// Ctrl-C. Exit code 130, as shells have it.
     Interrupted {
@@ -80,5 +81,20 @@ fn is_unread(cause: &(dyn std::error::Error + 'static)) -> bool {
     match cause.downcast_ref::<ArrowError>() {
         Some(ArrowError::IoError(_, e)) => is_pipe(e),
         _ => cause.downcast_ref().is_some_and(is_pipe),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_no_refusal() {
+        // As where points in time are opened: by a task of its own.
+        let opening = tokio::spawn(async { panic!("as a bug would") });
+        let opened: Result<(), Failure> = opening.await.map_err(Failure::running);
+        let failure = opened.unwrap_err();
+        assert!(matches!(failure, Failure::Failed(_)), "{failure:?}");
+        assert_eq!(format!("{:?}", failure.exit_code()), format!("{:?}", ExitCode::from(1)));
     }
 }

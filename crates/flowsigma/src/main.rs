@@ -1,8 +1,8 @@
 //! The command line.
 //!
 //! Owns: commands, logs and the way out. Data goes to stdout, all else to stderr. Exit codes:
-//! 0 done, 1 failed while running, 2 not run (wrong input, or who is needed does not answer), 130
-//! interrupted, 141 whoever reads stdout has seen enough.
+//! 0 done, 1 failed while running or a panic, 2 nothing was run (wrong input, or who is needed does not
+//! answer), 130 interrupted, 141 whoever reads stdout has seen enough.
 
 mod detect;
 mod failure;
@@ -12,6 +12,7 @@ mod progress;
 mod prompt;
 mod report;
 mod run;
+mod scope;
 mod source;
 mod sql;
 mod statement;
@@ -31,8 +32,8 @@ const DEFAULT_LOGS: &str = "elastic_client=warn,datafusion_elasticsearch=warn,fl
 /// How long a user who pressed Ctrl-C waits for a server that may hang.
 const AFTER_INTERRUPT: Duration = Duration::from_millis(700);
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while running, 2 not run (wrong input, or a server \
-                          that is needed does not answer), 130 interrupted, 141 stdout was closed.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while running, 2 nothing was run (wrong input, or a \
+                          server that is needed does not answer), 130 interrupted, 141 stdout was closed.";
 
 /// Finds the addresses whose outgoing or incoming flow counts stand out.
 #[derive(Parser)]

@@ -6,8 +6,13 @@ use datafusion::arrow::csv;
 use datafusion::arrow::json::writer::JsonArray;
 use datafusion::arrow::json::{Writer, WriterBuilder};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::arrow::util::display::FormatOptions;
+use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
 use std::io::{Stdout, Write};
+
+/// A time of a column without a zone. All such times are UTC, of an index as of a file, and say so: what
+/// is printed is taken by `--since` as it is.
+const UTC_TIME: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -35,8 +40,9 @@ impl RowPrinter {
         match format {
             Format::Table => Self::Table(Vec::new()),
             Format::Json => {
-                let writer = WriterBuilder::new().with_explicit_nulls(true).build(std::io::stdout());
-                Self::Json(Box::new(writer))
+                let writer = WriterBuilder::new().with_explicit_nulls(true);
+                let writer = writer.with_timestamp_format(UTC_TIME.into());
+                Self::Json(Box::new(writer.build(std::io::stdout())))
             }
             Format::Csv => Self::Csv { header: true },
         }
@@ -49,7 +55,8 @@ impl RowPrinter {
             Self::Csv { header } => {
                 // Its own errors do not tell that nobody reads.
                 let mut text = Vec::new();
-                csv::WriterBuilder::new().with_header(*header).build(&mut text).write(&batch)?;
+                let writer = csv::WriterBuilder::new().with_header(*header);
+                writer.with_timestamp_format(UTC_TIME.into()).build(&mut text).write(&batch)?;
                 *header = false;
                 print(std::str::from_utf8(&text)?)?;
             }
@@ -60,7 +67,11 @@ impl RowPrinter {
     /// After the last row.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         match self {
-            Self::Table(batches) => print(&format!("{}\n", pretty_format_batches(&batches)?))?,
+            Self::Table(batches) => {
+                let options =
+                    FormatOptions::new().with_display_error(true).with_timestamp_format(Some(UTC_TIME));
+                print(&format!("{}\n", pretty_format_batches_with_options(&batches, &options)?))?;
+            }
             Self::Json(mut writer) => {
                 writer.finish()?;
                 print("\n")?;

@@ -5,9 +5,10 @@
 
 use crate::output::{Format, print};
 use crate::run::Done;
+use crate::scope::Scope;
 use anyhow::bail;
 use comfy_table::{Table, presets};
-use flow_detect::{ColumnStatistics, Detection, Direction};
+use flow_detect::{ColumnStatistics, Detection, Direction, Sigma};
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -67,11 +68,34 @@ impl Coverage {
 #[derive(Serialize)]
 pub(crate) struct Report {
     #[serde(flatten)]
-    pub(crate) detection: Detection,
-    pub(crate) coverage: Coverage,
+    detection: Detection,
+    coverage: Coverage,
+    scope: Scope,
+    /// Why "nothing stands out" would say less than it seems to; most often none.
+    warnings: Vec<Warning>,
+}
+
+/// Something to know before the findings are trusted.
+#[derive(Serialize)]
+struct Warning {
+    /// For programs; it does not change with the wording.
+    code: &'static str,
+    message: String,
 }
 
 impl Report {
+    pub(crate) fn new(detection: Detection, coverage: Coverage, scope: Scope, sigma: Sigma) -> Self {
+        let of_detection = detection.warnings(sigma);
+        let mut warnings: Vec<_> = of_detection
+            .iter()
+            .map(|warning| Warning { code: warning.code(), message: warning.to_string() })
+            .collect();
+        if detection.statistics.outgoing.count == 0 {
+            warnings.push(Warning { code: "no_documents", message: scope.nothing_found() });
+        }
+        Self { detection, coverage, scope, warnings }
+    }
+
     pub(crate) fn print(&self, format: Format) -> anyhow::Result<()> {
         match format {
             Format::Json => print(&format!("{}\n", serde_json::to_string(self)?))?,
@@ -88,20 +112,39 @@ impl Report {
             writer.serialize(finding)?;
         }
         print(std::str::from_utf8(&writer.into_inner()?)?)?;
-        eprintln!("{}", self.coverage.sentence());
+        for line in self.remarks() {
+            eprintln!("{line}");
+        }
         Ok(())
     }
 
+    /// All that is beside the numbers, in lines.
+    fn remarks(&self) -> Vec<String> {
+        let warnings = self.warnings.iter().map(|warning| format!("warning: {}", warning.message));
+        let mut lines: Vec<_> = warnings.collect();
+        lines.push(self.coverage.sentence());
+        lines.push(self.scope.sentence());
+        lines
+    }
+
     fn tables(&self) -> String {
-        let coverage = self.coverage.sentence();
-        if self.detection.statistics.outgoing.count == 0 {
-            return format!("No matching document with an address: {coverage}\n");
+        let mut text = String::new();
+        if !self.detection.findings.is_empty() {
+            text += &format!("{}\n", self.findings());
+        } else if self.is_decided() {
+            text += "No address stands out.\n";
         }
-        let findings = match self.detection.findings.is_empty() {
-            true => "No address stands out.".into(),
-            false => self.findings().to_string(),
-        };
-        format!("{findings}\n{}\n{coverage}\n", self.statistics())
+        if self.detection.statistics.outgoing.count > 0 {
+            text += &format!("{}\n", self.statistics());
+        }
+        text.extend(self.remarks().iter().map(|line| format!("{line}\n")));
+        text
+    }
+
+    /// Whether the counts of either direction could have stood out.
+    fn is_decided(&self) -> bool {
+        let directions = self.warnings.iter().filter(|warning| warning.code == "no_spread").count();
+        directions < 2 && directions == self.warnings.len()
     }
 
     fn findings(&self) -> Table {

@@ -5,11 +5,13 @@
 //!
 //! The statements are run as they are printed by `flowsigma plan`: what a user sees is what is done.
 
+use crate::scope::Place;
 use anyhow::{Context, bail};
 use clap::Args;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
+use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +67,45 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl Source {
+    /// Reads the base query where it is in a file, and draws the seed where none is given, so that
+    /// what is said of them is what is done. To be called once, before anything else.
+    pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
+        if let Some(query) = &self.query
+            && !query.trim_start().starts_with(['{', '?'])
+        {
+            let text = std::fs::read_to_string(query).with_context(|| format!("--query {query}"))?;
+            self.query = Some(text);
+        }
+        if self.sample.is_some() && self.seed.is_none() {
+            let drawn = rand::random();
+            eprintln!("sample: --seed {drawn} draws the same documents again");
+            self.seed = Some(drawn);
+        }
+        Ok(())
+    }
+
+    /// Where it reads, to be said beside what was found.
+    pub(crate) fn place(&self) -> Place {
+        let json = |text: &String| {
+            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
+        };
+        let option = |(name, value): &(String, String)| (name.to_lowercase(), Value::String(value.clone()));
+        Place {
+            connection: self.origin.connection.clone(),
+            url: self.origin.url.clone(),
+            file: self.origin.file.as_ref().map(|path| path.display().to_string()),
+            index: self.index.clone(),
+            query: self.query.as_ref().map(json),
+            sample: self.sample.clone(),
+            seed: self.seed,
+            options: self.options.iter().map(option).chain(self.slices_option()).collect(),
+        }
+    }
+
+    fn slices_option(&self) -> Option<(String, Value)> {
+        Some(("slices".to_owned(), Value::String(self.slices?.to_string())))
+    }
+
     /// Whether the part to read is already chosen by a query of its own, or by the choice of files.
     pub(crate) fn is_narrowed(&self) -> bool {
         self.query.is_some() || self.origin.file.is_some()
@@ -115,23 +156,12 @@ impl Source {
         let mut options = Vec::new();
         let mut option = |name: &str, value: String| options.push(format!("'{name}' {}", quote(&value)));
         if let Some(query) = &self.query {
-            let is_json = query.trim_start().starts_with(['{', '?']);
-            option(
-                "query",
-                if is_json {
-                    query.clone()
-                } else {
-                    std::fs::read_to_string(query).with_context(|| format!("--query {query}"))?
-                },
-            );
+            option("query", query.clone());
         }
         if let Some(sample) = &self.sample {
-            let seed = self.seed.unwrap_or_else(|| {
-                let drawn = rand::random();
-                eprintln!("sample: --seed {drawn} draws the same documents again");
-                drawn
-            });
             option("sample", sample.clone());
+        }
+        if let Some(seed) = self.seed {
             option("seed", seed.to_string());
         }
         if let Some(slices) = self.slices {

@@ -8,7 +8,7 @@ use crate::output::Format;
 use crate::prompt;
 use crate::run::Runner;
 use crate::source::URL_CONNECTION;
-use crate::statement::{parse, run};
+use crate::statement::{Ran, parse, run};
 use anyhow::Context;
 use clap::Args;
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
@@ -67,11 +67,15 @@ pub(crate) async fn sql(
     if ask {
         return prompt::serve(&runner, args.format).await;
     }
-    for (before, statement) in statements.into_iter().enumerate() {
-        run(&runner, statement, args.format).await.map_err(|failure| match before {
-            0 => failure,
-            _ => failure.after_others(),
-        })?;
+    let mut before = Ran::Nothing;
+    for statement in statements {
+        let ran = run(&runner, statement, args.format).await;
+        match (ran, before) {
+            (Ok(Ran::Nothing), _) => {}
+            (Ok(Ran::Rows), _) => before = Ran::Rows,
+            (Err(failure), Ran::Nothing) => return Err(failure),
+            (Err(failure), Ran::Rows) => return Err(failure.after_others()),
+        }
     }
     Ok(())
 }

@@ -18,8 +18,17 @@ pub(crate) fn parse(text: &str) -> Result<VecDeque<Statement>, DataFusionError> 
     DFParser::parse_sql(text)
 }
 
+/// Whether a statement that succeeded has read or written anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// It only defined something: a table, a view, a setting.
+    Nothing,
+    /// It gave rows, or wrote them.
+    Rows,
+}
+
 /// Runs one statement and prints its rows, if it is one that has any.
-pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -> Result<(), Failure> {
+pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -> Result<Ran, Failure> {
     let plan = runner.cluster().context().state().statement_to_plan(statement).await?;
     if let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) = &plan {
         return Err(anyhow!(
@@ -34,7 +43,7 @@ pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -
     let schema: SchemaRef = Arc::clone(plan.schema().inner());
     if matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) || schema.fields().is_empty() {
         runner.run(plan, &mut |_| Ok(())).await?;
-        return Ok(());
+        return Ok(Ran::Nothing);
     }
     let mut printer = None;
     runner
@@ -43,5 +52,6 @@ pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -
     // An answer without a row still has its header.
     let mut printer = printer.unwrap_or_else(|| RowPrinter::new(format));
     printer.print(RecordBatch::new_empty(schema)).map_err(Failure::running)?;
-    printer.finish().map_err(Failure::running)
+    printer.finish().map_err(Failure::running)?;
+    Ok(Ran::Rows)
 }
