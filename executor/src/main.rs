@@ -8,8 +8,9 @@ mod secure;
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, NodeArgs, NodeLogs, execution_engine, executor_endpoint_override,
-    function_registry, node_runtime, physical_codec, private_folder, session_config, told_to_end,
+    ClusterLinks, EsLogicalCodec, FileAccess, NodeArgs, NodeLogs, TaskGuard, execution_engine,
+    executor_endpoint_override, function_registry, node_runtime, physical_codec, private_folder,
+    session_config, told_to_end,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
@@ -80,7 +81,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(links.as_ref()));
     let session = session_config(&registry, links.as_ref());
-    let engine = execution_engine(Duration::from_secs(config.client_ttl));
+    let access = FileAccess::of(registry.config(), links.is_none());
+    config.override_runtime_producer =
+        config.work_dir.as_deref().map(|work_dir| access.runtime_producer(work_dir));
+    let engine = execution_engine(Duration::from_secs(config.client_ttl), TaskGuard::new(access));
     engine.watch_jobs(format!("http://{}:{}", config.scheduler_host, config.scheduler_port), session);
     config.override_execution_engine = Some(engine);
     let for_config = Arc::clone(&registry);

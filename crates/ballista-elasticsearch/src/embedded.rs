@@ -6,7 +6,9 @@
 //! rows to each other in the folder for temporary files for ever.
 
 use crate::execution_engine::execution_engine;
+use crate::file_access::FileAccess;
 use crate::register::function_registry;
+use crate::task_guard::TaskGuard;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::BALLISTA_PROTOCOL_VERSION;
 use ballista_core::error::Result;
@@ -86,7 +88,7 @@ async fn start_executor(
         ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
     };
     // All in this process: nothing is fetched from elsewhere, so there are no connections to keep.
-    let engine = execution_engine(Duration::ZERO);
+    let engine = execution_engine(Duration::ZERO, TaskGuard::new(FileAccess::Everything));
     let (for_tasks, runtime) = (config.clone(), Arc::clone(state.runtime_env()));
     let executor = Arc::new(Executor::new(
         metadata,
