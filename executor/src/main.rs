@@ -6,7 +6,7 @@
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    EsLogicalCodec, ExecutorNode, NodeArgs, NodeLogs, Protection, execution_engine,
+    EsLogicalCodec, ExecutorNode, FileAccess, NodeArgs, NodeLogs, Protection, TaskGuard, execution_engine,
     executor_endpoint_override, function_registry, listen, node_runtime, one_line, physical_codec,
     private_folder, session_config, told_to_end,
 };
@@ -97,7 +97,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(links.as_ref()));
     let session = session_config(&registry, links.as_ref());
-    let engine = execution_engine(Duration::from_secs(config.client_ttl));
+    let access = FileAccess::of(registry.config(), protection.is_of_one_account());
+    config.override_runtime_producer =
+        config.work_dir.as_deref().map(|work_dir| access.runtime_producer(work_dir));
+    let engine = execution_engine(Duration::from_secs(config.client_ttl), TaskGuard::new(access));
     engine.watch_jobs(format!("http://{}:{}", config.scheduler_host, config.scheduler_port), session);
     config.override_execution_engine = Some(Arc::clone(&engine) as _);
     let (for_config, for_links) = (Arc::clone(&registry), links.clone());

@@ -6,6 +6,7 @@
 
 mod answers;
 mod cleanup;
+mod cluster_files;
 mod command;
 mod credentials;
 mod differential;
@@ -24,9 +25,9 @@ mod nodes;
 mod progress;
 mod pushdown;
 mod renewal;
+mod responses;
 mod secrets;
 mod security;
-mod responses;
 mod shapes;
 mod stopped;
 mod transport;

@@ -8,8 +8,10 @@
 //! in which tasks hand rows to each other.
 
 use crate::execution_engine::execution_engine;
+use crate::file_access::FileAccess;
 use crate::register::{function_registry, session_state};
 use crate::server::WorkSignal;
+use crate::task_guard::TaskGuard;
 use crate::wake::Wake;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::BALLISTA_PROTOCOL_VERSION;
@@ -118,7 +120,7 @@ impl Embedded {
         tokio::spawn(services.serve_with_incoming(UnixListenerStream::new(listener)));
 
         // All in this process: nothing is fetched from elsewhere, so there are no connections to keep.
-        let engine = execution_engine(Duration::ZERO);
+        let engine = execution_engine(Duration::ZERO, TaskGuard::new(FileAccess::Everything));
         engine.wake_by(wake.clone());
         let for_tasks = config.clone();
         let executor = Arc::new(Executor::new(

@@ -8,6 +8,7 @@
 use crate::client_pool::ClientPool;
 use crate::message::to_be_passed_on;
 use crate::running_jobs::{RunningJob, RunningJobs};
+use crate::task_guard::TaskGuard;
 use crate::wake::Wake;
 use async_trait::async_trait;
 use ballista_core::JobId;
@@ -27,19 +28,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Ballista's own engine, with scans that stop. It keeps an idle connection to another executor for
-/// `client_ttl`, or none for zero.
-pub fn execution_engine(client_ttl: Duration) -> Arc<StoppingEngine> {
+/// Ballista's own engine, with scans that stop and tasks that `guard` has looked at. It keeps an idle connection to
+/// another executor for `client_ttl`, or none for zero.
+pub fn execution_engine(client_ttl: Duration, guard: TaskGuard) -> Arc<StoppingEngine> {
     let engine = match client_ttl {
         Duration::ZERO => DefaultExecutionEngine::new(),
         _ => DefaultExecutionEngine::with_client_pool(Arc::new(ClientPool::new(client_ttl))),
     };
-    Arc::new(StoppingEngine { engine, jobs: Arc::default(), wake: OnceLock::new() })
+    Arc::new(StoppingEngine { engine, guard, jobs: Arc::default(), wake: OnceLock::new() })
 }
 
 /// What [`execution_engine`] makes.
 pub struct StoppingEngine {
     engine: DefaultExecutionEngine,
+    guard: TaskGuard,
     jobs: Arc<RunningJobs>,
     wake: OnceLock<Wake>,
 }
@@ -68,6 +70,8 @@ impl ExecutionEngine for StoppingEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        self.guard.check_job(job_id.as_str())?;
+        self.guard.check(&plan)?;
         let job = self.jobs.job(job_id.as_str());
         let stop = job.stop();
         let plan = stopped_by(plan, &stop)?;
@@ -141,6 +145,11 @@ impl QueryStageExecutor for Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file_access::FileAccess;
+    use ballista_core::execution_plans::{ShuffleWriterExec, UnresolvedShuffleExec};
+    use datafusion::arrow::datatypes::Schema;
+    use datafusion::physical_plan::Partitioning;
+    use datafusion::physical_plan::empty::EmptyExec;
     use datafusion::physical_plan::limit::GlobalLimitExec;
     use datafusion::physical_plan::{collect, displayable};
     use elastic_client::{ConnectionConfig, ConnectionRegistry, Slice, SliceSource};
@@ -164,6 +173,24 @@ mod tests {
         };
         let scan = EsScanExec::try_new(Arc::new(registry), spec, &[vec![slice]])?;
         Ok(Arc::new(GlobalLimitExec::new(Arc::new(scan), 0, Some(1))))
+    }
+
+    #[test]
+    fn a_task_is_looked_at_before_it_is_made() {
+        let engine = execution_engine(Duration::ZERO, TaskGuard::new(FileAccess::Everything));
+        let create = |job: &str, plan: Arc<dyn ExecutionPlan>| {
+            let writer = ShuffleWriterExec::try_new("job".into(), 1, plan, "work".into()).unwrap();
+            let writer: Arc<dyn ExecutionPlan> = Arc::new(writer);
+            let config = SessionConfig::new();
+            engine.create_query_stage_exec(job.into(), 1, 1, vec![0], writer, "work", &config).map(|_| ())
+        };
+        let schema = Arc::new(Schema::empty());
+        let known = || Arc::new(EmptyExec::new(Arc::clone(&schema)));
+        create("job", known()).unwrap();
+        assert!(create("../job", known()).unwrap_err().to_string().contains("no id of a job"));
+        let one = Partitioning::UnknownPartitioning(1);
+        let unknown = Arc::new(UnresolvedShuffleExec::new(1, Arc::clone(&schema), one));
+        assert!(create("job", unknown).unwrap_err().to_string().contains("\"UnresolvedShuffleExec\""));
     }
 
     #[tokio::test]

@@ -5,12 +5,14 @@
 
 mod admission;
 mod caller;
+mod checked_files;
 mod client_pool;
 mod cluster;
 mod codec;
 mod embedded;
 mod execution_engine;
 mod executor_node;
+mod file_access;
 mod job;
 mod links;
 mod listener;
@@ -23,6 +25,7 @@ mod register;
 mod running_jobs;
 mod scheduler;
 mod server;
+mod task_guard;
 mod wake;
 
 pub use admission::{Admission, AuditLog, Browsers, Guard, Identity, Protected, Reach, Refusal, reach_of};
@@ -31,6 +34,7 @@ pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use embedded::{delete_embedded_files, private_folder};
 pub use execution_engine::{StoppingEngine, execution_engine};
 pub use executor_node::ExecutorNode;
+pub use file_access::FileAccess;
 pub use job::{Job, ScanReport};
 pub use links::ClusterLinks;
 pub use message::one_line;
@@ -41,3 +45,4 @@ pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
 };
 pub use server::{SchedulerServices, WorkSignal, serve};
+pub use task_guard::TaskGuard;

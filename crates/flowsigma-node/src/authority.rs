@@ -114,6 +114,7 @@ fn valid_for(mut params: CertificateParams, years: i16) -> CertificateParams {
 mod tests {
     use super::*;
     use crate::role::subject_of;
+    use x509_parser::extensions::GeneralName;
 
     fn der(pem: &str) -> Vec<u8> {
         x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap().1.contents
@@ -138,6 +139,22 @@ mod tests {
         }
         assert_eq!(subject_of(&der(authority.certificate())).unwrap().role, None);
         assert_eq!(subject_of(b"no certificate"), None);
+    }
+
+    #[test]
+    fn an_address_is_an_address_in_the_certificate() {
+        let hosts = ["a.example", "10.0.0.7", "fd00::7"].map(str::to_owned);
+        let issued = Authority::new("a cluster").unwrap().issue(Role::Executor, "a", &hosts).unwrap();
+        let der = der(&issued.certificate);
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+        let names = &certificate.subject_alternative_name().unwrap().unwrap().value.general_names;
+        let fd00_7 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        let expected = [
+            GeneralName::DNSName("a.example"),
+            GeneralName::IPAddress(&[10, 0, 0, 7]),
+            GeneralName::IPAddress(&fd00_7),
+        ];
+        assert_eq!(names[..], expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! 0 done, 1 failed while running or a panic, 2 nothing was run (wrong input, or who is needed does not
 //! answer), 130 interrupted, 141 whoever reads stdout has seen enough.
 
+mod cluster;
 mod detect;
 mod failure;
 mod interrupt;
@@ -61,6 +62,8 @@ enum Command {
     #[command(after_help = "Example: flowsigma sql -c \"CREATE EXTERNAL TABLE f STORED AS ELASTICSEARCH \
                             LOCATION 'elasticsearch://prod/flows'; SELECT count(*) FROM f\"")]
     Sql(sql::SqlArgs),
+    /// Make the certificates and configuration files of a cluster
+    Cluster(cluster::ClusterArgs),
 }
 
 fn main() -> ExitCode {
@@ -85,11 +88,16 @@ fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::listen();
-    let registry = args.node.registry()?;
+    let registry = match &args.command {
+        // It makes configurations and reads none.
+        Command::Cluster(_) => Arc::default(),
+        _ => args.node.registry()?,
+    };
     let done = match args.command {
         Command::Detect(args) => detect::detect(*args, Arc::clone(&registry), interrupt).await,
         Command::Plan(args) => detect::plan(*args, Arc::clone(&registry), interrupt).await,
         Command::Sql(args) => sql::sql(args, Arc::clone(&registry), interrupt).await,
+        Command::Cluster(args) => cluster::cluster(args),
     };
     // Whatever the end, what the servers still hold open for this process is freed.
     match &done {

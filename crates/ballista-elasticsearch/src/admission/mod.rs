@@ -22,6 +22,7 @@ pub use audit::AuditLog;
 pub(crate) use flight::ProxiedResults;
 pub use identity::{Guard, Identity, Refusal};
 pub use paths::Protected;
+pub(crate) use paths::{Roots, resolve};
 pub use plan::{Reach, reach_of};
 pub use rest::Browsers;
 pub(crate) use rest::admit_http;

@@ -1,0 +1,291 @@
+//! What files tasks in this process may read and write.
+//!
+//! Owns: judging a path by where it leads, and by where it is. Must not know: plans, object stores.
+//!
+//! Roots are resolved at each look: one that is made later counts from then on.
+
+use crate::admission::{Protected, Roots, resolve};
+use elastic_client::{Config, FileRoots};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What files tasks in this process may read and write.
+#[derive(Clone, Debug)]
+pub enum FileAccess {
+    /// What the process itself may: its tasks are those of who started it.
+    Everything,
+    /// What lies below these roots.
+    Roots {
+        /// Folders and files that may be read.
+        read: Vec<PathBuf>,
+        /// Folders that may be written to.
+        write: Vec<PathBuf>,
+        /// Files that no task reads or writes, whatever the roots are.
+        protected: Protected,
+    },
+}
+
+/// Why a path is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileRefusal(String);
+
+impl fmt::Display for FileRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for FileRefusal {}
+
+/// What is done with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Read,
+    Write,
+}
+
+impl Use {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write to",
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+impl FileAccess {
+    /// As `[files]` of a configuration says. Without that table: everything but what is protected, if who submits tasks
+    /// is the account that runs them (`owner_alone`), and else nothing.
+    pub fn of(config: &Config, owner_alone: bool) -> Self {
+        let protected = Protected::by(config);
+        let root = || vec![PathBuf::from("/")];
+        let FileRoots { read, write } = match (&config.files, owner_alone) {
+            (Some(roots), _) => roots.clone(),
+            (None, true) => FileRoots { read: root(), write: root() },
+            (None, false) => FileRoots::default(),
+        };
+        Self::Roots { read, write, protected }
+    }
+
+    /// Refuses a path that a task may not read: one that leads out of every root, or to what is protected.
+    pub(crate) fn check_read(&self, path: &Path) -> Result<(), FileRefusal> {
+        self.check_target(Use::Read, path)
+    }
+
+    /// Refuses a path that a task may not write to or delete: one that leads out of every root, and one that is itself
+    /// outside, such as a link into a root, for it would be replaced.
+    pub(crate) fn check_write(&self, path: &Path) -> Result<(), FileRefusal> {
+        self.check_target(Use::Write, path)?;
+        let place = place(path).map_err(|e| unresolved(Use::Write, path, &e))?;
+        self.check_resolved(Use::Write, path, &place)
+    }
+
+    /// Refuses to move or copy a file to where more may be done with it: what may not be read would be readable there.
+    /// Folders are refused, for they may hold what is protected.
+    pub(crate) fn check_copy(&self, from: &Path, to: &Path) -> Result<(), FileRefusal> {
+        if matches!(self, Self::Everything) {
+            return Ok(());
+        }
+        self.check_read(from).or_else(|refused| match self.check_read(to) {
+            Ok(()) => Err(refused),
+            Err(_) => self.check_write(from),
+        })?;
+        self.check_write(to)?;
+        match from.symlink_metadata() {
+            Ok(metadata) if !metadata.is_file() => {
+                Err(FileRefusal(format!("tasks copy and rename files alone: {} is none", from.display())))
+            }
+            // That it is missing is said by who copies it.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn check_target(&self, what: Use, path: &Path) -> Result<(), FileRefusal> {
+        if matches!(self, Self::Everything) {
+            return Ok(());
+        }
+        // Links in /proc are not what they read as: one may lead to another process's files.
+        self.check_protected(what, path, path)?;
+        let resolved = resolve(path).map_err(|e| unresolved(what, path, &e))?;
+        self.check_resolved(what, path, &resolved)
+    }
+
+    fn check_protected(&self, what: Use, path: &Path, resolved: &Path) -> Result<(), FileRefusal> {
+        match self {
+            Self::Roots { protected, .. } if protected.covers(resolved) => Err(FileRefusal(format!(
+                "no task may {} {}: it is configuration, a secret or a system folder",
+                what.verb(),
+                path.display()
+            ))),
+            Self::Roots { .. } | Self::Everything => Ok(()),
+        }
+    }
+
+    fn check_resolved(&self, what: Use, path: &Path, resolved: &Path) -> Result<(), FileRefusal> {
+        self.check_protected(what, path, resolved)?;
+        let Self::Roots { read, write, .. } = self else { return Ok(()) };
+        let (verb, key, shown) = (what.verb(), what.key(), path.display());
+        let roots = match what {
+            Use::Read => read,
+            Use::Write => write,
+        };
+        match Roots::resolved(roots).cover(resolved) {
+            true => Ok(()),
+            false => Err(FileRefusal(format!(
+                "tasks may not {verb} {shown} here: it lies below none of the folders in \"{key}\" of [files] in this \
+                 executor's flowsigma.toml"
+            ))),
+        }
+    }
+}
+
+fn unresolved(what: Use, path: &Path, error: &io::Error) -> FileRefusal {
+    FileRefusal(format!("tasks may not {} {} here: {error}", what.verb(), path.display()))
+}
+
+/// Where a path is, which is not where it leads if it is a link.
+fn place(path: &Path) -> io::Result<PathBuf> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no name"));
+    };
+    Ok(resolve(folder)?.join(name))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    /// `in` may be read and `out` written to, `both` both; `secret` neither. Links lead from each to others.
+    pub(crate) fn folders() -> (TempDir, PathBuf, FileAccess) {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        for name in ["in", "out", "both", "secret"] {
+            std::fs::create_dir(base.join(name)).unwrap();
+            std::fs::write(base.join(name).join("a.csv"), format!("a\n{name}\n")).unwrap();
+        }
+        symlink(base.join("secret"), base.join("in/link")).unwrap();
+        symlink(base.join("secret/a.csv"), base.join("in/linked.csv")).unwrap();
+        symlink(base.join("secret"), base.join("out/link")).unwrap();
+        symlink(base.join("secret/a.csv"), base.join("out/linked.csv")).unwrap();
+        symlink(base.join("out/a.csv"), base.join("secret/into.csv")).unwrap();
+        symlink(base.join("in/a.csv"), base.join("in/own.csv")).unwrap();
+        let read = vec![base.join("in"), base.join("both"), base.join("absent")];
+        let write = vec![base.join("out"), base.join("both")];
+        let access = FileAccess::Roots { read, write, protected: Protected::by(&Config::default()) };
+        (folder, base, access)
+    }
+
+    #[test]
+    fn what_is_read_lies_below_a_root_wherever_its_path_leads() {
+        let (_folder, base, access) = folders();
+        for path in [
+            "in/a.csv",
+            "in",
+            "in/own.csv",
+            "in/missing.csv",
+            "in/none/missing.csv",
+            "both/a.csv",
+            "in/../in/a.csv",
+        ] {
+            assert_eq!(access.check_read(&base.join(path)), Ok(()), "{path}");
+        }
+        for path in [
+            "secret/a.csv",
+            "out/a.csv",
+            "in/link/a.csv",
+            "in/linked.csv",
+            "in/../secret/a.csv",
+            "in/none/../../secret/a.csv",
+            "absent/a.csv",
+            "absent",
+            ".",
+        ] {
+            assert!(access.check_read(&base.join(path)).is_err(), "{path}");
+        }
+        assert!(access.check_read(Path::new("in/a.csv")).is_err());
+        std::fs::create_dir(base.join("absent")).unwrap();
+        assert_eq!(access.check_read(&base.join("absent/a.csv")), Ok(()));
+    }
+
+    #[test]
+    fn what_is_written_lies_below_a_root_by_its_place_and_by_where_it_leads() {
+        let (_folder, base, access) = folders();
+        for path in ["out/a.csv", "out/new/b.csv", "both/b.csv"] {
+            assert_eq!(access.check_write(&base.join(path)), Ok(()), "{path}");
+        }
+        for path in [
+            "in/a.csv",
+            "secret/a.csv",
+            "out/link/a.csv",
+            "out/linked.csv",
+            "out/../secret/b.csv",
+            // It leads into a root, and would be replaced where it is.
+            "secret/into.csv",
+            "/",
+        ] {
+            assert!(access.check_write(&base.join(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn no_copy_makes_readable_what_was_not() {
+        let (_folder, base, access) = folders();
+        let copy = |from: &str, to: &str| access.check_copy(&base.join(from), &base.join(to));
+        for (from, to) in [("in/a.csv", "out/b.csv"), ("in/a.csv", "both/b.csv"), ("out/a.csv", "out/b.csv")]
+        {
+            assert_eq!(copy(from, to), Ok(()), "{from} {to}");
+        }
+        for (from, to) in [
+            ("out/a.csv", "both/b.csv"),
+            ("secret/a.csv", "out/b.csv"),
+            ("in/linked.csv", "both/b.csv"),
+            ("in/a.csv", "in/b.csv"),
+            ("in/a.csv", "out/linked.csv"),
+            ("both", "out/folder"),
+        ] {
+            assert!(copy(from, to).is_err(), "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn without_roots_the_owner_has_everything_but_secrets_and_others_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        let file = base.join("flowsigma.toml");
+        let text = "[cluster]\ntls = { ca_file = \"ca.pem\", cert_file = \"c.pem\", key_file = \"c.key\" }\n";
+        for name in ["flowsigma.toml", "c.key", "flows.csv"] {
+            std::fs::write(base.join(name), text).unwrap();
+        }
+        symlink(base.join("c.key"), base.join("link.csv")).unwrap();
+        let config = Config::parse(text, &file).unwrap();
+        let (owner, others) = (FileAccess::of(&config, true), FileAccess::of(&config, false));
+        assert_eq!(owner.check_read(&base.join("flows.csv")), Ok(()));
+        assert_eq!(owner.check_write(&base.join("results.csv")), Ok(()));
+        assert!(others.check_read(&base.join("flows.csv")).is_err());
+        assert!(others.check_write(&base.join("results.csv")).is_err());
+        for path in ["flowsigma.toml", "c.key", "link.csv"].map(|name| base.join(name)) {
+            for refused in [owner.check_read(&path), owner.check_write(&path)] {
+                let text = refused.unwrap_err().to_string();
+                assert!(text.contains("configuration, a secret or a system folder"), "{text}");
+            }
+        }
+        assert!(owner.check_read(Path::new("/proc/self/environ")).is_err());
+        assert!(owner.check_copy(&base.join("c.key"), &base.join("k.csv")).is_err());
+        let text = format!("{text}[files]\nread = [\"{}\"]\n", base.display());
+        let listed = FileAccess::of(&Config::parse(&text, &file).unwrap(), true);
+        assert_eq!(listed.check_read(&base.join("flows.csv")), Ok(()));
+        assert!(listed.check_write(&base.join("results.csv")).is_err());
+        assert!(listed.check_read(&base.join("c.key")).is_err());
+        assert_eq!(FileAccess::Everything.check_read(Path::new("/proc/self/environ")), Ok(()));
+    }
+}
