@@ -22,9 +22,11 @@ use ballista_executor::executor::Executor;
 use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::LoggingMetricsCollector;
-use datafusion::execution::SessionState;
+use ballista_scheduler::standalone::new_standalone_scheduler_with_builder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use std::fs::Permissions;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +44,7 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// On loopback, with so many vcores.
     pub(crate) async fn start(state: &SessionState, vcores: usize) -> Result<Self> {
-        let address = ballista_scheduler::standalone::new_standalone_scheduler_from_state(state).await?;
+        let address = start_scheduler(state).await?;
         let scheduler_url = format!("http://localhost:{}", address.port());
         let work_dir = private_folder("flowsigma-")?;
         FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(work_dir.path().to_owned());
@@ -65,6 +67,20 @@ pub fn delete_embedded_files() {
 pub fn private_folder(prefix: &str) -> std::io::Result<TempDir> {
     let private = Permissions::from_mode(0o700);
     tempfile::Builder::new().prefix(prefix).permissions(private).tempdir()
+}
+
+/// Ballista's function for a session's state builds each session from that state alone, and so loses what
+/// a client has `SET`.
+async fn start_scheduler(state: &SessionState) -> Result<SocketAddr> {
+    let (config, for_sessions) = (state.config().clone(), state.clone());
+    let codec = BallistaCodec::new(
+        config.ballista_logical_extension_codec(),
+        config.ballista_physical_extension_codec(),
+    );
+    let session = move |config| {
+        Ok(SessionStateBuilder::new_from_existing(for_sessions.clone()).with_config(config).build())
+    };
+    new_standalone_scheduler_with_builder(Arc::new(session), Arc::new(move || config.clone()), codec).await
 }
 
 async fn start_executor(
