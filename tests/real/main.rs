@@ -24,6 +24,7 @@ mod pushdown;
 mod secrets;
 mod security;
 mod shapes;
+mod statements;
 mod stopped;
 mod transport;
 mod types;

@@ -3,6 +3,7 @@
 //! Owns: the codecs, the one registration that client, scheduler, executor and the embedded cluster
 //! share, and what their processes do alike. Must not know: what the tables are used for.
 
+mod client_planner;
 mod client_pool;
 mod cluster;
 mod codec;

@@ -59,6 +59,7 @@ impl Runner {
         plan: LogicalPlan,
         sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
     ) -> Result<Done, Failure> {
+        let plan = self.cluster.prepare(plan)?;
         let running = self.interrupt.begin();
         // A task of its own: given up half-way, it would leave open what it has opened.
         let opening = tokio::spawn(open_snapshots(plan));
