@@ -29,6 +29,7 @@ mod responses;
 mod secrets;
 mod security;
 mod shapes;
+mod statements;
 mod stopped;
 mod transport;
 mod types;

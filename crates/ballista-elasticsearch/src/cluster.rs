@@ -2,12 +2,15 @@
 //!
 //! Owns: starting it, or finding out that it is there. Must not know: jobs.
 
+use crate::client_planner::{ClientPlanner, refuse_unsendable};
 use crate::embedded::{ADDRESS, Embedded, PrivatePlace};
 use crate::protection::Protection;
 use crate::register::{session_config, session_state, with_functions};
 use crate::scheduler::{self, Scheduler};
 use ballista_core::extension::{SessionConfigExt, SessionStateExt};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
@@ -80,11 +83,10 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn over(
-        state: datafusion::execution::SessionState,
-        scheduler_url: String,
-        protection: Protection,
-    ) -> Result<Self> {
+    fn over(state: SessionState, scheduler_url: String, protection: Protection) -> Result<Self> {
+        let planner = ClientPlanner { ballista: Arc::clone(state.query_planner()) };
+        let state =
+            SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(planner)).build();
         let context = with_functions(SessionContext::new_with_state(state));
         Ok(Self { context, scheduler_url, protection, _embedded: None })
     }
@@ -92,6 +94,12 @@ impl Cluster {
     /// The session: tables are registered and statements planned in it.
     pub fn context(&self) -> &SessionContext {
         &self.context
+    }
+
+    /// `plan` as it is submitted. What has no serialized form is an error before anything is opened for it.
+    pub fn prepare(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        refuse_unsendable(&plan)?;
+        Ok(plan)
     }
 
     pub(crate) fn scheduler_url(&self) -> &str {

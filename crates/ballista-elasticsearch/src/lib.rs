@@ -6,6 +6,7 @@
 mod admission;
 mod caller;
 mod checked_files;
+mod client_planner;
 mod client_pool;
 mod cluster;
 mod codec;

@@ -59,6 +59,7 @@ impl Runner {
         plan: LogicalPlan,
         sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
     ) -> Result<Done, Failure> {
+        let plan = self.cluster.prepare(plan)?;
         let running = self.interrupt.begin();
         let (plan, open) = open_unless_interrupted(plan, &running).await?;
         let (slices, snapshot) = (open.slices(), open.describe());

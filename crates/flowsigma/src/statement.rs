@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as Command};
 use datafusion::sql::parser::{DFParser, Statement};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +29,14 @@ pub(crate) enum Ran {
 
 /// Runs one statement and prints its rows, if it is one that has any.
 pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -> Result<Ran, Failure> {
-    let plan = runner.cluster().context().state().statement_to_plan(statement).await?;
+    let context = runner.cluster().context();
+    let plan = match context.state().statement_to_plan(statement).await? {
+        // What was prepared, with its parameters: run as if it were written here.
+        plan @ LogicalPlan::Statement(Command::Execute(_)) => {
+            context.execute_logical_plan(plan).await?.into_unoptimized_plan()
+        }
+        plan => plan,
+    };
     if let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) = &plan {
         return Err(anyhow!(
             "table {} would be kept in the memory of this process, where executors cannot read it: write \
