@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    Admission, AuditLog, Browsers, EsLogicalCodec, Guard, Protection, SchedulerServices, WorkSignal,
-    endpoint_override, physical_codec, serve, session_config, session_state,
+    Admission, AuditLog, Browsers, EsLogicalCodec, Guard, Protection, RandomJobIds, SchedulerServices,
+    WorkSignal, endpoint_override, physical_codec, serve, session_config, session_state,
 };
 use ballista_scheduler::api::get_routes;
 use ballista_scheduler::cluster::BallistaCluster;
@@ -49,6 +49,7 @@ impl Server {
             // Where tasks are pushed, executors have a port that nothing protects.
             config.scheduling_policy = TaskSchedulingPolicy::PullStaged;
         }
+        config.job_id_generator = Some(Arc::new(RandomJobIds));
         config.validate()?;
         let config = Arc::new(config);
         let guard = links.clone().map_or(Guard::Open, Guard::Certificates);

@@ -1,9 +1,9 @@
 //! Certificates for the processes of a cluster.
 //!
-//! Owns: making them, anew for each test. Must not know: who shows them.
+//! Owns: making them, new ones for each test. Must not know: who shows them.
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use flowsigma_node::{Authority, Role};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -13,22 +13,16 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes a new authority and a certificate by it.
+    /// Makes a new authority and a certificate by it: an executor's, whose holder is listed as a scheduler and as
+    /// somebody who may submit jobs as well.
     pub fn make() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut params = CertificateParams::new(Vec::new())?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "Flowsigma test cluster");
-        let key = KeyPair::generate()?;
-        std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key)?.pem())?;
-        let authority = Issuer::new(params, key);
-        // One pair for both ends of a link.
-        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate()?;
-        std::fs::write(folder.path().join("node.pem"), params.signed_by(&key, &authority)?.pem())?;
-        std::fs::write(folder.path().join("node.key"), key.serialize_pem())?;
+        let authority = Authority::new("Flowsigma test cluster")?;
+        let hosts = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let node = authority.issue(Role::Executor, "node", &hosts)?;
+        std::fs::write(folder.path().join("ca.pem"), authority.certificate())?;
+        std::fs::write(folder.path().join("node.pem"), node.certificate)?;
+        std::fs::write(folder.path().join("node.key"), node.key)?;
         Ok(Self { folder })
     }
 
@@ -42,7 +36,8 @@ impl Certificates {
         let own = self.folder().display();
         let ca = authority.folder().display();
         format!(
-            "[cluster]\ntls = {{ ca_file = \"{ca}/ca.pem\", cert_file = \"{own}/node.pem\", key_file = \"{own}/node.key\" }}\n"
+            "[cluster]\ntls = {{ ca_file = \"{ca}/ca.pem\", cert_file = \"{own}/node.pem\", key_file = \"{own}/node.key\" }}\n\
+             [access.node]\nconnections = [\"*\"]\nindices = [\"*\"]\njobs = \"all\"\n"
         )
     }
 }

@@ -13,6 +13,8 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use elastic_client::ConnectionRegistry;
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use std::sync::Arc;
 
 /// The scheduler's port, where a URL names none.
@@ -76,7 +78,11 @@ impl Cluster {
             )));
         }
         let scheduler_url = format!("http://{host}:{port}");
-        let state = session_state(&registry, session_config(&registry, protection.links()));
+        let mut config = session_config(&registry, protection.links());
+        if let Some(bearer) = protection.bearer() {
+            config = config.with_ballista_grpc_metadata([(AUTHORIZATION.to_string(), bearer)].into());
+        }
+        let state = session_state(&registry, config);
         let cluster =
             Self::over(state.upgrade_for_ballista(scheduler_url.clone())?, scheduler_url, protection)?;
         cluster.scheduler().await?;
@@ -113,7 +119,14 @@ impl Cluster {
         match self.protection.links() {
             None => Ok((self.scheduler_url.clone(), client)),
             Some(links) => {
-                let client = links.for_http(client).map_err(|e| DataFusionError::External(Box::new(e)))?;
+                let mut client =
+                    links.for_http(client).map_err(|e| DataFusionError::External(Box::new(e)))?;
+                if let Some(bearer) = self.protection.bearer() {
+                    let mut value =
+                        HeaderValue::try_from(bearer).map_err(|e| DataFusionError::External(Box::new(e)))?;
+                    value.set_sensitive(true);
+                    client = client.default_headers([(AUTHORIZATION, value)].into_iter().collect());
+                }
                 Ok((self.scheduler_url.replacen("http://", "https://", 1), client))
             }
         }

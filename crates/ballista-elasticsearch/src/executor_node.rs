@@ -66,6 +66,7 @@ impl ExecutorNode {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             vcores => vcores,
         };
+        tracing::info!(vcores, work_dir, "tasks are pulled");
         let wake = Wake::new(vcores);
         engine.wake_by(wake.clone());
         let executor = Arc::new(executor(&config, &engine, &work_dir, vcores)?);

@@ -45,5 +45,5 @@ pub use protection::{Protection, listen};
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
 };
-pub use server::{SchedulerServices, WorkSignal, serve};
+pub use server::{RandomJobIds, SchedulerServices, WorkSignal, serve};
 pub use task_guard::TaskGuard;

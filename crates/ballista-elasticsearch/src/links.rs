@@ -20,9 +20,10 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 #[derive(Clone)]
 pub struct ClusterLinks {
     client: Arc<ClientTlsConfig>,
-    server: Arc<ServerConfig>,
-    /// The authority's certificate, and this process's with its key, PEM.
-    pem: Arc<(Vec<u8>, Vec<u8>)>,
+    /// None of a client that has no certificate.
+    server: Option<Arc<ServerConfig>>,
+    /// The authority's certificate, and this process's with its key if it has one, PEM.
+    pem: Arc<(Vec<u8>, Option<Vec<u8>>)>,
     trust: Trust,
 }
 
@@ -78,6 +79,22 @@ impl ClusterLinks {
         })
     }
 
+    /// Of a client that shows no certificate: it recognises the scheduler, and proves itself otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If the file of the authority cannot be read or is none.
+    pub(crate) fn of_authority(ca_file: &Path) -> Result<Self> {
+        let ca = read("ca_file", ca_file)?;
+        let client = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&ca));
+        Endpoint::from_static("https://localhost").tls_config(client.clone()).map_err(|e| {
+            let problem = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+            refused(format!("{} is not the certificate of an authority: {problem}", ca_file.display()))
+        })?;
+        let trust = Trust::Configured(ClusterMembers::default());
+        Ok(Self { client: Arc::new(client), server: None, pem: Arc::new((ca, None)), trust })
+    }
+
     fn of_pem(ca: &[u8], cert: &[u8], key: &[u8], trust: Trust) -> std::result::Result<Self, String> {
         let client = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca))
@@ -87,14 +104,14 @@ impl ClusterLinks {
             .tls_config(client.clone())
             .map_err(|e| std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string))?;
         let server = server_config(ca, cert, key)?;
-        let pem = Arc::new((ca.to_vec(), [cert, b"\n", key].concat()));
-        Ok(Self { client: Arc::new(client), server: Arc::new(server), pem, trust })
+        let pem = Arc::new((ca.to_vec(), Some([cert, b"\n", key].concat())));
+        Ok(Self { client: Arc::new(client), server: Some(Arc::new(server)), pem, trust })
     }
 
     /// For a server of this process. Callers need no certificate to connect: whoever serves them decides what they
     /// may do without one.
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.server)
+    pub(crate) fn server(&self) -> Option<Arc<ServerConfig>> {
+        self.server.as_ref().map(Arc::clone)
     }
 
     /// The role of a certificate of this cluster's authority; a client unless it is said otherwise.
@@ -119,9 +136,11 @@ impl ClusterLinks {
     pub(crate) fn for_http(&self, client: reqwest::ClientBuilder) -> reqwest::Result<reqwest::ClientBuilder> {
         let (ca, own) = self.pem.as_ref();
         let client = client.https_only(true).tls_built_in_root_certs(false);
-        Ok(client
-            .add_root_certificate(reqwest::Certificate::from_pem(ca)?)
-            .identity(reqwest::Identity::from_pem(own)?))
+        let client = client.add_root_certificate(reqwest::Certificate::from_pem(ca)?);
+        match own {
+            Some(own) => Ok(client.identity(reqwest::Identity::from_pem(own)?)),
+            None => Ok(client),
+        }
     }
 
     /// For a call of this process. Ballista writes the scheduler's address with `http`, whatever was

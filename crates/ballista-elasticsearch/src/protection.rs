@@ -10,6 +10,7 @@ use crate::links::ClusterLinks;
 use datafusion::error::{DataFusionError, Result};
 use elastic_client::ConnectionRegistry;
 use flowsigma_node::{LocalCredentials, is_loopback_host};
+use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
@@ -28,6 +29,8 @@ pub enum Protection {
     Certificates(ClusterLinks),
     /// Credentials of this account, for a cluster on this machine.
     Account(ClusterLinks),
+    /// A bearer token over TLS, which only clients have.
+    Token(ClusterLinks, SecretString),
     /// Nothing.
     None,
 }
@@ -36,8 +39,16 @@ impl Protection {
     /// The certificates; none where anyone may use the cluster.
     pub fn links(&self) -> Option<&ClusterLinks> {
         match self {
-            Self::Certificates(links) | Self::Account(links) => Some(links),
+            Self::Certificates(links) | Self::Account(links) | Self::Token(links, _) => Some(links),
             Self::None => None,
+        }
+    }
+
+    /// The bearer token, for a request's `authorization`.
+    pub(crate) fn bearer(&self) -> Option<String> {
+        match self {
+            Self::Token(_, token) => Some(format!("Bearer {}", token.expose_secret())),
+            Self::Certificates(_) | Self::Account(_) | Self::None => None,
         }
     }
 
@@ -57,7 +68,7 @@ impl Protection {
         address: SocketAddr,
         allow_anyone: bool,
     ) -> Result<(Self, TcpListener)> {
-        let configured = ClusterLinks::of(registry)?;
+        let configured = of_node(registry, "scheduler")?;
         if configured.is_none() && !allow_anyone && !address.ip().is_loopback() {
             return Err(unprotected("scheduler", &address.to_string()));
         }
@@ -96,7 +107,7 @@ impl Protection {
         allow_anyone: bool,
         wait: Duration,
     ) -> Result<Self> {
-        if let Some(links) = ClusterLinks::of(registry)? {
+        if let Some(links) = of_node(registry, "executor")? {
             return Ok(Self::Certificates(links));
         }
         if allow_anyone {
@@ -132,6 +143,13 @@ impl Protection {
         if let Some(links) = ClusterLinks::of(registry)? {
             return Ok(Self::Certificates(links));
         }
+        if let Some(login) = &registry.config().cluster_token {
+            let token = login
+                .token
+                .read()
+                .map_err(|e| DataFusionError::Configuration(format!("[cluster] token: {e}")))?;
+            return Ok(Self::Token(ClusterLinks::of_authority(&login.ca_file)?, token));
+        }
         if is_loopback_host(host)
             && let Some(credentials) = LocalCredentials::read(port).map_err(external)?
         {
@@ -139,6 +157,17 @@ impl Protection {
         }
         Ok(Self::None)
     }
+}
+
+/// The certificates of a process that serves.
+fn of_node(registry: &ConnectionRegistry, process: &str) -> Result<Option<ClusterLinks>> {
+    if registry.config().cluster_token.is_some() {
+        return Err(DataFusionError::Configuration(format!(
+            "[cluster] has a token, by which a client proves itself: the {process} needs cert_file and key_file in \
+             [cluster] tls"
+        )));
+    }
+    ClusterLinks::of(registry)
 }
 
 /// A listener at an address, whose error says what for and which option to change.

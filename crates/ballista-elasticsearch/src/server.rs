@@ -9,6 +9,7 @@ use crate::links::ClusterLinks;
 use crate::listener::accept;
 use crate::register::endpoint_override;
 use arrow_flight::flight_service_server::FlightServiceServer;
+use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{Next, from_fn_with_state, map_request};
@@ -19,7 +20,10 @@ use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
 use ballista_executor::flight_service::BallistaFlightService;
 use ballista_scheduler::config::{OnWorkAvailableFn, SchedulerConfig};
+use ballista_scheduler::scheduler_server::JobIdGenerator;
 use flowsigma_node::Role;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -51,6 +55,17 @@ impl WorkSignal {
     /// Changes with each signal from now on.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
+    }
+}
+
+/// Names of jobs that nobody can guess: by one, the rows of a job that was submitted with a token are fetched.
+#[derive(Debug, Default)]
+pub struct RandomJobIds;
+
+#[async_trait]
+impl JobIdGenerator for RandomJobIds {
+    async fn next_id(&self) -> String {
+        format!("{:032x}", rand::random::<u128>())
     }
 }
 
@@ -117,6 +132,15 @@ pub(crate) fn executor_router(
     }
 }
 
+const NOT_A_PART: &str = "an executor serves rows to the schedulers and executors of its cluster: fetch them from \
+                          the scheduler";
+
+/// Whether a caller expects gRPC's form of an error.
+pub(crate) fn is_grpc(request: &Request) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Lets through those whose certificate is a scheduler's, an executor's, or the owner's of this machine's cluster.
 async fn only_parts(State(links): State<ClusterLinks>, request: Request, next: Next) -> Response {
     let role = request.extensions().get::<Caller>().and_then(|caller| match &caller.link {
@@ -125,11 +149,10 @@ async fn only_parts(State(links): State<ClusterLinks>, request: Request, next: N
     });
     match role {
         Some(Role::Scheduler | Role::Executor | Role::Owner) => next.run(request).await,
-        Some(Role::Client) | None => Status::permission_denied(
-            "an executor serves rows to the schedulers and executors of its cluster: fetch them from the scheduler",
-        )
-        .into_http::<axum::body::Body>()
-        .into_response(),
+        Some(Role::Client) | None if is_grpc(&request) => {
+            Status::permission_denied(NOT_A_PART).into_http::<axum::body::Body>().into_response()
+        }
+        Some(Role::Client) | None => (StatusCode::FORBIDDEN, NOT_A_PART).into_response(),
     }
 }
 
@@ -144,7 +167,7 @@ pub async fn serve(listener: TcpListener, router: Router, links: Option<&Cluster
         // For callers of the HTTP routes that speak nothing else.
         .accept_http1(true)
         .add_routes(Routes::from(router))
-        .serve_with_incoming(accept(listener, links.map(ClusterLinks::server)))
+        .serve_with_incoming(accept(listener, links.and_then(ClusterLinks::server)))
         .await
         .map_err(io::Error::other)
 }

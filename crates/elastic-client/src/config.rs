@@ -40,6 +40,8 @@ pub struct Config {
     pub connections: BTreeMap<String, ConnectionConfig>,
     /// How scheduler, executors and clients of a cluster recognise each other; not at all if none.
     pub cluster_tls: Option<ClusterTls>,
+    /// How a client without a certificate proves to a scheduler who it is.
+    pub cluster_token: Option<ClusterToken>,
     /// Which certificates are a scheduler's or an executor's, beside those that say so themselves.
     pub members: ClusterMembers,
     /// Who may submit jobs to a scheduler of this configuration, by name.
@@ -165,6 +167,15 @@ pub struct ClusterTls {
     pub cert_file: PathBuf,
     /// Its private key.
     pub key_file: PathBuf,
+}
+
+/// A bearer token for a cluster's scheduler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterToken {
+    /// Certificates of the authority that signed the scheduler's, PEM.
+    pub ca_file: PathBuf,
+    /// Where the token is.
+    pub token: SecretSource,
 }
 
 /// Common names of certificates of a cluster whose authority writes no roles into them.

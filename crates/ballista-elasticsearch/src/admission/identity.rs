@@ -37,6 +37,8 @@ pub struct Identity {
     pub grants: Grants,
     /// Whether a certificate says who it is, rather than a token.
     pub by_certificate: bool,
+    /// Whether it may submit jobs: a client or an owner, and whom `[access]` lists.
+    pub submits: bool,
 }
 
 impl Identity {
@@ -47,7 +49,7 @@ impl Identity {
 
     /// Whether it may submit jobs.
     pub(crate) fn is_client(&self) -> bool {
-        matches!(self.role, Role::Client | Role::Owner)
+        self.submits
     }
 
     /// Whether it is a scheduler or an executor and nothing else.
@@ -107,22 +109,21 @@ impl Admission {
                 role: Role::Owner,
                 grants: self.granted_to(ANYONE).unwrap_or_else(Grants::every_index),
                 by_certificate: true,
+                submits: true,
             }),
             (Guard::Certificates(links), Some(Link::Tls(Some(subject)))) => {
                 let role = links.role(&subject);
-                let own = |grants: Grants| (subject.name.clone(), grants);
-                let (name, grants) = match role {
-                    Role::Owner => own(self.granted_to(OWNER).unwrap_or_else(Grants::everything)),
-                    // What is listed under a name is that name's, whatever its certificate is called.
-                    Role::Client => self
-                        .access
-                        .iter()
-                        .find(|(_, access)| access.certificate == subject.name)
-                        .map(|(name, access)| (name.clone(), access.grants.clone()))
-                        .unwrap_or_else(|| own(Grants::default())),
-                    Role::Scheduler | Role::Executor => own(Grants::default()),
+                // What is listed under a name is that name's, whatever its certificate is called.
+                let listed = self.access.iter().find(|(_, access)| access.certificate == subject.name);
+                let submits = listed.is_some() || matches!(role, Role::Client | Role::Owner);
+                let (name, grants) = match (role, listed) {
+                    (Role::Owner, _) => {
+                        (OWNER.to_owned(), self.granted_to(OWNER).unwrap_or_else(Grants::everything))
+                    }
+                    (_, Some((name, access))) => (name.clone(), access.grants.clone()),
+                    (_, None) => (subject.name.clone(), Grants::default()),
                 };
-                Ok(Identity { name, role, grants, by_certificate: true })
+                Ok(Identity { name, role, grants, by_certificate: true, submits })
             }
             (Guard::Certificates(_), Some(Link::Tls(None))) => self.identify_by_token(headers),
             (Guard::Certificates(_), Some(Link::Plain)) => Err(Refusal::Unknown(
@@ -150,6 +151,7 @@ impl Admission {
                 role: Role::Client,
                 grants: access.grants.clone(),
                 by_certificate: false,
+                submits: true,
             }),
             None => Err(Refusal::Unknown("the bearer token is none that [access] lists".into())),
         }

@@ -243,7 +243,7 @@ mod tests {
     use serde_json::json;
 
     fn identity(grants: Grants) -> Identity {
-        Identity { name: "alice".into(), role: Role::Client, grants, by_certificate: true }
+        Identity { name: "alice".into(), role: Role::Client, grants, by_certificate: true, submits: true }
     }
 
     async fn plan(sql: &str, folder: &std::path::Path) -> LogicalPlan {

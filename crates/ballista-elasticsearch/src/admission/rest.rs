@@ -4,6 +4,7 @@
 
 use super::Admission;
 use super::identity::{Identity, Refusal};
+use crate::server::is_grpc;
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -36,11 +37,7 @@ pub(crate) async fn admit_http(
     next: Next,
 ) -> Response {
     let path = request.uri().path().to_owned();
-    let is_grpc = request
-        .headers()
-        .get("content-type")
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc || PROBES.contains(&path.as_str()) {
+    if is_grpc(&request) || PROBES.contains(&path.as_str()) {
         return next.run(request).await;
     }
     if browsers == Browsers::Refused {

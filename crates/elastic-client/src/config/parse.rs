@@ -15,12 +15,12 @@ use super::cloud::parse_cloud_id;
 use super::node::parse_node;
 use super::table::{Table, position};
 use super::{
-    Auth, ClientCertificate, ClusterMembers, ClusterTls, Config, ConfigError, ConnectionConfig, Fingerprint,
-    HeaderSource, Proxy, Tls, Verify,
+    Auth, ClientCertificate, ClusterMembers, ClusterTls, ClusterToken, Config, ConfigError, ConnectionConfig,
+    Fingerprint, HeaderSource, Proxy, Tls, Verify,
 };
 
 const ROOT_KEYS: &[&str] = &["connections", "cluster", "access", "files"];
-const CLUSTER_KEYS: &[&str] = &["tls", "schedulers", "executors"];
+const CLUSTER_KEYS: &[&str] = &["tls", "schedulers", "executors", "token_env", "token_file"];
 const CLUSTER_TLS_KEYS: &[&str] = &["ca_file", "cert_file", "key_file"];
 const CONNECTION_KEYS: &[&str] = &[
     "nodes",
@@ -73,9 +73,9 @@ pub(super) fn parse_config(text: &str, path: &Path) -> Result<Config, ConfigErro
             connections.insert(name, connection);
         }
     }
-    let (cluster_tls, members) = match root.table("cluster")? {
+    let cluster = match root.table("cluster")? {
         Some(cluster) => parse_cluster(&cluster)?,
-        None => (None, ClusterMembers::default()),
+        None => Cluster { tls: None, token: None, members: ClusterMembers::default() },
     };
     let mut access = BTreeMap::new();
     if let Some(tables) = root.table("access")? {
@@ -85,7 +85,9 @@ pub(super) fn parse_config(text: &str, path: &Path) -> Result<Config, ConfigErro
         }
     }
     let files = root.table("files")?.map(|files| parse_files(&files)).transpose()?;
-    Ok(Config { connections, cluster_tls, members, access, files, file: Some(path.to_owned()) })
+    let Cluster { tls: cluster_tls, token: cluster_token, members } = cluster;
+    let file = Some(path.to_owned());
+    Ok(Config { connections, cluster_tls, cluster_token, members, access, files, file })
 }
 
 fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigError> {
@@ -259,16 +261,36 @@ fn parse_headers(table: &Table<'_>) -> Result<BTreeMap<String, HeaderSource>, Co
     Ok(headers)
 }
 
-fn parse_cluster(table: &Table<'_>) -> Result<(Option<ClusterTls>, ClusterMembers), ConfigError> {
+/// What `[cluster]` says.
+struct Cluster {
+    tls: Option<ClusterTls>,
+    token: Option<ClusterToken>,
+    members: ClusterMembers,
+}
+
+fn parse_cluster(table: &Table<'_>) -> Result<Cluster, ConfigError> {
     table.check_keys(CLUSTER_KEYS)?;
     let members =
         ClusterMembers { schedulers: texts(table, "schedulers")?, executors: texts(table, "executors")? };
-    let Some(tls) = table.table("tls")? else { return Ok((None, members)) };
+    let has_token = ["token_env", "token_file"].iter().any(|key| table.entries.contains_key(*key));
+    let Some(tls) = table.table("tls")? else {
+        if has_token {
+            return Err(table.missing("\"tls = { ca_file = … }\" beside the token"));
+        }
+        return Ok(Cluster { tls: None, token: None, members });
+    };
     tls.check_plain_keys(CLUSTER_TLS_KEYS)?;
     let file = |key: &str| tls.path(key)?.ok_or_else(|| tls.missing(&format!("{key:?}")));
-    let tls =
-        ClusterTls { ca_file: file("ca_file")?, cert_file: file("cert_file")?, key_file: file("key_file")? };
-    Ok((Some(tls), members))
+    let ca_file = file("ca_file")?;
+    if has_token {
+        if let Some(key) = ["cert_file", "key_file"].into_iter().find(|key| tls.entries.contains_key(*key)) {
+            return Err(tls.missing(&format!("either {key:?} or a token")));
+        }
+        let token = Some(ClusterToken { ca_file, token: table.secret("token_env", "token_file")? });
+        return Ok(Cluster { tls: None, token, members });
+    }
+    let tls = ClusterTls { ca_file, cert_file: file("cert_file")?, key_file: file("key_file")? };
+    Ok(Cluster { tls: Some(tls), token: None, members })
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
