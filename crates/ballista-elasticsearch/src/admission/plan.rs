@@ -211,7 +211,14 @@ fn local_path(url: &ListingTableUrl) -> Result<PathBuf, Refusal> {
     if url.scheme() != "file" {
         return Err(refused());
     }
-    url.to_file_path().map_err(|()| refused())
+    let path = url.to_file_path().map_err(|()| refused())?;
+    // Object stores decode what they are given, and some once more.
+    if path.as_os_str().as_encoded_bytes().contains(&b'%') {
+        return Err(Refusal::Unsupported(
+            "a cluster reads and writes no path with a percent sign in it".into(),
+        ));
+    }
+    Ok(path)
 }
 
 /// Indices that a query names beside the one that it is asked of: by a lookup of terms or shapes, by documents that
