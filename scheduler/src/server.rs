@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    Admission, AuditLog, Browsers, EsLogicalCodec, Guard, Protection, RandomJobIds, SchedulerServices,
+    Admission, AuditLog, Browsers, EsLogicalCodec, Guard, JobGuard, Protection, RandomJobIds, SchedulerServices,
     WorkSignal, endpoint_override, physical_codec, serve, session_config, session_state,
 };
 use ballista_scheduler::api::get_routes;
@@ -33,13 +33,13 @@ impl Server {
     pub(crate) async fn run(self, mut config: SchedulerConfig, listener: TcpListener) -> anyhow::Result<()> {
         let Self { registry, protection, audit, browsers } = self;
         let links = protection.links().cloned();
-        let work = WorkSignal::default();
+        let (work, jobs) = (WorkSignal::default(), JobGuard::new());
         let (for_config, for_links) = (Arc::clone(&registry), links.clone());
         let for_state = Arc::clone(&registry);
         config = config
             .with_override_config_producer(Arc::new(move || session_config(&for_config, for_links.as_ref())))
             .with_override_session_builder(Arc::new(move |c| Ok(session_state(&for_state, c))))
-            .with_on_work_available(work.callback())
+            .with_on_work_available(jobs.before(work.callback()))
             .with_enable_embedded_flight_proxy(true)
             .with_use_tls(links.is_some());
         config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
@@ -58,6 +58,7 @@ impl Server {
         let cluster = BallistaCluster::new_from_config(&config).await?;
         let scheduler =
             create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, Arc::clone(&config)).await?;
+        jobs.watch(&scheduler);
         let routes = routes(&config, &Arc::new(scheduler.clone()));
         let services = SchedulerServices { scheduler, routes, admission, work, browsers };
         let router = services.router(&config, links.as_ref());

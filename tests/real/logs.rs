@@ -68,7 +68,7 @@ async fn logs_go_into_files_where_ballistas_options_say_so() {
         scheduler_args: &args,
         executor_args: &args,
         variables: &[("RUST_LOG", "info")],
-        allow_anyone: false,
+        ..Shape::default()
     };
     let cluster = Cluster::start_as(shape).await.unwrap();
     for (program, line) in [("scheduler_", "ballista_scheduler"), ("executor_", "ballista_executor")] {

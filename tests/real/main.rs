@@ -9,6 +9,7 @@ mod cleanup;
 mod cluster_files;
 mod command;
 mod credentials;
+mod deaths;
 mod differential;
 mod ending;
 mod faults;

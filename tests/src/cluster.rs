@@ -1,5 +1,6 @@
 //! A scheduler and executors as processes, on free ports, stopped when dropped.
 
+use crate::rows_proxy::{BEHIND, RowsProxy};
 use anyhow::{Context, Result, bail};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::prelude::SessionContext;
@@ -81,6 +82,8 @@ pub struct Shape<'a> {
     pub executor_args: &'a [&'a str],
     /// Whether anyone may use it, which is the only way in which tasks are pushed.
     pub allow_anyone: bool,
+    /// The proxies before the executors; none where they are reached directly.
+    pub proxies: &'a [RowsProxy],
 }
 
 /// What schedulers and executors of a [`Shape`] that allows anyone are started with.
@@ -152,6 +155,7 @@ pub struct Cluster {
     executor_ports: Vec<u16>,
     port: u16,
     launch_scheduler: Launch,
+    launch_executors: Vec<Launch>,
     scheduler: Option<Process>,
     executors: Vec<Process>,
 }
@@ -209,18 +213,21 @@ impl Cluster {
             tls => tls,
         };
         let (mut executors, mut executor_ports) = (Vec::new(), Vec::new());
+        let mut launch_executors = Vec::new();
         for (i, config) in shape.executors.iter().enumerate() {
             let work = work_folder(&folder, i);
             std::fs::create_dir(&work)?;
-            let flight = next_port()?;
+            let (host, flight, grpc) = match shape.proxies.get(i) {
+                Some(proxy) => (BEHIND, proxy.flight, proxy.grpc),
+                None => (here, next_port()?, next_port()?),
+            };
             executor_ports.push(flight);
-            let (flight, grpc, health) =
-                (flight.to_string(), next_port()?.to_string(), next_port()?.to_string());
+            let (flight, grpc, health) = (flight.to_string(), grpc.to_string(), next_port()?.to_string());
             let vcores = shape.vcores.to_string();
             let mut args = vec![
                 ("scheduler-host", here),
                 ("scheduler-port", &port_text),
-                ("bind-host", here),
+                ("bind-host", host),
                 ("bind-port", &flight),
                 ("bind-grpc-port", &grpc),
                 ("bind-health-port", &health),
@@ -234,6 +241,7 @@ impl Cluster {
             let mut launch = launch("flowsigma-executor", &name, config, &args, shape.executor_args)?;
             launch.variables.push(("TMPDIR".into(), work.to_string_lossy().into_owned()));
             executors.push(launch.spawn(folder.path())?);
+            launch_executors.push(launch);
         }
         let scheme = if tls.is_some() { "https" } else { "http" };
         let cluster = Self {
@@ -243,6 +251,7 @@ impl Cluster {
             executor_ports,
             port,
             launch_scheduler,
+            launch_executors,
             scheduler: Some(scheduler),
             executors,
         };
@@ -260,6 +269,12 @@ impl Cluster {
         let Process(child) = &mut self.executors[i];
         child.kill()?;
         child.wait()?;
+        Ok(())
+    }
+
+    /// Starts an executor in place of one that was killed.
+    pub fn restart_executor(&mut self, i: usize) -> Result<()> {
+        self.executors[i] = self.launch_executors[i].spawn(self.folder.path())?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ pub mod document;
 pub mod golden;
 pub mod hosts;
 pub mod proxy;
+pub mod rows_proxy;
 pub mod secrets;
 pub mod secured;
 pub mod server_nodes;

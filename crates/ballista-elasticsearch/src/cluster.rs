@@ -89,7 +89,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn over(state: SessionState, scheduler_url: String, protection: Protection) -> Result<Self> {
+    pub(crate) fn over(state: SessionState, scheduler_url: String, protection: Protection) -> Result<Self> {
         let planner = ClientPlanner { ballista: Arc::clone(state.query_planner()) };
         let state =
             SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(planner)).build();

@@ -4,7 +4,7 @@
 
 use crate::cluster::Cluster;
 use crate::progress::{JobProgress, Stages};
-use ballista_core::execution_plans::DistributedQueryExec;
+use crate::submission::{ASKED_AGAIN_AFTER, Again, Submission};
 use ballista_core::serde::protobuf::{
     CancelJobParams, GetJobMetricsParams, GetJobStatusParams, OperatorMetric, OperatorMetricsSet,
     OperatorWithMetrics, job_status::Status,
@@ -13,20 +13,15 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion_proto::protobuf::LogicalPlanNode;
-use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// A submitted statement.
 #[derive(Clone)]
 pub struct Job {
     cluster: Cluster,
-    plan: Arc<dyn ExecutionPlan>,
+    submission: Arc<Submission>,
     rest_url: String,
     rest: reqwest::Client,
     rows: Arc<JoinHandle<()>>,
@@ -37,7 +32,6 @@ const REST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A scheduler cancels a job in its own time, which is that of planning it if nothing runs yet.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
-const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(50);
 const ROUNDS_BETWEEN: u32 = 10;
 const ROUNDS_UNTIL_UNKNOWN: u32 = 20;
 
@@ -53,21 +47,23 @@ pub struct ScanReport {
 }
 
 impl Job {
-    /// Submits a plan, and gives its rows.
+    /// Submits a plan, and gives its rows. It is submitted once more, if it writes nothing and no row was
+    /// given yet, where rows were lost with an executor on their way from one stage to the next.
     pub async fn submit(cluster: &Cluster, plan: LogicalPlan) -> Result<(Self, SendableRecordBatchStream)> {
-        let cluster = cluster.clone();
+        let (cluster, again) = (cluster.clone(), Again::of(&plan)?);
         let frame = cluster.context().execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
-        let (rows, stream) = run(Arc::clone(&plan), execute_stream(Arc::clone(&plan), task)?);
+        let submission = Arc::new(Submission::new(cluster.clone(), plan, task, again));
+        let (rows, stream) = Arc::clone(&submission).rows()?;
         let (rest_url, rest) = cluster.rest()?;
         let rest = rest.timeout(REST_TIMEOUT).build().map_err(|e| DataFusionError::External(Box::new(e)))?;
-        Ok((Self { cluster, plan, rest_url, rest, rows: Arc::new(rows) }, stream))
+        Ok((Self { cluster, submission, rest_url, rest, rows: Arc::new(rows) }, stream))
     }
 
     /// Its id on the scheduler; none if it runs in this process, or was not accepted yet.
     pub fn id(&self) -> Option<String> {
-        job_id(&self.plan)
+        self.submission.id()
     }
 
     /// Stops it on all executors, and returns once the scheduler says that it has ended. Dropping its
@@ -84,10 +80,11 @@ impl Job {
     }
 
     async fn cancel_until_ended(&self) -> Result<()> {
+        self.submission.give_up();
         let job_id = loop {
             match self.id() {
                 Some(id) => break id,
-                None if find_distributed(&self.plan).is_none() || self.rows.is_finished() => return Ok(()),
+                None if !self.submission.is_distributed() || self.rows.is_finished() => return Ok(()),
                 // It is on its way to the scheduler, who may have it already.
                 None => tokio::time::sleep(ASKED_AGAIN_AFTER).await,
             }
@@ -118,6 +115,22 @@ impl Job {
         let answer = self.rest.get(url).send().await.ok()?.error_for_status().ok()?;
         let stages: Stages = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
         Some(JobProgress::from(&stages))
+    }
+
+    /// What to tell of a job that nobody can begin, because no executor is registered with its scheduler;
+    /// none if there is one, or where the scheduler does not tell.
+    pub async fn waits_for_executor(&self) -> Option<String> {
+        let answer = self.rest.get(format!("{}/api/executors", self.rest_url)).send().await.ok()?;
+        let answer = answer.error_for_status().ok()?;
+        let url = self.cluster.scheduler_url();
+        let executors: Vec<serde::de::IgnoredAny> =
+            serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+        executors.is_empty().then(|| {
+            format!(
+                "no executor is registered with scheduler {url}: the job waits for one, for as long as the \
+                 scheduler's --no-executors-grace-period-seconds"
+            )
+        })
     }
 
     /// Whether a job that failed did so because its scheduler is gone, which forgets its jobs; says
@@ -154,54 +167,8 @@ impl Job {
     }
 }
 
-/// The rows of a plan, from a task of their own: a submission that is given up half-way would leave a job
-/// whose id nobody knows.
-fn run(
-    plan: Arc<dyn ExecutionPlan>,
-    mut rows: SendableRecordBatchStream,
-) -> (JoinHandle<()>, SendableRecordBatchStream) {
-    let schema = rows.schema();
-    let (sender, mut receiver) = mpsc::channel(1);
-    let (whole, is_whole) = oneshot::channel();
-    let task = tokio::spawn(async move {
-        let unread = async {
-            sender.closed().await;
-            while find_distributed(&plan).is_some() && job_id(&plan).is_none() {
-                tokio::time::sleep(ASKED_AGAIN_AFTER).await;
-            }
-        };
-        let read = async {
-            while let Some(batch) = rows.next().await {
-                if sender.send(batch).await.is_err() {
-                    return;
-                }
-            }
-            whole.send(()).ok();
-        };
-        tokio::select! { () = unread => {}, () = read => {} }
-    });
-    let rows = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
-    // A task that panics ends the channel like one that has sent all rows.
-    let end = futures::stream::once(is_whole).filter_map(|whole| {
-        std::future::ready(whole.err().map(|_| {
-            Err(DataFusionError::Execution("what takes the job's rows has ended before them".into()))
-        }))
-    });
-    (task, Box::pin(RecordBatchStreamAdapter::new(schema, rows.chain(end))))
-}
-
-fn job_id(plan: &Arc<dyn ExecutionPlan>) -> Option<String> {
-    find_distributed(plan)?.job_id().map(|id| id.to_string())
-}
-
 fn answered(status: tonic::Status) -> DataFusionError {
     DataFusionError::Execution(format!("the scheduler answered {}: {}", status.code(), status.message()))
-}
-
-/// `EXPLAIN ANALYZE` wraps it; statements such as `SHOW TABLES` have none.
-fn find_distributed(plan: &Arc<dyn ExecutionPlan>) -> Option<&DistributedQueryExec<LogicalPlanNode>> {
-    plan.downcast_ref::<DistributedQueryExec<LogicalPlanNode>>()
-        .or_else(|| plan.children().into_iter().find_map(find_distributed))
 }
 
 /// The metrics of one operator, as its job's scheduler tells them.
@@ -223,34 +190,4 @@ fn scan_report(operator: OperatorWithMetrics) -> Result<Option<ScanReport>> {
     } else {
         ScanReport { documents: sum("documents"), matched: sum("matched"), retries: sum("retries") }
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use datafusion::arrow::datatypes::Schema;
-    use datafusion::arrow::record_batch::RecordBatch;
-    use datafusion::physical_plan::empty::EmptyExec;
-    use futures::TryStreamExt;
-
-    #[tokio::test]
-    async fn rows_that_end_in_a_panic_are_an_error() {
-        let schema = Arc::new(Schema::empty());
-        let plan: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::clone(&schema)));
-        let one = RecordBatch::new_empty(Arc::clone(&schema));
-        for panics in [false, true] {
-            let one = one.clone();
-            let mut sent = false;
-            let rows = futures::stream::poll_fn(move |_| {
-                assert!(!(sent && panics), "as a bug would");
-                let batch = (!sent).then(|| Ok(one.clone()));
-                sent = true;
-                std::task::Poll::Ready(batch)
-            });
-            let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
-            let (_task, rows) = run(Arc::clone(&plan), rows);
-            let all = rows.try_collect::<Vec<_>>().await;
-            assert_eq!(all.map(|batches| batches.len()).ok(), (!panics).then_some(1));
-        }
-    }
 }

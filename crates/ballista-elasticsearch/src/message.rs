@@ -11,6 +11,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// An error with its causes on one line, each said once: wrappers repeat what they wrap.
 pub fn one_line(error: &(dyn Error + 'static)) -> String {
@@ -54,19 +55,49 @@ fn said(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// The error of a task as its scheduler is to pass it on. What Ballista decides by is kept: whether a
-/// fetch has failed, and whether to try again.
+/// How the error of a job ends that may succeed when it is submitted again.
+const SUBMIT_AGAIN: &str = "; submit the job again";
+
+/// The error of a job whose rows were lost on their way from one stage to the next, which nobody but who
+/// has submitted it can bring back.
+pub(crate) fn lost_rows(what: &str) -> String {
+    format!("{what}{SUBMIT_AGAIN}")
+}
+
+/// What a job ended with, if that was [`lost_rows`].
+pub(crate) fn lost_its_rows(error: &DataFusionError) -> Option<String> {
+    let text = one_line(error);
+    text.contains(SUBMIT_AGAIN).then(|| text.replace(SUBMIT_AGAIN, ""))
+}
+
+/// The error of a job that nobody has begun.
+pub(crate) fn no_executor(grace: Duration) -> String {
+    format!(
+        "no executor is registered with the scheduler, and none came within {} s; start flowsigma-executor \
+         with its --scheduler-host, or raise the scheduler's --no-executors-grace-period-seconds",
+        grace.as_secs()
+    )
+}
+
+/// The error of a task as its scheduler is to pass it on. What Ballista decides by is kept: whether to try
+/// again.
+///
+/// A failed fetch ends the job. Ballista would run the stage again whose rows cannot be fetched, and never
+/// come to an end, or read rows twice: docs/decisions/0001-lost-executors.md.
 pub(crate) fn to_be_passed_on(error: DataFusionError) -> DataFusionError {
-    let message = || Message(one_line(&error));
+    let message = || one_line(&error);
+    let ends_the_job = |text: String| DataFusionError::External(Box::new(Message(text)));
     match decides(&error) {
-        Decides::Ballista => error,
-        Decides::Retry => DataFusionError::IoError(std::io::Error::other(message())),
-        Decides::Nothing => DataFusionError::External(Box::new(message())),
+        Decides::Cancelled => error,
+        Decides::Retry => DataFusionError::IoError(std::io::Error::other(Message(message()))),
+        Decides::FetchFailed { what } => ends_the_job(lost_rows(&what)),
+        Decides::Nothing => ends_the_job(message()),
     }
 }
 
 enum Decides {
-    Ballista,
+    Cancelled,
+    FetchFailed { what: String },
     Retry,
     Nothing,
 }
@@ -75,14 +106,51 @@ enum Decides {
 fn decides(error: &DataFusionError) -> Decides {
     match error.find_root() {
         DataFusionError::IoError(_) => Decides::Retry,
+        DataFusionError::ArrowError(error, _) => decides_arrow(error),
         DataFusionError::External(inner) => match inner.downcast_ref() {
-            Some(BallistaError::FetchFailed(..) | BallistaError::Cancelled) => Decides::Ballista,
-            Some(BallistaError::IoError(_)) => Decides::Retry,
-            Some(BallistaError::DataFusionError(inner)) => decides(inner),
-            _ => Decides::Nothing,
+            Some(error) => decides_ballista(error),
+            None => Decides::Nothing,
         },
         _ => Decides::Nothing,
     }
+}
+
+fn decides_ballista(error: &BallistaError) -> Decides {
+    match error {
+        BallistaError::Cancelled => Decides::Cancelled,
+        BallistaError::IoError(_) => Decides::Retry,
+        BallistaError::DataFusionError(inner) => decides(inner),
+        BallistaError::ArrowError(inner) => decides_arrow(inner),
+        BallistaError::FetchFailed(executor, stage, _, why) => {
+            let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+            Decides::FetchFailed {
+                what: format!("rows of stage {stage} cannot be fetched from executor {executor}: {why}"),
+            }
+        }
+        BallistaError::TonicError(_)
+        | BallistaError::GrpcError(_)
+        | BallistaError::GrpcConnectionError(_)
+        | BallistaError::GrpcActionError(_) => cut_off(error),
+        BallistaError::NotImplemented(_)
+        | BallistaError::General(_)
+        | BallistaError::Internal(_)
+        | BallistaError::Configuration(_)
+        | BallistaError::SqlError(_)
+        | BallistaError::TokioError(_) => Decides::Nothing,
+    }
+}
+
+/// Rows are handed on in this format alone, and its reader is all that Ballista says of a connection that
+/// ended before the rows did.
+fn decides_arrow(error: &ArrowError) -> Decides {
+    match error {
+        ArrowError::IpcError(_) => cut_off(error),
+        _ => Decides::Nothing,
+    }
+}
+
+fn cut_off(error: &(dyn Error + 'static)) -> Decides {
+    Decides::FetchFailed { what: format!("rows of an earlier stage cannot be fetched: {}", one_line(error)) }
 }
 
 /// What stands around such a message in the text that comes back.
@@ -187,13 +255,24 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_fetch_stays_one() {
-        let fetch = BallistaError::FetchFailed("e1".into(), 1, 2, "gone".into());
-        let (task, _) = passed_on(DataFusionError::ArrowError(
+    fn a_failed_fetch_ends_the_job_and_says_that_it_may_be_submitted_again() {
+        let fetch = BallistaError::FetchFailed("e1".into(), 1, 2, "connection\nrefused".into());
+        let wrapped = DataFusionError::ArrowError(
             Box::new(ArrowError::ExternalError(Box::new(DataFusionError::External(Box::new(fetch))))),
             None,
-        ));
-        assert!(format!("{:?}", task.failed_reason).contains("FetchPartitionError"), "{task:?}");
+        );
+        let said = "rows of stage 1 cannot be fetched from executor e1: connection refused";
+        let cut = ArrowError::IpcError("h2 protocol error".into());
+        let cut = BallistaError::DataFusionError(Box::new(cut.into()));
+        let half = "rows of an earlier stage cannot be fetched: Ipc error: h2 protocol error";
+        for (error, said) in [(wrapped, said), (DataFusionError::External(Box::new(cut)), half)] {
+            let (task, there) = passed_on(error);
+            assert!(!task.retryable);
+            assert!(format!("{:?}", task.failed_reason).contains("ExecutionError"), "{task:?}");
+            assert_eq!(one_line(&there), format!("Job 7 failed: {said}; submit the job again"));
+            assert_eq!(lost_its_rows(&there), Some(format!("Job 7 failed: {said}")));
+        }
+        assert_eq!(lost_its_rows(&DataFusionError::Execution("Job 7 failed: no such index".into())), None);
     }
 
     #[test]

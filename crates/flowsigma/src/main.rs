@@ -28,7 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Retries and switched-off checks are said; what fails is in the error that ends the command.
-const DEFAULT_LOGS: &str = "elastic_client=warn,datafusion_elasticsearch=warn,flowsigma=warn";
+const DEFAULT_LOGS: &str =
+    "elastic_client=warn,datafusion_elasticsearch=warn,ballista_elasticsearch=warn,flowsigma=warn";
 
 /// How long a user who pressed Ctrl-C waits for a server that may hang.
 const AFTER_INTERRUPT: Duration = Duration::from_millis(700);

@@ -13,6 +13,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion_elasticsearch::{OpenSnapshots, open_snapshots};
 use elastic_client::ConnectionRegistry;
 use futures::StreamExt;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// Where statements run.
@@ -95,6 +96,7 @@ impl Runner {
         let answer = tokio::select! {
             answer = drain(rows, sink) => answer,
             () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: true }),
+            never = self.tell_of_waiting(&job) => match never {},
         };
         drop(progress);
         match answer {
@@ -121,6 +123,15 @@ impl Runner {
                 }
             }
         }
+    }
+
+    async fn tell_of_waiting(&self, job: &Job) -> Infallible {
+        if !self.embedded
+            && let Some(waits) = job.waits_for_executor().await
+        {
+            tracing::warn!("{waits}");
+        }
+        std::future::pending().await
     }
 }
 

@@ -1,0 +1,229 @@
+//! The rows of a statement, and the jobs by which a scheduler makes them: one, or two where the first has
+//! lost its rows with an executor.
+//!
+//! Owns: which of them counts, and whether there is a second. Must not know: how a job is cancelled, or
+//! what its rows mean.
+
+use crate::cluster::Cluster;
+use crate::message::{lost_its_rows, lost_rows, one_line};
+use ballista_core::execution_plans::DistributedQueryExec;
+use ballista_core::serde::protobuf::GetJobStatusParams;
+use ballista_core::serde::protobuf::job_status::Status;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion_proto::protobuf::LogicalPlanNode;
+use futures::StreamExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Between two looks for a job's id.
+pub(crate) const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Whether a statement may run twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    Once,
+    Never,
+}
+
+impl Again {
+    /// What writes is not run again: what it has written is still there.
+    pub(crate) fn of(plan: &LogicalPlan) -> Result<Self> {
+        let writes = plan.exists(|node| Ok(matches!(node, LogicalPlan::Copy(_) | LogicalPlan::Dml(_))))?;
+        Ok(if writes { Self::Never } else { Self::Once })
+    }
+}
+
+/// A plan that is submitted when its rows are asked for.
+pub(crate) struct Submission {
+    cluster: Cluster,
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    state: Mutex<State>,
+}
+
+struct State {
+    again: Again,
+    /// The first of two jobs, which has failed.
+    failed: Option<String>,
+}
+
+impl Submission {
+    pub(crate) fn new(
+        cluster: Cluster,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+        again: Again,
+    ) -> Self {
+        Self { cluster, plan, context, state: Mutex::new(State { again, failed: None }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id of the job that counts; none if it was not accepted yet, or if it runs in this process.
+    pub(crate) fn id(&self) -> Option<String> {
+        let id = find_distributed(&self.plan)?.job_id()?.to_string();
+        (self.state().failed.as_ref() != Some(&id)).then_some(id)
+    }
+
+    /// Whether there is a job: statements such as `SHOW TABLES` have none.
+    pub(crate) fn is_distributed(&self) -> bool {
+        find_distributed(&self.plan).is_some()
+    }
+
+    /// There is no second job from now on, but one that is on its way already.
+    pub(crate) fn give_up(&self) {
+        self.state().again = Again::Never;
+    }
+
+    /// The first job has failed, and the second one is on its way, if there may be one.
+    fn begin_again(&self) -> bool {
+        let failed = self.id();
+        let mut state = self.state();
+        if state.again == Again::Never || failed.is_none() {
+            return false;
+        }
+        *state = State { again: Again::Never, failed };
+        true
+    }
+
+    /// The rows, which are taken by a task of their own: a submission that is given up half-way would
+    /// leave a job whose id nobody knows.
+    pub(crate) fn rows(self: Arc<Self>) -> Result<(JoinHandle<()>, SendableRecordBatchStream)> {
+        let rows = self.execute()?;
+        Ok(self.run(rows))
+    }
+
+    fn execute(&self) -> Result<SendableRecordBatchStream> {
+        execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context))
+    }
+
+    fn run(self: Arc<Self>, rows: SendableRecordBatchStream) -> (JoinHandle<()>, SendableRecordBatchStream) {
+        let schema = rows.schema();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let (whole, is_whole) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let unread = async {
+                sender.closed().await;
+                while self.is_distributed() && self.id().is_none() {
+                    tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+                }
+            };
+            let read = async {
+                if self.hand_on(rows, &sender).await {
+                    whole.send(()).ok();
+                }
+            };
+            tokio::select! { () = unread => {}, () = read => {} }
+        });
+        let rows = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
+        // A task that panics ends the channel like one that has sent all rows.
+        let end = futures::stream::once(is_whole).filter_map(|whole| {
+            std::future::ready(whole.err().map(|_| {
+                Err(DataFusionError::Execution("what takes the job's rows has ended before them".into()))
+            }))
+        });
+        (task, Box::pin(RecordBatchStreamAdapter::new(schema, rows.chain(end))))
+    }
+
+    /// Returns whether all were taken.
+    async fn hand_on(
+        &self,
+        mut rows: SendableRecordBatchStream,
+        to: &mpsc::Sender<Result<datafusion::arrow::record_batch::RecordBatch>>,
+    ) -> bool {
+        let mut handed_on = false;
+        while let Some(batch) = rows.next().await {
+            let batch = match batch {
+                Ok(batch) => Ok(batch),
+                Err(error) => match lost_its_rows(&error) {
+                    Some(why) if !handed_on && self.begin_again() => {
+                        tracing::warn!("the job is submitted again: {why}");
+                        match self.execute() {
+                            Ok(again) => {
+                                rows = again;
+                                continue;
+                            }
+                            Err(error) => Err(error),
+                        }
+                    }
+                    Some(_) => Err(error),
+                    None => Err(self.of_result(error).await),
+                },
+            };
+            handed_on = true;
+            if to.send(batch).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What an error says whose job was successful: its rows are fetched from executors. It is not submitted
+    /// again by itself, for it would fail again if executors are only out of this process's reach.
+    async fn of_result(&self, error: DataFusionError) -> DataFusionError {
+        let Some(job_id) = self.id() else { return error };
+        let status = async {
+            let mut scheduler = self.cluster.scheduler().await.ok()?;
+            let answer = scheduler.get_job_status(GetJobStatusParams { job_id }).await.ok()?;
+            answer.into_inner().status?.status
+        };
+        match status.await {
+            Some(Status::Successful(_)) => DataFusionError::Execution(lost_rows(&format!(
+                "rows of the result cannot be fetched: {}",
+                one_line(&error)
+            ))),
+            Some(Status::Queued(_) | Status::Running(_) | Status::Failed(_)) | None => error,
+        }
+    }
+}
+
+/// `EXPLAIN ANALYZE` wraps it.
+fn find_distributed(plan: &Arc<dyn ExecutionPlan>) -> Option<&DistributedQueryExec<LogicalPlanNode>> {
+    plan.downcast_ref::<DistributedQueryExec<LogicalPlanNode>>()
+        .or_else(|| plan.children().into_iter().find_map(find_distributed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protection::Protection;
+    use datafusion::arrow::datatypes::Schema;
+    use datafusion::arrow::record_batch::RecordBatch;
+    use datafusion::physical_plan::empty::EmptyExec;
+    use datafusion::prelude::SessionContext;
+    use futures::TryStreamExt;
+
+    #[tokio::test]
+    async fn rows_that_end_in_a_panic_are_an_error() -> Result<()> {
+        let cluster = Cluster::over(SessionContext::new().state(), "http://127.0.0.1:1".into(), Protection::None)?;
+        let schema = Arc::new(Schema::empty());
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::clone(&schema)));
+        let one = RecordBatch::new_empty(Arc::clone(&schema));
+        for panics in [false, true] {
+            let one = one.clone();
+            let mut sent = false;
+            let rows = futures::stream::poll_fn(move |_| {
+                assert!(!(sent && panics), "as a bug would");
+                let batch = (!sent).then(|| Ok(one.clone()));
+                sent = true;
+                std::task::Poll::Ready(batch)
+            });
+            let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+            let (plan, context) = (Arc::clone(&plan), Arc::default());
+            let submission = Submission::new(cluster.clone(), plan, context, Again::Once);
+            let (_task, rows) = Arc::new(submission).run(rows);
+            let all = rows.try_collect::<Vec<_>>().await;
+            assert_eq!(all.map(|batches| batches.len()).ok(), (!panics).then_some(1));
+        }
+        Ok(())
+    }
+}
