@@ -7,6 +7,7 @@
 mod answers;
 mod cleanup;
 mod cluster_files;
+mod cluster_page;
 mod command;
 mod credentials;
 mod deaths;

@@ -45,7 +45,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 }
 
 /// Ports that are free, and of which no two are the same.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     // All are held until the last is known.
     let held = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
     let held: Vec<TcpListener> = held.collect::<std::io::Result<_>>()?;

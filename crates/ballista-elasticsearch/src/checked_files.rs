@@ -323,7 +323,9 @@ mod tests {
         let store = store(&access);
         let both: Vec<ObjectMeta> = store.list(Some(&at(&base, "both"))).try_collect().await.unwrap();
         assert_eq!(both.len(), 1);
-        for prefix in ["in", "secret", "out"] {
+        // Nothing in it, which is told to nobody.
+        std::fs::create_dir(base.join("secret/empty")).unwrap();
+        for prefix in ["in", "secret", "out", "secret/empty"] {
             let prefix = at(&base, prefix);
             let all: object_store::Result<Vec<_>> = store.list(Some(&prefix)).try_collect().await;
             assert!(is_refused(all), "{prefix}");

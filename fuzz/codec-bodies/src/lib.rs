@@ -1,15 +1,19 @@
-//! What is fuzzed of tables and scans as they travel.
+//! What is fuzzed of tables and scans as they travel, and of plans at a scheduler.
 //!
 //! Owns: which bytes are tried and what must hold of them. Must not know the fuzzer.
 //!
 //! The bytes are taken twice: as what arrived, and as the choices by which something that nearly might have
 //! been sent is made.
 
+mod admission;
 mod made;
+mod made_plan;
+mod reached;
 mod scan;
 mod table;
 mod wire;
 
+pub use admission::admission;
 use arbitrary::{Result, Unstructured};
 
 /// Bytes as a scan and as a table, and either made for it.

@@ -23,7 +23,7 @@ pub(crate) use flight::ProxiedResults;
 pub use identity::{Guard, Identity, Refusal};
 pub use paths::Protected;
 pub(crate) use paths::{Roots, resolve};
-pub use plan::{Reach, reach_of};
+pub use plan::{Reach, decode_plan, reach_of};
 pub use rest::Browsers;
 pub(crate) use rest::admit_http;
 pub(crate) use service::{Admitted, BallistaScheduler};

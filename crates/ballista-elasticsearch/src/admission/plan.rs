@@ -15,13 +15,22 @@ use datafusion::datasource::ViewTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
 use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion_elasticsearch::EsTable;
+use datafusion_proto::logical_plan::{AsLogicalPlan, LogicalExtensionCodec};
+use datafusion_proto::protobuf::LogicalPlanNode;
 use serde_json::Value;
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Where a shape is looked up if its query does not say.
+const DEFAULT_SHAPES: &str = "shapes";
+/// Granted only to who may read every index.
+const EVERY_INDEX: &str = "*";
 
 /// What a plan reads and writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +41,26 @@ pub struct Reach {
     pub reads: BTreeSet<PathBuf>,
     /// Files and folders that are written to, as the plan names them.
     pub writes: BTreeSet<PathBuf>,
+}
+
+/// Reads a plan as it arrives.
+///
+/// # Errors
+///
+/// If the bytes are no plan, or one of which this process knows a part not. DataFusion's reader panics at some of them.
+pub fn decode_plan(
+    bytes: &[u8],
+    context: &TaskContext,
+    codec: &dyn LogicalExtensionCodec,
+) -> Result<LogicalPlan, Refusal> {
+    let read = || LogicalPlanNode::try_decode(bytes)?.try_into_logical_plan(context, codec);
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(plan)) => Ok(plan),
+        Ok(Err(error)) => {
+            Err(Refusal::Unsupported(format!("the plan cannot be read: {}", error.message())))
+        }
+        Err(_) => Err(Refusal::Unsupported("the plan cannot be read: it is malformed".into())),
+    }
 }
 
 /// Finds what a plan reads and writes.
@@ -222,18 +251,25 @@ fn local_path(url: &ListingTableUrl) -> Result<PathBuf, Refusal> {
 }
 
 /// Indices that a query names beside the one that it is asked of: by a lookup of terms or shapes, by documents that
-/// others are to be like, and by `_index` itself.
+/// others are to be like, and by `_index` itself. A query in Base64 may name any.
 fn find_indices(query: &Value, found: &mut Vec<String>) {
     match query {
         Value::Object(fields) => {
             for (key, value) in fields {
-                match value {
-                    Value::String(index) if key == "index" || key == "_index" => found.push(index.clone()),
-                    Value::Array(indices) if key == "index" || key == "_index" => {
+                match (key.as_str(), value) {
+                    ("index" | "_index", Value::String(index)) => found.push(index.clone()),
+                    ("index" | "_index", Value::Array(indices)) => {
                         found.extend(indices.iter().filter_map(|index| index.as_str().map(str::to_owned)));
                     }
-                    inner => find_indices(inner, found),
+                    ("indexed_shape", Value::Object(shape)) if !shape.contains_key("index") => {
+                        found.push(DEFAULT_SHAPES.to_owned());
+                    }
+                    ("wrapper", Value::Object(wrapped)) if wrapped.get("query").is_some_and(Value::is_string) => {
+                        found.push(EVERY_INDEX.to_owned());
+                    }
+                    _ => {}
                 }
+                find_indices(value, found);
             }
         }
         Value::Array(items) => items.iter().for_each(|item| find_indices(item, found)),
@@ -244,6 +280,12 @@ fn find_indices(query: &Value, found: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ballista_core::serde::BallistaLogicalExtensionCodec;
+    use datafusion::arrow::datatypes::Schema;
+    use datafusion_proto::protobuf::listing_table_scan_node::FileFormatType;
+    use datafusion_proto::protobuf::logical_plan_node::LogicalPlanType;
+    use datafusion_proto::protobuf::{AvroFormat, ListingTableScanNode};
+    use prost::Message;
     use datafusion::prelude::{CsvReadOptions, SessionContext};
     use elastic_client::Grants;
     use flowsigma_node::Role;
@@ -311,6 +353,23 @@ mod tests {
     }
 
     #[test]
+    fn bytes_at_which_their_reader_panics_are_no_plan() {
+        let avro = FileFormatType::Avro(AvroFormat {});
+        let schema = (&Schema::empty()).try_into().unwrap();
+        let scan = ListingTableScanNode {
+            file_format_type: Some(avro),
+            schema: Some(schema),
+            ..ListingTableScanNode::default()
+        };
+        let node = LogicalPlanNode { logical_plan_type: Some(LogicalPlanType::ListingScan(scan)) };
+        let codec = BallistaLogicalExtensionCodec::default();
+        for bytes in [node.encode_to_vec(), b"no plan".to_vec(), Vec::new()] {
+            let refused = decode_plan(&bytes, &TaskContext::default(), &codec).unwrap_err().to_string();
+            assert!(refused.starts_with("the plan cannot be read: "), "{refused}");
+        }
+    }
+
+    #[test]
     fn a_query_names_the_indices_that_it_looks_up() {
         let mut found = Vec::new();
         find_indices(
@@ -320,9 +379,11 @@ mod tests {
                 { "more_like_this": { "like": [{ "_index": "texts", "_id": "1" }] } },
                 { "term": { "netflow.index": "no lookup" } },
                 { "term": { "_index": "flows-1" } },
+                { "geo_shape": { "place": { "indexed_shape": { "id": "x" } } } },
+                { "wrapper": { "query": "eyJtYXRjaF9hbGwiOnt9fQ==" } },
             ] } }),
             &mut found,
         );
-        assert_eq!(found, ["users", "shapes", "texts", "flows-1"]);
+        assert_eq!(found, ["users", "shapes", "texts", "flows-1", "shapes", "*"]);
     }
 }

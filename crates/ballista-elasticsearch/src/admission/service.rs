@@ -9,7 +9,7 @@
 use super::audit::{Line, statement_of};
 use super::identity::{Identity, Refusal};
 use super::jobs::{Job, is_last};
-use super::plan::reach_of;
+use super::plan::{decode_plan, reach_of};
 use super::{Admission, settings};
 use crate::caller::Caller;
 use crate::server::WorkSignal;
@@ -32,7 +32,6 @@ use ballista_core::{BALLISTA_VERSION, JobId, version};
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use ballista_scheduler::scheduler_server::event::SubmitPlan;
 use datafusion_elasticsearch::{OpenSnapshots, open_snapshots};
-use datafusion_proto::logical_plan::AsLogicalPlan;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use futures::{Stream, StreamExt, future};
 use std::collections::HashSet;
@@ -151,9 +150,7 @@ impl Admitted {
             .await
             .map_err(|e| Status::internal(format!("the session cannot be made: {e}")))?;
         let codec = Arc::clone(&self.admission.codec);
-        let plan = LogicalPlanNode::try_decode(&bytes)
-            .and_then(|node| node.try_into_logical_plan(&session.task_ctx(), codec.as_ref()))
-            .map_err(|e| Status::invalid_argument(format!("the plan cannot be read: {}", e.message())))?;
+        let plan = decode_plan(&bytes, &session.task_ctx(), codec.as_ref())?;
         *statement = statement_of(&plan);
         let reach = reach_of(&plan)?;
         reach.judge(identity, &self.admission.protected)?;
