@@ -8,6 +8,7 @@ mod answers;
 mod cleanup;
 mod cluster_files;
 mod command;
+mod copy;
 mod credentials;
 mod differential;
 mod ending;
