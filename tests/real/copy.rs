@@ -117,6 +117,59 @@ async fn a_copy_has_the_bytes_that_datafusion_writes() {
     }
 }
 
+/// Rows that several tasks read are all written, in the order that is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_many_partitions_has_all_rows_in_their_order() {
+    let cluster = Cluster::start(2, 2, "").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let from = folder.path().join("from");
+    std::fs::create_dir(&from).unwrap();
+    for file in 0..7 {
+        let rows: String = (0..3000).map(|row| format!("{},{}\n", row * 7 + file, row % 5)).collect();
+        std::fs::write(from.join(format!("{file}.csv")), format!("n,k\n{rows}")).unwrap();
+    }
+    let table = format!("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '{}/'", from.display());
+    let plain = SessionContext::new();
+    plain.sql(&table).await.unwrap();
+    for (i, (query, extension)) in [
+        ("SELECT * FROM t ORDER BY n DESC", "csv"),
+        ("SELECT * FROM t ORDER BY k, n", "parquet"),
+        ("SELECT k, sum(n) AS s FROM t GROUP BY k ORDER BY s", "json"),
+        ("SELECT a.n FROM t a JOIN t b ON a.n = b.n WHERE b.k = 3 ORDER BY a.n", "csv"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let copy = |to: &Path| format!("COPY ({query}) TO '{}'", to.display());
+        let expected = folder.path().join(format!("{i}.{extension}"));
+        plain.sql(&copy(&expected)).await.unwrap().collect().await.unwrap();
+        let expected = std::fs::read(expected).unwrap();
+        for (on, cluster) in [("embedded", None), ("cluster", Some(&cluster))] {
+            let to = folder.path().join(format!("{i}-{on}.{extension}"));
+            copied(
+                cluster,
+                &format!("SET datafusion.execution.target_partitions = 4; {table}; {}", copy(&to)),
+            );
+            assert!(std::fs::read(to).unwrap() == expected, "{on}: {query}");
+        }
+    }
+    let to = folder.path().join("out");
+    let analyzed = printed_by_analyze(
+        &cluster,
+        &format!("{table}; EXPLAIN ANALYZE COPY t TO '{}' STORED AS CSV", to.display()),
+    );
+    assert!(analyzed.contains("CopySink(format=csv"), "{analyzed}");
+    let rows: usize =
+        files(&to).values().map(|bytes| bytes.iter().filter(|&&b| b == b'\n').count() - 1).sum();
+    assert_eq!(rows, 21_000);
+}
+
+fn printed_by_analyze(cluster: &Cluster, statements: &str) -> String {
+    let output = sql(Some(cluster), statements);
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output).to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_run_twice_is_an_error_unless_it_overwrites() {
     let cluster = Cluster::start(2, 2, "").await.unwrap();
