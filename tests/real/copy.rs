@@ -264,11 +264,12 @@ fn a_part_of_a_copy_without_effect_is_an_error() {
     assert!(entries(folder.path()).is_empty());
 }
 
-/// Whether a process has a file of an unfinished COPY open.
-fn writes(process: u32) -> bool {
+/// Whether a process has a file in this folder open that it does not read.
+fn writes(process: u32, folder: &Path) -> bool {
     let Ok(open) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return false };
     open.flatten().any(|fd| {
-        std::fs::read_link(fd.path()).is_ok_and(|file| file.to_string_lossy().contains("/.flowsigma-"))
+        let file = std::fs::read_link(fd.path()).unwrap_or_default();
+        file.starts_with(folder) && !file.ends_with("numbers.csv")
     })
 }
 
@@ -299,11 +300,11 @@ fn started(statements: &str, more: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Waits until one of these processes writes, and says which.
-fn writer(processes: &[u32]) -> usize {
+/// Waits until one of these processes writes into a folder, and says which.
+fn writer(processes: &[u32], folder: &Path) -> usize {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        if let Some(writer) = processes.iter().position(|process| writes(*process)) {
+        if let Some(writer) = processes.iter().position(|process| writes(*process, folder)) {
             return writer;
         }
         assert!(Instant::now() < deadline, "nobody writes");
@@ -331,14 +332,18 @@ async fn an_executor_that_dies_while_it_writes_leaves_no_rows() {
         }
         let statements = long_copy(folder.path(), NUMBERS, options);
         let client = started(&statements, &["--scheduler", &cluster.scheduler_url]);
-        cluster.kill_executor(writer(&[cluster.executor_id(0), cluster.executor_id(1)])).unwrap();
-        assert_eq!(to.exists(), !options.is_empty(), "something is seen before it is whole");
+        let executors = [cluster.executor_id(0), cluster.executor_id(1)];
+        cluster.kill_executor(writer(&executors, folder.path())).unwrap();
+        let seen = to.exists();
         let output = client.wait_with_output().unwrap();
         assert!(output.status.success(), "{}; logs:\n{}", stderr(&output), cluster.logs());
         assert_eq!(stdout(&output), format!("count\n{}\n", NUMBERS * NUMBERS));
-        let lines: usize =
-            files(&to).values().map(|bytes| bytes.iter().filter(|&&byte| byte == b'\n').count() - 1).sum();
+        let rows = |bytes: &Vec<u8>| {
+            bytes.split(|&b| b == b'\n').filter(|row| !row.is_empty() && *row != b"a,b").count()
+        };
+        let lines: usize = files(&to).values().map(rows).sum();
         assert_eq!(lines, NUMBERS * NUMBERS);
+        assert_eq!(seen, !options.is_empty(), "something was seen before it was whole");
         assert_eq!(entries(folder.path()), ["numbers.csv", "out"]);
     }
 }
@@ -348,7 +353,7 @@ fn a_copy_that_is_interrupted_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     // Far more than is written until a task hears that it is cancelled.
     let client = started(&long_copy(folder.path(), 5000, ""), &[]);
-    writer(&[client.id()]);
+    writer(&[client.id()], folder.path());
     Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap();
     let output = client.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
