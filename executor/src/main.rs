@@ -6,7 +6,8 @@
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    EsLogicalCodec, ExecutorNode, FileAccess, NodeArgs, NodeLogs, Protection, TaskGuard, execution_engine,
+    EsLogicalCodec, ExecutorNode, FileAccess, NodeArgs, NodeLogs, Protection, TaskGuard,
+    delete_staged_files, execution_engine,
     executor_endpoint_override, function_registry, listen, node_runtime, one_line, physical_codec,
     private_folder, session_config, told_to_end,
 };
@@ -124,6 +125,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     // Scrolls are freed in the background, which ends with this process.
     registry.close().await;
+    delete_staged_files();
     stop.send(()).ok();
     health.await.context("the health server ended badly")??;
     Ok(result?)

@@ -9,6 +9,7 @@ mod cleanup;
 mod cluster_files;
 mod cluster_page;
 mod command;
+mod copy;
 mod credentials;
 mod deaths;
 mod differential;

@@ -3,6 +3,7 @@
 //! Owns: starting it, or finding out that it is there. Must not know: jobs.
 
 use crate::client_planner::{ClientPlanner, refuse_unsendable};
+use crate::copy::{CopyRule, check_target};
 use crate::embedded::{ADDRESS, Embedded, PrivatePlace};
 use crate::protection::Protection;
 use crate::register::{session_config, session_state, with_functions};
@@ -11,6 +12,7 @@ use ballista_core::extension::{SessionConfigExt, SessionStateExt};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
 use elastic_client::ConnectionRegistry;
 use http::HeaderValue;
@@ -102,9 +104,15 @@ impl Cluster {
         &self.context
     }
 
-    /// `plan` as it is submitted. What has no serialized form is an error before anything is opened for it.
+    /// `plan` as it is submitted. What cannot run is an error before anything is opened for it: what has no
+    /// serialized form, and a COPY whose options are wrong or, if the executor is this process, whose target
+    /// is not free.
     pub fn prepare(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         refuse_unsendable(&plan)?;
+        let plan = CopyRule.analyze(plan, self.context.state().config_options())?;
+        if self._embedded.is_some() {
+            check_target(&plan)?;
+        }
         Ok(plan)
     }
 

@@ -1,11 +1,13 @@
 //! Tasks that read nothing more once they are cancelled, and whose errors can be read.
 //!
-//! Owns: telling the scans of a task that it was. Must not know: how a scan stops, or why one fails.
+//! Owns: telling the scans and the COPY of a task that it was. Must not know: how a scan stops, or why
+//! one fails.
 //!
 //! Ballista drops the future of a cancelled task, but the streams below it run in a task of their
 //! own, to their end: an index would be read on for nobody, and its scrolls stay open until then.
 
 use crate::client_pool::ClientPool;
+use crate::copy::CopySink;
 use crate::message::to_be_passed_on;
 use crate::running_jobs::{RunningJob, RunningJobs};
 use crate::task_guard::TaskGuard;
@@ -17,6 +19,7 @@ use ballista_core::serde::protobuf::{
 };
 use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
@@ -83,13 +86,18 @@ impl ExecutionEngine for StoppingEngine {
     }
 }
 
-/// `plan` with scans of its own. Tasks that arrive together share one plan, and each ends by itself.
+/// `plan` with scans and sinks of its own. Tasks that arrive together share one plan, and each ends by
+/// itself.
 fn stopped_by(plan: Arc<dyn ExecutionPlan>, stop: &CancellationToken) -> Result<Arc<dyn ExecutionPlan>> {
     let own = plan.transform_up(|node| {
-        Ok(match node.downcast_ref::<EsScanExec>() {
-            Some(scan) => Transformed::yes(Arc::new(scan.stopped_by(stop.clone())) as Arc<dyn ExecutionPlan>),
-            None => Transformed::no(node),
-        })
+        if let Some(scan) = node.downcast_ref::<EsScanExec>() {
+            return Ok(Transformed::yes(Arc::new(scan.stopped_by(stop.clone())) as Arc<dyn ExecutionPlan>));
+        }
+        let Some(exec) = node.downcast_ref::<DataSinkExec>() else { return Ok(Transformed::no(node)) };
+        let Some(sink) = exec.sink().downcast_ref::<CopySink>() else { return Ok(Transformed::no(node)) };
+        let sink = Arc::new(sink.stopped_by(stop.clone()));
+        let own = DataSinkExec::new(Arc::clone(exec.input()), sink, exec.sort_order().clone());
+        Ok(Transformed::yes(Arc::new(own) as Arc<dyn ExecutionPlan>))
     });
     Ok(own?.data)
 }

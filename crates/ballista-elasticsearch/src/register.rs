@@ -3,6 +3,7 @@
 //! Owns: what a session needs so that Elasticsearch tables work, on whichever side it is.
 
 use crate::codec::{EsLogicalCodec, physical_codec};
+use crate::copy::CopyRule;
 use crate::links::ClusterLinks;
 use crate::query_planner::EsQueryPlanner;
 use ballista_core::config::BALLISTA_CLIENT_PULL;
@@ -69,13 +70,14 @@ pub fn session_config(registry: &Arc<ConnectionRegistry>, links: Option<&Cluster
         .with_ballista_override_create_grpc_client_endpoint(endpoint_override(links))
 }
 
-/// A session over `config` in which `STORED AS ELASTICSEARCH` works.
+/// A session over `config` in which `STORED AS ELASTICSEARCH` works, and `COPY` writes exactly once.
 pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) -> SessionState {
     let mut builder = SessionStateBuilder::new().with_default_features();
     builder.scalar_functions().get_or_insert_default().extend(datafusion_elasticsearch::functions());
     builder
         .with_config(config)
         .with_query_planner(Arc::new(EsQueryPlanner))
+        .with_analyzer_rule(Arc::new(CopyRule))
         .with_table_factory("ELASTICSEARCH".into(), Arc::new(EsTableFactory::new(Arc::clone(registry))))
         .build()
 }

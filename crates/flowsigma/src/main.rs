@@ -21,7 +21,7 @@ mod time;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use ballista_elasticsearch::{NodeArgs, NodeLogs, delete_embedded_files, node_runtime};
+use ballista_elasticsearch::{NodeArgs, NodeLogs, delete_embedded_files, delete_staged_files, node_runtime};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         // The embedded cluster has tasks that never end.
         runtime.shutdown_background();
         delete_embedded_files();
+        delete_staged_files();
         result
     });
     match result {

@@ -9,9 +9,10 @@ use anyhow::anyhow;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as Command};
 use datafusion::sql::parser::{DFParser, Statement};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 pub(crate) fn parse(text: &str) -> Result<VecDeque<Statement>, DataFusionError> {
@@ -30,7 +31,9 @@ pub(crate) enum Ran {
 /// Runs one statement and prints its rows, if it is one that has any.
 pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -> Result<Ran, Failure> {
     let context = runner.cluster().context();
-    let plan = match context.state().statement_to_plan(statement).await? {
+    let state = context.state();
+    check_copy(&statement, &state)?;
+    let plan = match state.statement_to_plan(statement).await? {
         // What was prepared, with its parameters: run as if it were written here.
         plan @ LogicalPlan::Statement(Command::Execute(_)) => {
             context.execute_logical_plan(plan).await?.into_unoptimized_plan()
@@ -61,4 +64,29 @@ pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -
     printer.print(RecordBatch::new_empty(schema)).map_err(Failure::running)?;
     printer.finish().map_err(Failure::running)?;
     Ok(Ran::Rows)
+}
+
+/// DataFusion's planner goes by the extension of the target if it does not know the format, and by the last
+/// of two values of an option.
+fn check_copy(statement: &Statement, state: &SessionState) -> anyhow::Result<()> {
+    let copy = match statement {
+        Statement::CopyTo(copy) => copy,
+        Statement::Explain(explain) => return check_copy(&explain.statement, state),
+        _ => return Ok(()),
+    };
+    if let Some(format) = copy.stored_as.as_ref().filter(|name| state.get_file_format_factory(name).is_none())
+    {
+        anyhow::bail!(
+            "COPY to \"{}\": STORED AS {format} is no format; write CSV, JSON, PARQUET or ARROW",
+            copy.target
+        );
+    }
+    let mut names = HashSet::new();
+    let given = copy.options.iter().map(|(name, _)| name.to_lowercase());
+    if let Some(twice) =
+        given.map(|n| n.trim_start_matches("format.").to_owned()).find(|n| !names.insert(n.clone()))
+    {
+        anyhow::bail!("COPY to \"{}\": option \"{twice}\" is given twice", copy.target);
+    }
+    Ok(())
 }

@@ -70,8 +70,12 @@ impl Slices {
     }
 }
 
-/// Bytes as a scan over these slices.
+/// Bytes as a scan over these slices, or as the sink of a COPY above them.
 pub(crate) fn check(sent: &[u8], slices: &Slices) {
+    if let Some(Body::Sink(_)) = wire::decode(sent) {
+        check_sink(sent, slices);
+        return;
+    }
     let Some(scan) = decode(sent, &[Arc::clone(&slices.plan)]) else {
         assert!(spec_of(sent).is_none(), "a whole scan is refused: {}", sent.escape_ascii());
         return;
@@ -83,6 +87,19 @@ pub(crate) fn check(sent: &[u8], slices: &Slices) {
     assert_eq!(decoded, json!(spec), "{text}");
     assert_eq!(of_ours(&again).spec().columns, spec.columns, "{text}");
     check_run(ScanSpec { connection: CONNECTION.to_owned(), ..spec }, slices);
+}
+
+/// A sink that is decoded is sent again as it came, but for the names that it does not know.
+fn check_sink(sent: &[u8], slices: &Slices) {
+    let children = [Arc::clone(&slices.plan)];
+    let Some(sink) = decode(sent, &children) else { return };
+    assert!(decode(sent, &[]).is_none(), "a sink of nothing");
+    let codec = EsPhysicalCodec::new(Arc::clone(&NO_CONNECTIONS));
+    let sent = encode(&codec, &sink);
+    let again = decode(&sent, &children).expect("what is encoded can be decoded");
+    assert_eq!(encode(&codec, &again), sent);
+    let shown = displayable(again.as_ref()).indent(true).to_string();
+    assert!(shown.contains("CopySink"), "{shown}");
 }
 
 /// Sends a scan and returns what arrives.
@@ -144,7 +161,7 @@ fn check_run(spec: ScanSpec, slices: &Slices) {
 fn spec_of(sent: &[u8]) -> Option<(ScanSpec, String)> {
     match wire::decode(sent)? {
         Body::Scan(text) => Some((serde_json::from_str(&text).ok()?, text)),
-        Body::Table(_) => None,
+        Body::Table(_) | Body::Copy(_) | Body::Sink(_) => None,
     }
 }
 

@@ -129,7 +129,7 @@ fn value(u: &mut Unstructured<'_>) -> Result<Expr> {
 fn spec_of(sent: &[u8]) -> Option<TableSpec> {
     match wire::decode(sent)? {
         Body::Table(text) => serde_json::from_str(&text).ok(),
-        Body::Scan(_) => None,
+        Body::Scan(_) | Body::Copy(_) | Body::Sink(_) => None,
     }
 }
 

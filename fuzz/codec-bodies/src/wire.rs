@@ -11,7 +11,7 @@ const MAGIC: &str = "flowsigma";
 pub(crate) struct Wire {
     #[prost(string, tag = "1")]
     pub(crate) magic: String,
-    #[prost(oneof = "Body", tags = "2, 3")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5")]
     pub(crate) body: Option<Body>,
 }
 
@@ -21,6 +21,10 @@ pub(crate) enum Body {
     Table(String),
     #[prost(string, tag = "3")]
     Scan(String),
+    #[prost(string, tag = "4")]
+    Copy(String),
+    #[prost(string, tag = "5")]
+    Sink(String),
 }
 
 pub(crate) fn encode(body: Body) -> Vec<u8> {

@@ -1,0 +1,192 @@
+//! `COPY … TO`, as it is sent with a plan.
+//!
+//! Owns: what a COPY says beside its query, and the rule that puts it into the plan. Must not know: how
+//! rows become bytes (DataFusion does), or any server.
+//!
+//! DataFusion's protobuf form of a COPY has no options, and its sinks append files under random names.
+//! So a plan names a format of ours in place of DataFusion's, which brings the options with it and writes
+//! by [`sink::CopySink`].
+
+mod format;
+mod options;
+mod sink;
+mod staging;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use format::CopyFormatFactory;
+pub(crate) use sink::{CopySink, SinkSpec};
+pub use staging::delete_staged_files;
+
+use self::options::CopyOptions;
+use self::target::{Shape, Target, absolute};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::file_format::arrow::ArrowFormatFactory;
+use datafusion::datasource::file_format::csv::CsvFormatFactory;
+use datafusion::datasource::file_format::json::JsonFormatFactory;
+use datafusion::datasource::file_format::parquet::ParquetFormatFactory;
+use datafusion::datasource::file_format::{FileFormatFactory, file_type_to_format, format_as_file_type};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::dml::CopyTo;
+use datafusion::optimizer::AnalyzerRule;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a COPY says of its output, beside where it goes and by which columns it is partitioned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CopySpec {
+    /// The same for each attempt of one COPY, and another for each COPY.
+    id: CopyId,
+    format: FileKind,
+    options: CopyOptions,
+}
+
+/// 16 hexadecimal digits. Files are named by it, so nothing else is accepted from a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct CopyId(String);
+
+impl CopyId {
+    fn new() -> Self {
+        Self(format!("{:016x}", rand::random::<u64>()))
+    }
+
+    fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CopyId {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        match text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            true => Ok(Self(text)),
+            false => Err("the id of a COPY is not 16 hexadecimal digits".into()),
+        }
+    }
+}
+
+impl From<CopyId> for String {
+    fn from(id: CopyId) -> Self {
+        id.0
+    }
+}
+
+/// The formats that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FileKind {
+    Csv,
+    Json,
+    Parquet,
+    Arrow,
+}
+
+impl FileKind {
+    /// By the file extension of DataFusion's format.
+    fn of(extension: &str) -> Option<Self> {
+        match extension.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::Json),
+            "parquet" => Some(Self::Parquet),
+            "arrow" => Some(Self::Arrow),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Json => "json",
+            Self::Parquet => "parquet",
+            Self::Arrow => "arrow",
+        }
+    }
+
+    /// DataFusion's own.
+    fn factory(self) -> Arc<dyn FileFormatFactory> {
+        match self {
+            Self::Csv => Arc::new(CsvFormatFactory::new()),
+            Self::Json => Arc::new(JsonFormatFactory::new()),
+            Self::Parquet => Arc::new(ParquetFormatFactory::new()),
+            Self::Arrow => Arc::new(ArrowFormatFactory::new()),
+        }
+    }
+}
+
+/// Gives every COPY of a plan our format. It is idempotent: a scheduler applies it again, to plans of
+/// clients that know nothing of it.
+#[derive(Debug)]
+pub(crate) struct CopyRule;
+
+impl AnalyzerRule for CopyRule {
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        let ours = plan.transform_down(|node| match node {
+            LogicalPlan::Copy(copy) => {
+                let copy = with_our_format(copy, config)?;
+                Ok(Transformed::new(LogicalPlan::Copy(copy), true, TreeNodeRecursion::Stop))
+            }
+            other => Ok(Transformed::no(other)),
+        });
+        Ok(ours?.data)
+    }
+
+    fn name(&self) -> &str {
+        "flowsigma_copy"
+    }
+}
+
+fn with_our_format(copy: CopyTo, config: &ConfigOptions) -> Result<CopyTo> {
+    let given = file_type_to_format(&copy.file_type)?;
+    if given.is::<CopyFormatFactory>() {
+        return Ok(copy);
+    }
+    let extension = given.get_ext();
+    let Some(format) = FileKind::of(&extension) else {
+        return Err(DataFusionError::Configuration(format!(
+            "COPY to \"{}\": files of format {extension} cannot be written; write csv, json, parquet or arrow",
+            copy.output_url
+        )));
+    };
+    let options = CopyOptions::parse(format, &copy.options, config)
+        .map_err(|e| e.context(format!("COPY to \"{}\"", copy.output_url)))?;
+    if options.shape == Some(Shape::File) && !copy.partition_by.is_empty() {
+        return Err(DataFusionError::Configuration(format!(
+            "COPY to \"{}\": PARTITIONED BY writes a folder, and single_file_output asks for a file",
+            copy.output_url
+        )));
+    }
+    let output_url = absolute(&copy.output_url)?;
+    let spec = CopySpec { id: CopyId::new(), format, options };
+    Ok(CopyTo { output_url, file_type: format_as_file_type(Arc::new(CopyFormatFactory::new(spec))), ..copy })
+}
+
+/// Looks at what a statement's COPY would overwrite, where its files will be on this machine.
+///
+/// # Errors
+///
+/// As the COPY itself would fail once its rows were read.
+pub(crate) fn check_target(plan: &LogicalPlan) -> Result<()> {
+    let copy = match plan {
+        LogicalPlan::Copy(copy) => copy,
+        LogicalPlan::Analyze(analyze) => return check_target(&analyze.input),
+        // Whatever else is in a plan with a COPY, such as EXPLAIN, writes nothing.
+        _ => return Ok(()),
+    };
+    let format = file_type_to_format(&copy.file_type)?;
+    let Some(ours) = format.downcast_ref::<CopyFormatFactory>() else { return Ok(()) };
+    let spec = ours.spec();
+    let shape = spec.shape(!copy.partition_by.is_empty());
+    Target::resolve(&copy.output_url, shape)?.admit(spec.id.as_str(), spec.options.existing).map(drop)
+}
+
+impl CopySpec {
+    /// Whether a file or a folder is written; none where the location decides.
+    fn shape(&self, partitioned: bool) -> Option<Shape> {
+        if partitioned { Some(Shape::Folder) } else { self.options.shape }
+    }
+}
