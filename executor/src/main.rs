@@ -6,10 +6,9 @@
 use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    EsLogicalCodec, ExecutorNode, FileAccess, NodeArgs, NodeLogs, Protection, TaskGuard,
-    delete_staged_files, execution_engine,
-    executor_endpoint_override, function_registry, listen, node_runtime, one_line, physical_codec,
-    private_folder, session_config, told_to_end,
+    EsLogicalCodec, ExecutorNode, FileAccess, NodeArgs, NodeLogs, Protection, TaskGuard, delete_staged_files,
+    execution_engine, executor_endpoint_override, function_registry, listen, node_runtime, one_line,
+    physical_codec, private_folder, session_config, told_to_end,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};

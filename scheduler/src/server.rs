@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    Admission, AuditLog, Browsers, EsLogicalCodec, Guard, JobGuard, Protection, RandomJobIds, SchedulerServices,
-    WorkSignal, endpoint_override, physical_codec, serve, session_config, session_state,
+    Admission, AuditLog, Browsers, EsLogicalCodec, Guard, JobGuard, Protection, RandomJobIds,
+    SchedulerServices, WorkSignal, endpoint_override, physical_codec, serve, session_config, session_state,
 };
 use ballista_scheduler::api::get_routes;
 use ballista_scheduler::cluster::BallistaCluster;

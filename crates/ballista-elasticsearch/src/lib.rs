@@ -33,7 +33,9 @@ mod submission;
 mod task_guard;
 mod wake;
 
-pub use admission::{Admission, AuditLog, Browsers, Guard, Identity, Protected, Reach, Refusal, decode_plan, reach_of};
+pub use admission::{
+    Admission, AuditLog, Browsers, Guard, Identity, Protected, Reach, Refusal, decode_plan, reach_of,
+};
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use copy::delete_staged_files;

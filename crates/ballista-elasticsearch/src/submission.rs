@@ -204,7 +204,8 @@ mod tests {
 
     #[tokio::test]
     async fn rows_that_end_in_a_panic_are_an_error() -> Result<()> {
-        let cluster = Cluster::over(SessionContext::new().state(), "http://127.0.0.1:1".into(), Protection::None)?;
+        let cluster =
+            Cluster::over(SessionContext::new().state(), "http://127.0.0.1:1".into(), Protection::None)?;
         let schema = Arc::new(Schema::empty());
         let plan: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::clone(&schema)));
         let one = RecordBatch::new_empty(Arc::clone(&schema));

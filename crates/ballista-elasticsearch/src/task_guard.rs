@@ -7,6 +7,7 @@
 //! named here ends the task, since what it reaches is not known.
 
 use crate::checked_files::{check_scheme, path_of};
+use crate::copy::CopySink;
 use crate::file_access::FileAccess;
 use ballista_core::execution_plans::{RangeShuffleReaderExec, ShuffleReaderExec};
 use ballista_core::serde::scheduler::PartitionLocation;
@@ -14,6 +15,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::file_format::csv::CsvSink;
 use datafusion::datasource::file_format::json::JsonSink;
 use datafusion::datasource::file_format::parquet::ParquetSink;
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileSink, FileSinkConfig};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
@@ -135,6 +137,12 @@ impl TaskGuard {
     }
 
     fn check_sink(&self, sink: &dyn DataSink) -> Result<()> {
+        if let Some(copy) = sink.downcast_ref::<CopySink>() {
+            // It writes by DataFusion's sinks beside its target, and renames.
+            let target = ListingTableUrl::parse(copy.spec().location())?;
+            check_scheme(target.get_url())?;
+            return self.check_output(&target.object_store(), target.prefix());
+        }
         let csv = sink.downcast_ref::<CsvSink>().map(FileSink::config);
         let json = || sink.downcast_ref::<JsonSink>().map(FileSink::config);
         let parquet = || sink.downcast_ref::<ParquetSink>().map(FileSink::config);

@@ -48,6 +48,7 @@ static MAY: LazyLock<Identity> = LazyLock::new(|| Identity {
         ..Grants::default()
     },
     by_certificate: true,
+    submits: true,
 });
 
 static PROTECTED: LazyLock<Protected> = LazyLock::new(|| Protected::by(&Config::default()));
@@ -111,6 +112,7 @@ fn check(plan: &LogicalPlan) {
 fn is_granted(expression: &str) -> bool {
     expression.split(',').enumerate().all(|(place, part)| {
         let excluded = place > 0 && part.trim().starts_with('-');
-        excluded || part.trim().strip_prefix(INDEX).is_some_and(|rest| !rest.contains(['/', '%', ':', '<', '>']))
+        excluded
+            || part.trim().strip_prefix(INDEX).is_some_and(|rest| !rest.contains(['/', '%', ':', '<', '>']))
     })
 }

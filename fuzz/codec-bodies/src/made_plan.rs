@@ -29,14 +29,33 @@ pub(crate) const INDEX: &str = "flows-";
 /// The name of every link in the folders of files.
 pub(crate) const LINK: &str = "link";
 
-const INDICES: &[&str] = &["flows-1", "flows-*", "flows-1,flows-2", "flows-*,-flows-9", "secret", "*", "_all", "", "..", "."];
+const INDICES: &[&str] =
+    &["flows-1", "flows-*", "flows-1,flows-2", "flows-*,-flows-9", "secret", "*", "_all", "", "..", "."];
 /// What names of indices are put together of.
-const INDEX_PARTS: &[&str] =
-    &["flows-", "secret", "*", ",", "-", "/", "..", "%2F", "<", ">", ":", "?", " ", "_all", "+", "{now}", "\u{0}"];
+const INDEX_PARTS: &[&str] = &[
+    "flows-", "secret", "*", ",", "-", "/", "..", "%2F", "<", ">", ":", "?", " ", "_all", "+", "{now}",
+    "\u{0}",
+];
 /// What paths are put together of, behind a folder.
-const PATH_PARTS: &[&str] =
-    &["flows.csv", LINK, "..", ".", "%2e%2e", "..%2Fsecret", "secret", "*", "#1", "in", "out", "\u{e9}", " ", "?", "%"];
-const PREFIXES: &[&str] = &["", "file://", "file://localhost", "file:", "s3://bucket", "http://127.0.0.1:9", "FILE://"];
+const PATH_PARTS: &[&str] = &[
+    "flows.csv",
+    LINK,
+    "..",
+    ".",
+    "%2e%2e",
+    "..%2Fsecret",
+    "secret",
+    "*",
+    "#1",
+    "in",
+    "out",
+    "\u{e9}",
+    " ",
+    "?",
+    "%",
+];
+const PREFIXES: &[&str] =
+    &["", "file://", "file://localhost", "file:", "s3://bucket", "http://127.0.0.1:9", "FILE://"];
 const OTHERS: &[&str] =
     &["/proc/self/environ", "file:///proc/self/environ", "/dev/stdin", "flows.csv", "/", "", "/etc/passwd"];
 const DEPTH: usize = 5;
@@ -91,7 +110,8 @@ fn plan(u: &mut Unstructured<'_>, depth: usize) -> Made<LogicalPlan> {
             let (left, right) = (below(u)?, below(u)?);
             let left = LogicalPlanBuilder::from(left).alias("l")?;
             let right = LogicalPlanBuilder::from(right).alias("r")?.build()?;
-            let kind = *u.choose(&[JoinType::Inner, JoinType::Full, JoinType::LeftSemi, JoinType::RightAnti])?;
+            let kind =
+                *u.choose(&[JoinType::Inner, JoinType::Full, JoinType::LeftSemi, JoinType::RightAnti])?;
             let on = vec![col("l.a").eq(col("r.a"))];
             let joined = left.join_on(right, kind, on)?;
             let shown = if kind == JoinType::RightAnti { "r.a" } else { "l.a" };
@@ -135,7 +155,11 @@ fn subquery(u: &mut Unstructured<'_>, inner: Arc<LogicalPlan>) -> Made<Expr> {
 
 fn leaf(u: &mut Unstructured<'_>) -> Made<LogicalPlan> {
     let table: Arc<dyn TableProvider> = match u.int_in_range(0..=6)? {
-        0 => return Ok(LogicalPlanBuilder::values(vec![vec![lit(1i64)]])?.project([col("column1").alias("a")])?.build()?),
+        0 => {
+            return Ok(LogicalPlanBuilder::values(vec![vec![lit(1i64)]])?
+                .project([col("column1").alias("a")])?
+                .build()?);
+        }
         1 | 2 => files(u)?,
         _ => index(u)?,
     };

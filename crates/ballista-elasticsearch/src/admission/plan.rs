@@ -56,9 +56,7 @@ pub fn decode_plan(
     let read = || LogicalPlanNode::try_decode(bytes)?.try_into_logical_plan(context, codec);
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(plan)) => Ok(plan),
-        Ok(Err(error)) => {
-            Err(Refusal::Unsupported(format!("the plan cannot be read: {}", error.message())))
-        }
+        Ok(Err(error)) => Err(Refusal::Unsupported(format!("the plan cannot be read: {}", error.message()))),
         Err(_) => Err(Refusal::Unsupported("the plan cannot be read: it is malformed".into())),
     }
 }
@@ -264,7 +262,9 @@ fn find_indices(query: &Value, found: &mut Vec<String>) {
                     ("indexed_shape", Value::Object(shape)) if !shape.contains_key("index") => {
                         found.push(DEFAULT_SHAPES.to_owned());
                     }
-                    ("wrapper", Value::Object(wrapped)) if wrapped.get("query").is_some_and(Value::is_string) => {
+                    ("wrapper", Value::Object(wrapped))
+                        if wrapped.get("query").is_some_and(Value::is_string) =>
+                    {
                         found.push(EVERY_INDEX.to_owned());
                     }
                     _ => {}
@@ -282,13 +282,13 @@ mod tests {
     use super::*;
     use ballista_core::serde::BallistaLogicalExtensionCodec;
     use datafusion::arrow::datatypes::Schema;
+    use datafusion::prelude::{CsvReadOptions, SessionContext};
     use datafusion_proto::protobuf::listing_table_scan_node::FileFormatType;
     use datafusion_proto::protobuf::logical_plan_node::LogicalPlanType;
     use datafusion_proto::protobuf::{AvroFormat, ListingTableScanNode};
-    use prost::Message;
-    use datafusion::prelude::{CsvReadOptions, SessionContext};
     use elastic_client::Grants;
     use flowsigma_node::Role;
+    use prost::Message;
     use serde_json::json;
 
     fn identity(grants: Grants) -> Identity {

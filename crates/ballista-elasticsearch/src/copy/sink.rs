@@ -61,6 +61,11 @@ impl SinkSpec {
         }
     }
 
+    /// Where it writes to, a URL.
+    pub(crate) fn location(&self) -> &str {
+        &self.location
+    }
+
     fn shape(&self) -> Option<Shape> {
         self.copy.shape(!self.partition_by.is_empty())
     }
