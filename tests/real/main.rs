@@ -36,3 +36,4 @@ mod statements;
 mod stopped;
 mod transport;
 mod types;
+mod wide;

@@ -1,21 +1,55 @@
 //! The bridge between a page's bytes and its columns.
 //!
-//! Owns: nothing but the conversion. The reader knows no Arrow, the decoder no HTTP.
+//! Owns: which columns are asked for together, and the conversion. The reader knows no Arrow, the decoder no HTTP.
 
+use datafusion::arrow::array::new_null_array;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
-use elastic_arrow::{Column, FieldType, MetaField, PageDecoder, ReadFrom};
+use elastic_arrow::{Column, Error, FieldType, MetaField, PageDecoder, ReadFrom};
 use elastic_client::{DecodeError, DecodePage, Envelope, FieldsRequest};
 use std::sync::Arc;
 
+/// Doc values that a server gives in one answer, by the default of `index.max_docvalue_fields_search`.
+const MAX_DOC_VALUES: usize = 100;
+
 /// Decodes pages of one projection; shared by the slices of a partition.
 #[derive(Clone)]
-pub(crate) struct Decoder(pub(crate) Arc<PageDecoder>);
+pub(crate) struct Decoder {
+    parts: Arc<[Part]>,
+    schema: SchemaRef,
+}
+
+/// The columns of one request.
+struct Part {
+    decoder: PageDecoder,
+    /// Where they stand among all.
+    places: Vec<usize>,
+}
+
+impl Decoder {
+    /// Fails if a column cannot be read, or is there twice.
+    pub(crate) fn try_new(columns: &[Column]) -> Result<Self, Error> {
+        let whole = PageDecoder::new(columns.to_vec())?;
+        let schema = whole.schema();
+        let mut parts = Vec::new();
+        for places in plan_parts(columns) {
+            let columns = places.iter().map(|&place| columns[place].clone()).collect();
+            parts.push(Part { decoder: PageDecoder::new(columns)?, places });
+        }
+        Ok(Self { parts: parts.into(), schema })
+    }
+
+    /// What has to be asked for so that the columns can be filled.
+    pub(crate) fn fields(&self) -> Vec<FieldsRequest> {
+        self.parts.iter().map(|part| plan_fields(part.decoder.columns())).collect()
+    }
+}
 
 impl DecodePage for Decoder {
     type Rows = RecordBatch;
 
-    fn decode(&self, body: &[u8]) -> Result<(Envelope, RecordBatch), DecodeError> {
-        let page = self.0.decode(body)?;
+    fn decode(&self, part: usize, body: &[u8]) -> Result<(Envelope, RecordBatch), DecodeError> {
+        let page = self.parts[part].decoder.decode(body)?;
         let e = page.envelope;
         let envelope = Envelope {
             complete: e.complete,
@@ -33,10 +67,36 @@ impl DecodePage for Decoder {
         };
         Ok((envelope, page.batch))
     }
+
+    fn join(&self, parts: Vec<RecordBatch>) -> Result<RecordBatch, DecodeError> {
+        let fields = self.schema.fields().iter();
+        let mut columns: Vec<_> = fields.map(|field| new_null_array(field.data_type(), 0)).collect();
+        for (part, batch) in self.parts.iter().zip(parts) {
+            for (&place, column) in part.places.iter().zip(batch.columns()) {
+                columns[place] = Arc::clone(column);
+            }
+        }
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
 }
 
-/// What has to be asked for so that these columns can be filled.
-pub(crate) fn plan_fields(columns: &[Column]) -> FieldsRequest {
+/// The columns of each request: all that are no doc values in the first, and no more doc values in each than
+/// servers give.
+fn plan_parts(columns: &[Column]) -> Vec<Vec<usize>> {
+    let of_doc_values = |place: &usize| matches!(columns[*place].read_from, ReadFrom::DocValues { .. });
+    let (doc_values, others): (Vec<usize>, Vec<usize>) = (0..columns.len()).partition(of_doc_values);
+    let mut parts: Vec<Vec<usize>> = doc_values.chunks(MAX_DOC_VALUES).map(<[usize]>::to_vec).collect();
+    match parts.first_mut() {
+        Some(first) => {
+            first.extend(others);
+            first.sort_unstable();
+        }
+        None => parts.push(others),
+    }
+    parts
+}
+
+fn plan_fields(columns: &[Column]) -> FieldsRequest {
     let mut request = FieldsRequest::default();
     for column in columns {
         match &column.read_from {
@@ -63,4 +123,71 @@ pub(crate) fn ignored_names(columns: &[Column]) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elastic_arrow::{IndexMapping, SchemaOptions, plan_columns};
+    use serde_json::{Map, json};
+
+    /// Two of three from doc values, and `_id`.
+    fn columns(count: usize) -> Vec<Column> {
+        let mut properties = Map::new();
+        for i in 0..count {
+            let kind = ["keyword", "text", "long"][i % 3];
+            properties.insert(format!("f{i}"), json!({ "type": kind }));
+        }
+        let mapping = IndexMapping { index: "wide".into(), mapping: json!({ "properties": properties }) };
+        let options = SchemaOptions { metadata: vec![MetaField::Id], ..SchemaOptions::default() };
+        plan_columns(&[mapping], &options).unwrap()
+    }
+
+    #[test]
+    fn no_request_asks_for_more_doc_values_than_servers_give() {
+        for (count, doc_values) in
+            [(0, vec![0]), (9, vec![6]), (150, vec![100]), (151, vec![100, 1]), (450, vec![100; 3])]
+        {
+            let decoder = Decoder::try_new(&columns(count)).unwrap();
+            let fields = decoder.fields();
+            let asked: Vec<usize> = fields.iter().map(|fields| fields.doc_values.len()).collect();
+            assert_eq!(asked, doc_values, "{count}");
+            assert!(fields[0].metadata && fields.iter().skip(1).all(|f| !f.metadata && f.source.is_empty()));
+        }
+    }
+
+    #[test]
+    fn columns_of_several_requests_stand_where_they_did() {
+        let columns = columns(450);
+        let decoder = Decoder::try_new(&columns).unwrap();
+        let mut parts = Vec::new();
+        for (part, fields) in decoder.fields().iter().enumerate() {
+            let mut values = Map::new();
+            for (name, _) in &fields.doc_values {
+                let number: u64 = name[1..].parse().unwrap();
+                let value = if number % 3 == 0 { json!(format!("k{number}")) } else { json!(number) };
+                values.insert(name.clone(), json!([value]));
+            }
+            let source: Map<_, _> =
+                fields.source.iter().map(|name| (name.clone(), json!(format!("t{name}")))).collect();
+            let mut hit = json!({ "_id": "a", "_index": "wide", "fields": values, "sort": [1] });
+            if part == 0 {
+                hit["_source"] = json!(source);
+            }
+            let body = json!({ "timed_out": false, "_shards": { "total": 1, "failed": 0 },
+                "hits": { "hits": [hit] } });
+            parts.push(decoder.decode(part, body.to_string().as_bytes()).unwrap().1);
+        }
+        let joined = decoder.join(parts).unwrap();
+        for (column, values) in columns.iter().zip(joined.columns()) {
+            let value = datafusion::arrow::util::display::array_value_to_string(values, 0).unwrap();
+            let expected = match column.name.strip_prefix('f').map(|n| (n, n.parse::<u64>().unwrap() % 3)) {
+                None => "a".to_owned(),
+                Some((number, 0)) => format!("k{number}"),
+                Some((number, 1)) => format!("tf{number}"),
+                Some((number, _)) => number.to_owned(),
+            };
+            assert_eq!(value, expected, "{}", column.name);
+        }
+    }
 }

@@ -9,7 +9,7 @@
 mod report;
 mod slice_read;
 
-use crate::decode::{Decoder, ignored_names, plan_fields};
+use crate::decode::{Decoder, ignored_names};
 use crate::error::{from_arrow, from_client};
 use crate::options::Pushdown;
 use datafusion::arrow::array::{AsArray, StringArray};
@@ -24,7 +24,7 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use elastic_arrow::{Column, PageDecoder, to_schema};
+use elastic_arrow::{Column, to_schema};
 use elastic_client::{ConnectionRegistry, IgnoredValues, PageOptions, Slice, SortKey, check_index};
 use futures::{StreamExt, TryStreamExt};
 use report::Report;
@@ -207,11 +207,10 @@ impl ExecutionPlan for EsScanExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let connection = self.registry.get(&self.spec.connection).map_err(from_client)?;
-        let decoder = PageDecoder::new(self.spec.columns.clone()).map_err(from_arrow)?;
-        let decoder = Decoder(Arc::new(decoder));
+        let decoder = Decoder::try_new(&self.spec.columns).map_err(from_arrow)?;
         let options = PageOptions {
             query: self.spec.query.clone(),
-            fields: plan_fields(&self.spec.columns),
+            fields: decoder.fields(),
             page_size: self.spec.page_size,
             keep_alive: Duration::from_millis(self.spec.keep_alive_ms),
             limit: self.spec.limit,

@@ -14,6 +14,7 @@ use crate::paging::{PageSize, TARGET_BYTES};
 use crate::request::{Answer, Request};
 use crate::slices::{Slice, SliceSource};
 use crate::sort_key::SortKey;
+use futures::future::try_join_all;
 use serde::Deserialize;
 use serde_json::Value;
 use std::num::NonZeroU32;
@@ -59,11 +60,13 @@ pub type DecodeError = Box<dyn std::error::Error + Send + Sync>;
 pub trait DecodePage: Send + Sync {
     /// What a page becomes.
     type Rows: Send;
-    /// Decodes one page, whole.
-    fn decode(&self, body: &[u8]) -> Result<(Envelope, Self::Rows), DecodeError>;
+    /// Decodes the answer to one of a page's requests, by the place of its fields in [`PageOptions::fields`].
+    fn decode(&self, part: usize, body: &[u8]) -> Result<(Envelope, Self::Rows), DecodeError>;
+    /// Puts the fields of all requests side by side. Each has the same rows in the same order.
+    fn join(&self, parts: Vec<Self::Rows>) -> Result<Self::Rows, DecodeError>;
 }
 
-/// Which fields a page carries.
+/// Which fields the answer to one request carries.
 #[derive(Clone, Debug, Default)]
 pub struct FieldsRequest {
     /// `docvalue_fields`: name and format.
@@ -87,8 +90,8 @@ impl FieldsRequest {
 pub struct PageOptions {
     /// The query, filters included.
     pub query: Value,
-    /// The fields.
-    pub fields: FieldsRequest,
+    /// The fields of each request for a page; all of them find the same rows.
+    pub fields: Vec<FieldsRequest>,
     /// Rows a page at most.
     pub page_size: NonZeroU32,
     /// How long the server keeps the snapshot after each page.
@@ -102,6 +105,10 @@ pub struct PageOptions {
 }
 
 impl PageOptions {
+    fn reads_source(&self) -> bool {
+        self.fields.iter().any(FieldsRequest::reads_source)
+    }
+
     /// The largest page that is of use once `read` rows are there.
     fn most_rows(&self, read: u64) -> u32 {
         let wanted = self.limit.map_or(u64::MAX, |limit| u64::from(limit.get()).saturating_sub(read));
@@ -131,7 +138,8 @@ pub struct ReadCounters {
 }
 
 struct Fetched {
-    answer: Answer,
+    /// One for each of the page's requests.
+    answers: Vec<Answer>,
     /// The scroll that was opened.
     opened: Option<String>,
 }
@@ -143,11 +151,18 @@ struct Checked {
     last_sort: Option<Vec<Value>>,
 }
 
+impl Checked {
+    /// Pages of a point in time have the same order each time, so the last row tells all of them.
+    fn has_rows_of(&self, other: &Self) -> bool {
+        self.hits == other.hits && self.last_sort == other.last_sort
+    }
+}
+
 enum State {
     Start,
     Fetching(JoinHandle<Result<Fetched, Error>>),
     /// Asked for when it is wanted.
-    Later(Request),
+    Later(Vec<Request>),
     Done,
 }
 
@@ -183,7 +198,7 @@ impl<D: DecodePage> SliceReader<D> {
             SliceSource::Pit { id, .. } => Some(id.clone()),
             SliceSource::Scroll => None,
         };
-        let page_size = PageSize::first(options.most_rows(0), options.fields.reads_source());
+        let page_size = PageSize::first(options.most_rows(0), options.reads_source());
         Self {
             connection,
             slice,
@@ -211,27 +226,48 @@ impl<D: DecodePage> SliceReader<D> {
             if matches!(self.slice.source, SliceSource::Scroll) {
                 self.sample().await?;
             }
-            let request = self.first_request()?;
-            self.state = State::Fetching(self.fetch(request));
+            let requests = self.first_requests()?;
+            self.state = State::Fetching(self.fetch(requests));
         }
-        if let State::Later(request) = &self.state {
-            self.state = State::Fetching(self.fetch(request.clone()));
+        if let State::Later(requests) = &self.state {
+            self.state = State::Fetching(self.fetch(requests.clone()));
         }
-        let Some(answer) = self.answer().await? else { return Ok(None) };
-        let started = Instant::now();
-        let (envelope, rows) = match self.decoder.decode(&answer.body) {
-            Ok(page) => page,
-            Err(source) => return Err(self.name_document(source).await),
+        let Some(answers) = self.answers().await? else { return Ok(None) };
+        let bytes = answers.iter().map(|answer| answer.body.len()).sum();
+        let mut page: Option<Checked> = None;
+        let mut parts = Vec::with_capacity(answers.len());
+        for (part, answer) in answers.into_iter().enumerate() {
+            let started = Instant::now();
+            let (envelope, rows) = match self.decoder.decode(part, &answer.body) {
+                Ok(decoded) => decoded,
+                Err(source) => return Err(self.name_document(part, source).await),
+            };
+            add(&self.counters.decode_nanos, started.elapsed().as_nanos() as u64);
+            let checked = self.check(envelope)?;
+            if page.as_ref().is_some_and(|page| !page.has_rows_of(&checked)) {
+                let detail = "two requests for one page found other rows".into();
+                return Err(Error::Incomplete { what: self.what(), detail });
+            }
+            page.get_or_insert(checked);
+            parts.push(rows);
+        }
+        let (Some(page), Some(last)) = (page, parts.pop()) else {
+            return Err(Error::Protocol { what: self.what(), detail: "no answer".into() });
         };
-        add(&self.counters.decode_nanos, started.elapsed().as_nanos() as u64);
-        self.take_over(envelope, answer.body.len())?;
+        let rows = if parts.is_empty() {
+            last
+        } else {
+            parts.push(last);
+            self.decoder.join(parts).map_err(|source| Error::Decode { what: self.what(), source })?
+        };
+        self.take_over(page, bytes)?;
         Ok(Some(rows))
     }
 
-    /// The answer to the request under way; none if there is none.
-    async fn answer(&mut self) -> Result<Option<Answer>, Error> {
+    /// The answers to the requests under way; none if there are none.
+    async fn answers(&mut self) -> Result<Option<Vec<Answer>>, Error> {
         let started = Instant::now();
-        let Fetched { answer, opened } = loop {
+        let Fetched { answers, opened } = loop {
             // The task stays in the state while it is waited for: if this future is dropped, `drop`
             // has to find it.
             let State::Fetching(task) = &mut self.state else { return Ok(None) };
@@ -243,13 +279,14 @@ impl<D: DecodePage> SliceReader<D> {
             })?;
             match fetched {
                 Err(Error::TooLarge { bytes, most, .. }) if self.asked > 1 => {
-                    self.page_size = self.page_size.after_too_large(bytes);
+                    let parts = self.options.fields.len().max(1);
+                    self.page_size = self.page_size.after_too_large(bytes.saturating_mul(parts));
                     if self.scroll_id.is_some() {
                         let (rows, fitting) = (self.asked, self.page_size.rows());
                         return Err(Error::ScrollPageTooLarge { what: self.what(), rows, most, fitting });
                     }
-                    let request = self.first_request()?;
-                    self.state = State::Fetching(self.fetch(request));
+                    let requests = self.first_requests()?;
+                    self.state = State::Fetching(self.fetch(requests));
                 }
                 fetched => break fetched?,
             }
@@ -258,23 +295,26 @@ impl<D: DecodePage> SliceReader<D> {
             self.scroll_id = opened;
         }
         add(&self.counters.wait_nanos, started.elapsed().as_nanos() as u64);
-        add(&self.counters.retries, u64::from(answer.retries));
+        add(&self.counters.retries, answers.iter().map(|answer| u64::from(answer.retries)).sum());
         add(&self.counters.pages, 1);
-        add(&self.counters.bytes, answer.body.len() as u64);
-        self.counters.peak_page_bytes.fetch_max(answer.body.len() as u64, Ordering::Relaxed);
-        Ok(Some(answer))
+        let bytes = answers.iter().map(|answer| answer.body.len() as u64).sum();
+        add(&self.counters.bytes, bytes);
+        self.counters.peak_page_bytes.fetch_max(bytes, Ordering::Relaxed);
+        Ok(Some(answers))
     }
 
     /// A page carries no `_id` unless it is wanted, for it costs. Where the same page can be asked for
     /// again, it is, with `_id`, so that the error names the document.
-    async fn name_document(&mut self, source: DecodeError) -> Error {
+    async fn name_document(&mut self, part: usize, source: DecodeError) -> Error {
         let repeatable = matches!(self.slice.source, SliceSource::Pit { .. });
         let mut source = source;
-        if repeatable && !self.options.fields.metadata {
-            self.options.fields.metadata = true;
-            let request = self.pit_request();
-            if let Ok(answer) = self.connection.send(&request).await
-                && let Err(named) = self.decoder.decode(&answer.body)
+        if repeatable
+            && let Some(fields) = self.options.fields.get_mut(part).filter(|fields| !fields.metadata)
+        {
+            fields.metadata = true;
+            if let Some(request) = self.pit_requests().get(part)
+                && let Ok(answer) = self.connection.send(request).await
+                && let Err(named) = self.decoder.decode(part, &answer.body)
             {
                 source = named;
             }
@@ -343,8 +383,7 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(Checked { total, hits: page.hits, last_sort: page.last_sort })
     }
 
-    fn take_over(&mut self, page: Envelope, bytes: usize) -> Result<(), Error> {
-        let page = self.check(page)?;
+    fn take_over(&mut self, page: Checked, bytes: usize) -> Result<(), Error> {
         let total = page.total;
         self.read += page.hits as u64;
         // Servers fill every page but the last one. Where a limit ends the read, nothing else would tell.
@@ -363,8 +402,8 @@ impl<D: DecodePage> SliceReader<D> {
             self.free_scroll();
             return Ok(());
         }
-        let request = match &self.slice.source {
-            SliceSource::Scroll => self.scroll_request()?,
+        let requests = match &self.slice.source {
+            SliceSource::Scroll => vec![self.scroll_request()?],
             SliceSource::Pit { .. } => {
                 let Some(cursor) = page.last_sort else {
                     return Err(Error::Protocol { what: self.what(), detail: "a row without sort".into() });
@@ -372,28 +411,28 @@ impl<D: DecodePage> SliceReader<D> {
                 self.cursor = Some(cursor);
                 let most = self.options.most_rows(self.read);
                 self.page_size = self.page_size.after(page.hits, bytes).at_most(most);
-                self.pit_request()
+                self.pit_requests()
             }
         };
         // The next page is under way while this one is used: two in memory, never more, and only one
         // if it is large.
         self.state = match bytes > 2 * TARGET_BYTES {
-            true => State::Later(request),
-            false => State::Fetching(self.fetch(request)),
+            true => State::Later(requests),
+            false => State::Fetching(self.fetch(requests)),
         };
         Ok(())
     }
 
-    fn fetch(&self, request: Request) -> JoinHandle<Result<Fetched, Error>> {
+    fn fetch(&self, requests: Vec<Request>) -> JoinHandle<Result<Fetched, Error>> {
         let connection = Arc::clone(&self.connection);
-        // What is logged of a page names its slice.
-        if !self.opens_scroll() {
-            let fetch = async move { Ok(Fetched { answer: connection.send(&request).await?, opened: None }) };
-            return tokio::spawn(fetch.in_current_span());
-        }
-        let open = async move {
-            let answer = match connection.send(&request).await {
-                Ok(answer) => answer,
+        let opens_scroll = self.opens_scroll();
+        let fetch = async move {
+            let sent = try_join_all(requests.iter().map(|request| connection.send(request))).await;
+            if !opens_scroll {
+                return Ok(Fetched { answers: sent?, opened: None });
+            }
+            let answers = match sent {
+                Ok(answers) => answers,
                 Err(error) => {
                     // Opened it is all the same.
                     if let Error::TooLarge { head, .. } = &error
@@ -404,13 +443,15 @@ impl<D: DecodePage> SliceReader<D> {
                     return Err(error);
                 }
             };
-            let opened = scroll_id(&answer.body);
+            let opened = answers.first().and_then(|answer| scroll_id(&answer.body));
             if let Some(id) = &opened {
                 connection.held().add(Held::Scroll(id.clone()));
             }
-            Ok(Fetched { answer, opened })
+            Ok(Fetched { answers, opened })
         };
-        self.connection.spawn_counted(open.in_current_span())
+        // What is logged of a page names its slice.
+        let fetch = fetch.in_current_span();
+        if opens_scroll { self.connection.spawn_counted(fetch) } else { tokio::spawn(fetch) }
     }
 
     /// Whether the request under way, or the next one, opens a scroll.

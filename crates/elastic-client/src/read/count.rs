@@ -12,13 +12,14 @@ impl<D: DecodePage> SliceReader<D> {
     /// same count that a read is held against.
     pub async fn count(mut self) -> Result<u64, Error> {
         let request = self.count_request()?;
-        self.state = super::State::Fetching(self.fetch(request));
-        let Some(answer) = self.answer().await? else {
+        self.state = super::State::Fetching(self.fetch(vec![request]));
+        let answers = self.answers().await?.unwrap_or_default();
+        let Some(answer) = answers.first() else {
             return Err(Error::Protocol { what: self.what(), detail: "no answer".into() });
         };
         let (envelope, _) = self
             .decoder
-            .decode(&answer.body)
+            .decode(0, &answer.body)
             .map_err(|source| Error::Decode { what: self.what(), source })?;
         let page = self.check(envelope)?;
         self.free_scroll();

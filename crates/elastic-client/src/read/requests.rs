@@ -3,7 +3,7 @@
 //! Owns: search bodies, their order and cursor, and samples before a scroll. Must not know: what
 //! becomes of answers.
 
-use super::{DecodePage, SliceReader};
+use super::{DecodePage, FieldsRequest, SliceReader};
 use crate::error::Error;
 use crate::index_name::index_path;
 use crate::paging::MOST_BYTES;
@@ -23,12 +23,12 @@ impl<D: DecodePage> SliceReader<D> {
                 break;
             }
             let path = index_path(&self.slice.index, "_search")?;
-            let mut body = self.body();
+            let mut body = self.body(0);
             body["sort"] = json!(["_doc"]);
             body["track_total_hits"] = json!(false);
             // Only what holds a state can be sliced.
             body.as_object_mut().map(|body| body.remove("slice"));
-            let request = self.search(path, &body).with_most_bytes(MOST_BYTES);
+            let request = self.search(path, 0, &body).with_most_bytes(MOST_BYTES);
             match self.connection.send(&request).await {
                 Ok(answer) => {
                     let sampled: Sampled = serde_json::from_slice(&answer.body).map_err(|e| {
@@ -46,38 +46,54 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(())
     }
 
-    pub(super) fn first_request(&mut self) -> Result<Request, Error> {
+    pub(super) fn first_requests(&mut self) -> Result<Vec<Request>, Error> {
         match &self.slice.source {
-            SliceSource::Pit { .. } => Ok(self.pit_request()),
-            SliceSource::Scroll => {
-                self.asked = self.page_size.rows();
-                let mut body = self.body();
-                body["sort"] = self.sort(None);
-                let path = index_path(&self.slice.index, "_search")?;
-                let keep_alive = keep_alive_text(self.options.keep_alive);
-                Ok(self.bounded(self.search(path, &body).with_param("scroll", keep_alive)))
-            }
+            SliceSource::Pit { .. } => Ok(self.pit_requests()),
+            SliceSource::Scroll => Ok(vec![self.opening_request()?]),
         }
     }
 
-    pub(super) fn pit_request(&mut self) -> Request {
-        self.asked = self.page_size.rows();
-        let mut body = self.body();
-        let SliceSource::Pit { sort, .. } = &self.slice.source else {
-            unreachable!("asked for slices of a point in time only")
-        };
-        self.name_snapshot(&mut body);
-        body["sort"] = self.sort(Some(*sort));
-        if let Some(cursor) = &self.cursor {
-            body["search_after"] = json!(cursor);
-            body["track_total_hits"] = json!(false);
+    fn opening_request(&mut self) -> Result<Request, Error> {
+        if self.options.fields.len() > 1 {
+            let fields: usize = self.options.fields.iter().map(|fields| fields.doc_values.len()).sum();
+            return Err(Error::Refused(format!(
+                "index \"{}\": {fields} columns are read from doc values, for which a page is asked for several \
+                 times, and a page of a scroll is given once; name fewer columns, exclude some by the table option \
+                 exclude, or read = \"pit\"",
+                self.slice.index
+            )));
         }
-        self.bounded(self.search("/_search".into(), &body))
+        self.asked = self.page_size.rows();
+        let mut body = self.body(0);
+        body["sort"] = self.sort(None);
+        let path = index_path(&self.slice.index, "_search")?;
+        let keep_alive = keep_alive_text(self.options.keep_alive);
+        Ok(self.bounded(self.search(path, 0, &body).with_param("scroll", keep_alive)))
+    }
+
+    /// One for each of the page's parts. Of a slice that is no point in time there is none.
+    pub(super) fn pit_requests(&mut self) -> Vec<Request> {
+        self.asked = self.page_size.rows();
+        let SliceSource::Pit { sort, .. } = self.slice.source else { return Vec::new() };
+        let requests = (0..self.options.fields.len()).map(|part| {
+            let mut body = self.body(part);
+            self.name_snapshot(&mut body);
+            body["sort"] = self.sort(Some(sort));
+            if let Some(cursor) = &self.cursor {
+                body["search_after"] = json!(cursor);
+            }
+            if self.cursor.is_some() || part > 0 {
+                body["track_total_hits"] = json!(false);
+            }
+            self.bounded(self.search("/_search".into(), part, &body))
+        });
+        requests.collect()
     }
 
     /// One row has to be taken whatever it is.
     fn bounded(&self, page: Request) -> Request {
-        if self.asked > 1 { page.with_most_bytes(MOST_BYTES) } else { page }
+        let parts = self.options.fields.len().max(1);
+        if self.asked > 1 { page.with_most_bytes(MOST_BYTES / parts) } else { page }
     }
 
     /// Asks for the number of rows. A scroll has to ask for one of them as well.
@@ -85,14 +101,14 @@ impl<D: DecodePage> SliceReader<D> {
         match &self.slice.source {
             SliceSource::Pit { .. } => {
                 self.asked = 0;
-                let mut body = self.body();
+                let mut body = self.body(0);
                 self.name_snapshot(&mut body);
                 body["size"] = json!(0);
-                Ok(self.search("/_search".into(), &body))
+                Ok(self.search("/_search".into(), 0, &body))
             }
             SliceSource::Scroll => {
                 self.page_size = self.page_size.at_most(1);
-                self.first_request()
+                self.opening_request()
             }
         }
     }
@@ -118,10 +134,10 @@ impl<D: DecodePage> SliceReader<D> {
         Value::Array(sort)
     }
 
-    pub(super) fn search(&self, path: String, body: &Value) -> Request {
+    fn search(&self, path: String, part: usize, body: &Value) -> Request {
         Request::new(Method::Post, path, self.what())
             .with_param("allow_partial_search_results", "false")
-            .with_param("filter_path", self.filter_path())
+            .with_param("filter_path", self.filter_path(part))
             .with_body(body)
     }
 
@@ -131,28 +147,33 @@ impl<D: DecodePage> SliceReader<D> {
         };
         let body = json!({ "scroll_id": id, "scroll": keep_alive_text(self.options.keep_alive) });
         let page = Request::new(Method::Post, "/_search/scroll", self.what())
-            .with_param("filter_path", self.filter_path())
+            .with_param("filter_path", self.filter_path(0))
             .with_body(&body)
             .with_repeat(Repeat::Never);
         Ok(self.bounded(page))
     }
 
-    fn filter_path(&self) -> String {
+    fn fields(&self, part: usize) -> FieldsRequest {
+        self.options.fields.get(part).cloned().unwrap_or_default()
+    }
+
+    fn filter_path(&self, part: usize) -> String {
+        let fields = self.fields(part);
         let mut path =
             "_shards,_clusters,timed_out,terminated_early,pit_id,_scroll_id,hits.total,hits.hits.sort,\
              hits.hits.fields"
                 .to_owned();
-        if self.options.fields.metadata {
+        if fields.metadata {
             path.push_str(",hits.hits._id,hits.hits._index");
         }
-        if self.options.fields.reads_source() {
+        if fields.reads_source() {
             path.push_str(",hits.hits._source");
         }
         path
     }
 
-    fn body(&self) -> Value {
-        let fields = &self.options.fields;
+    fn body(&self, part: usize) -> Value {
+        let fields = self.fields(part);
         let mut query = self.options.query.clone();
         if let Some(filter) = &self.slice.filter {
             query = json!({ "bool": { "filter": [query, filter] } });
