@@ -87,7 +87,7 @@ fn init(args: InitArgs) -> Result<(), Failure> {
         (None, None) => return Err(anyhow::anyhow!("--host or --scheduler-host is missing").into()),
     };
     let mut known = BTreeSet::new();
-    if let Some(twice) = executors.iter().find(|host| !known.insert(host.folder())) {
+    if let Some(twice) = executors.iter().find(|host| !known.insert(host.name().to_owned())) {
         return Err(anyhow::anyhow!("--executor-host {twice} is given twice").into());
     }
     files::refuse_used(&dir)?;
@@ -103,7 +103,7 @@ fn init(args: InitArgs) -> Result<(), Failure> {
 }
 
 fn add_executor(dir: &Path, host: &Host) -> Result<(), Failure> {
-    let folder = Folder::Executor(host.folder());
+    let folder = Folder::Executor(host.name().to_owned());
     let new = files::executor(&authority_of(dir, &folder)?, host)?;
     files::write(dir, &new).map_err(Failure::running)?;
     let (shown, next) = (quoted(&dir.join(folder.path())), start_executor(dir, host, &scheduler_of(dir)));
@@ -175,7 +175,7 @@ fn next_of_init(dir: &Path, scheduler: &Host, executors: &[Host], client: &Clien
         shown(&Folder::Scheduler),
     );
     for host in executors {
-        line(&mut text, &format!("     {}", shown(&Folder::Executor(host.folder()))));
+        line(&mut text, &format!("     {}", shown(&Folder::Executor(host.name().to_owned()))));
     }
     line(&mut text, &format!("     {}\n", shown(&Folder::Client(client.to_string()))));
     line(&mut text, "2. Start the scheduler:");
@@ -212,7 +212,7 @@ fn start_executor(dir: &Path, host: &Host, scheduler: &Host) -> String {
             scheduler.name()
         )
     };
-    on_its_machine(dir, host, &Folder::Executor(host.folder()), "executor", command)
+    on_its_machine(dir, host, &Folder::Executor(host.name().to_owned()), "executor", command)
 }
 
 /// A command with the folder of its configuration: where it is, or where it is copied to.
@@ -227,7 +227,7 @@ fn on_its_machine(
     if host.is_this_machine() {
         return command(&here);
     }
-    let there = format!("{}:{copied_to}", host.in_url());
+    let there = format!("{}:{copied_to}", host.name());
     format!("     scp -rp {here} {there}\n     and on {}\n{}", host.name(), command(copied_to))
 }
 
@@ -235,7 +235,7 @@ fn submit(dir: &Path, client: &ClientName, scheduler: &Host) -> String {
     format!(
         "     flowsigma sql --config {}/flowsigma.toml --scheduler https://{}:50050 -c 'SELECT 1'\n",
         quoted(&dir.join(Folder::Client(client.to_string()).path())),
-        scheduler.in_url()
+        scheduler.name()
     )
 }
 
@@ -279,10 +279,9 @@ mod tests {
              flowsigma-executor --config executor/flowsigma.toml --bind-host 0.0.0.0 --external-host a.example \
              --scheduler-host localhost\n"
         );
-        let six: Host = "fd00::7".parse().unwrap();
-        let submit = submit(Path::new("c"), &"alice".parse().unwrap(), &six);
+        let submit = submit(Path::new("c"), &"alice".parse().unwrap(), &there);
         assert!(
-            submit.contains("c/clients/alice/flowsigma.toml") && submit.contains("https://[fd00::7]:50050")
+            submit.contains("c/clients/alice/flowsigma.toml") && submit.contains("https://a.example:50050")
         );
     }
 }

@@ -109,7 +109,7 @@ pub(super) fn scheduler(
 
 /// An executor's folder.
 pub(super) fn executor(authority: &Authority, host: &Host) -> Result<Vec<NewFile>, AuthorityError> {
-    let folder = Folder::Executor(host.folder());
+    let folder = Folder::Executor(host.name().to_owned());
     let config = format!(
         "{}\n# The servers that this executor reads, under the names that jobs call them by.\n{}\n\
          # Folders whose files tasks may read and write, whatever the scheduler grants. None unless they are listed.\n\

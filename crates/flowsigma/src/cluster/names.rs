@@ -48,16 +48,6 @@ impl Host {
     pub(super) fn is_this_machine(&self) -> bool {
         is_loopback_host(&self.name)
     }
-
-    /// As URLs and `scp` take it.
-    pub(super) fn in_url(&self) -> String {
-        if self.name.contains(':') { format!("[{}]", self.name) } else { self.name.clone() }
-    }
-
-    /// A folder's name. Programs take what stands before a colon for a host or a drive.
-    pub(super) fn folder(&self) -> String {
-        self.name.replace(':', "-")
-    }
 }
 
 impl fmt::Display for Host {
@@ -72,6 +62,12 @@ impl FromStr for Host {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut names = text.split(',').map(|name| checked_host(name.trim()));
         let name = names.next().ok_or("no name")??;
+        // Ballista writes host and port with a colon between.
+        if name.contains(':') {
+            return Err(format!(
+                "\"{name}\" is an IPv6 address: give the machine's name first, and the address after a comma"
+            ));
+        }
         Ok(Self { name, others: names.collect::<Result<_, _>>()? })
     }
 }
@@ -138,18 +134,12 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address() {
-        for (text, name, folder, in_url) in [
-            ("es1.example", "es1.example", "es1.example", "es1.example"),
-            ("under_score", "under_score", "under_score", "under_score"),
-            ("10.0.0.7", "10.0.0.7", "10.0.0.7", "10.0.0.7"),
-            ("FD00:0::7", "fd00::7", "fd00--7", "[fd00::7]"),
-        ] {
-            let host: Host = text.parse().unwrap();
-            assert_eq!((host.name(), host.folder().as_str(), host.in_url().as_str()), (name, folder, in_url));
-            assert_eq!(host.names(), [name]);
+        for name in ["es1.example", "under_score", "10.0.0.7"] {
+            let host: Host = name.parse().unwrap();
+            assert_eq!((host.name(), host.names()), (name, vec![name.to_owned()]));
         }
-        let several: Host = "a.example, 10.0.0.7,a.example".parse().unwrap();
-        assert_eq!(several.names(), ["a.example", "10.0.0.7"]);
+        let several: Host = "a.example, 10.0.0.7,a.example,FD00:0::7".parse().unwrap();
+        assert_eq!(several.names(), ["a.example", "10.0.0.7", "fd00::7"]);
         assert_eq!("127.0.0.1".parse::<Host>().unwrap().names(), ["127.0.0.1", "localhost", "::1"]);
         for text in [
             "",
@@ -164,6 +154,8 @@ mod tests {
             "-a",
             "0.0.0.0",
             "::",
+            "::1",
+            "fd00::7",
             "[::1]",
             "fe80::1%eth0",
             "300.1.1.1",
