@@ -22,7 +22,8 @@ async fn ask(admin: &Connection, method: Method, path: &str, body: Option<&Value
 /// Tokens and client certificates need more than the basic licence.
 pub(crate) async fn start_trial(admin: &Connection) {
     if ask(admin, Method::Get, "/_license", None).await["license"]["type"] != "trial" {
-        ask(admin, Method::Post, "/_license/start_trial?acknowledge=true", None).await;
+        let trial = Request::new(Method::Post, "/_license/start_trial", "a trial licence");
+        admin.send(&trial.with_param("acknowledge", "true")).await.unwrap();
     }
 }
 

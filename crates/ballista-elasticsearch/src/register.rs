@@ -7,7 +7,7 @@ use crate::copy::CopyRule;
 use crate::links::ClusterLinks;
 use crate::query_planner::EsQueryPlanner;
 use ballista_core::config::BALLISTA_CLIENT_PULL;
-use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt};
+use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt, ballista_scalar_functions};
 use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -91,10 +91,10 @@ pub(crate) fn with_functions(context: SessionContext) -> SessionContext {
     context
 }
 
-/// The functions an executor finds by name: Ballista's and ours.
+/// The functions an executor finds by name: those of sessions, and ours. Ballista's own registry lacks functions of lists.
 pub fn function_registry() -> Arc<BallistaFunctionRegistry> {
     let mut registry = BallistaFunctionRegistry::default();
-    for function in datafusion_elasticsearch::functions() {
+    for function in ballista_scalar_functions().into_iter().chain(datafusion_elasticsearch::functions()) {
         registry.scalar_functions.insert(function.name().to_owned(), function);
     }
     Arc::new(registry)

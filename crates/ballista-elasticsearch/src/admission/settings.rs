@@ -17,6 +17,7 @@ const ALLOWED: &[&str] = &[
     "ballista.planner.",
     "ballista.scheduler.",
     "ballista.shuffle.",
+    "datafusion.catalog.create_default_catalog_and_schema",
     "datafusion.catalog.default_catalog",
     "datafusion.catalog.default_schema",
     "datafusion.catalog.has_header",
@@ -62,6 +63,9 @@ mod tests {
     fn only_how_a_job_runs_may_be_set() {
         let defaults = SessionConfig::new_with_ballista();
         let as_sent: Vec<KeyValuePair> = defaults
+            .clone()
+            .upgrade_for_ballista()
+            .set_bool("datafusion.catalog.create_default_catalog_and_schema", false)
             .options()
             .entries()
             .into_iter()
