@@ -17,6 +17,8 @@ const ALLOWED: &[&str] = &[
     "ballista.planner.",
     "ballista.scheduler.",
     "ballista.shuffle.",
+    // Clients send it as the making of their session leaves it; tables come with the plan.
+    "datafusion.catalog.create_default_catalog_and_schema",
     "datafusion.catalog.default_catalog",
     "datafusion.catalog.default_schema",
     "datafusion.catalog.has_header",
