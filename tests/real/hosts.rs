@@ -3,16 +3,24 @@
 //!
 //! `scripts/test --hosts` makes the hosts and runs these, and nothing else does.
 
+use crate::attack::strangers::calls;
+use crate::attack::{encoded, statement};
 use crate::command::{assert_golden, stderr, stdout};
 use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
 use crate::kill::{assert_dropped, end};
+use ballista_core::serde::protobuf::FetchPartition;
 use elastic_client::{Connection, Method, Request};
+use flowsigma_node::Role;
+use flowsigma_tests::caller::{Caller, Outcome, Proof, ticket_of};
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, documents};
-use flowsigma_tests::hosts::{Astray, Cut, HostCluster, address, command};
+use flowsigma_tests::hosts::{Astray, Cut, EXECUTORS, HostCluster, address, command};
 use serde_json::Value;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tonic::Code;
 
 /// What a job takes beside waiting for the silent, on a busy machine with debug builds.
 const WORK: Duration = Duration::from_secs(90);
@@ -36,6 +44,7 @@ impl Bench {
         let scheduler = ["--executor-timeout-seconds", "6", "--expire-dead-executor-interval-seconds", "1"];
         let executor = ["--executor-heartbeat-interval-seconds", "1"];
         let cluster = HostCluster::start(&config, &scheduler, &executor).await.unwrap();
+        let config = format!("{config}{}", cluster.client_config().unwrap());
         Self { connection, config, cluster }
     }
 
@@ -201,21 +210,83 @@ async fn a_scheduler_that_is_silent_for_a_minute_is_said_and_serves_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run scripts/test --hosts"]
-async fn a_client_that_does_not_reach_an_executor_says_which() {
+async fn a_client_needs_no_way_to_an_executor() {
     let _alone = ALONE.lock().await;
     for url in servers() {
-        let mut bench = Bench::new(&url).await;
-        let astray = Astray::send("client", "executor1").unwrap();
+        let bench = Bench::new(&url).await;
+        let _astray = EXECUTORS.map(|host| Astray::send("client", host).unwrap());
         let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/hosts' \
-                   OPTIONS ('slices' '8'); SELECT * FROM t";
-        let client = bench.client(&["sql", "-c", sql]);
-        // Three tries with 3 s between them; the job itself is short.
-        let output = bench.end(client, 3 * (CONNECT + Duration::from_secs(3)) + Duration::from_secs(20));
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}; logs:\n{}", bench.cluster.logs());
-        assert!(said.contains(address("executor1").unwrap()), "{said}");
+                   OPTIONS ('slices' '8'); SELECT \"netflow.bytes\" FROM t";
+        let output = bench.end(bench.client(&["sql", "--format", "csv", "-c", sql]), WORK);
+        assert!(output.status.success(), "{}; logs:\n{}", stderr(&output), bench.cluster.logs());
+        assert_eq!(stdout(&output).lines().count(), documents().len() + 1);
         assert_nothing_open(&bench.connection).await;
-        drop(astray);
-        bench.assert_still_exact().await;
+    }
+}
+
+/// Another host reaches the ports over the network, and its callers prove too little.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run scripts/test --hosts"]
+async fn another_host_gets_nothing_without_a_certificate_for_it() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let bench = Bench::new(&url).await;
+        let cluster = &bench.cluster;
+        let authority = || cluster.authority().to_owned();
+        let at_scheduler = |proof: Proof| Caller::new(&cluster.scheduler_url, proof);
+        let client = || cluster.proof(Role::Client, "client").unwrap();
+        let other = || cluster.proof(Role::Client, "other").unwrap();
+        let plan = encoded(&statement("SELECT 42 AS answer").await);
+
+        let Outcome::Rows { job, text } = at_scheduler(client()).run(&plan).await else {
+            panic!("no rows; logs:\n{}", cluster.logs())
+        };
+        assert!(text.contains("42"), "{text}");
+        let rows = at_scheduler(client()).end(&job).await.unwrap().unwrap();
+        let rows = ticket_of(&rows[0]).unwrap();
+
+        let plain = || Proof::Plain;
+        let anonymous = || Proof::Tls { authority: authority() };
+        for (who, proof) in [("without TLS", plain()), ("without a certificate", anonymous())] {
+            let caller = at_scheduler(proof);
+            let outcome = caller.run(&plan).await;
+            let refused = matches!(&outcome, Outcome::Refused(s) if s.code() == Code::Unauthenticated);
+            assert!(refused, "{who}: {outcome:?}");
+            assert_eq!(caller.http("GET", "/api/jobs", &[]).await.unwrap().0, 401, "{who}");
+        }
+        for (who, proof) in [("without a certificate", anonymous()), ("a client", client()), ("another", other())]
+        {
+            for (what, answer) in calls(&at_scheduler(proof), "executor").await {
+                let code = answer.map_or_else(|status| status.code(), |()| Code::Ok);
+                assert!(
+                    [Code::Unauthenticated, Code::PermissionDenied].contains(&code),
+                    "{who} {what}: {code:?}"
+                );
+            }
+        }
+        let fetched = at_scheduler(other()).fetch(rows.clone()).await.unwrap_err();
+        assert_eq!(fetched.code(), Code::PermissionDenied, "{fetched:?}");
+        // Rows are not fetched from a host of the caller's choice.
+        let here = address("client").unwrap();
+        let listener = TcpListener::bind((here, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = u32::from(listener.local_addr().unwrap().port());
+        let elsewhere = FetchPartition { host: here.into(), port, ..rows.clone() };
+        let fetched = at_scheduler(client()).fetch(elsewhere).await.unwrap_err();
+        assert_eq!(fetched.code(), Code::PermissionDenied, "{fetched:?}");
+        assert_eq!(listener.accept().map(|_| ()).unwrap_err().kind(), ErrorKind::WouldBlock);
+        // Nor do the executors give them.
+        for host in EXECUTORS {
+            let url = format!("https://{}:50051", address(host).unwrap());
+            for (who, proof) in
+                [("without TLS", plain()), ("without a certificate", anonymous()), ("a client", client())]
+            {
+                let fetched = Caller::new(&url, proof).fetch(rows.clone()).await.unwrap_err();
+                assert_eq!(fetched.code(), Code::PermissionDenied, "{host} {who}: {fetched:?}");
+            }
+        }
+        let (_, _, listed) = at_scheduler(client()).http("GET", "/api/executors", &[]).await.unwrap();
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        assert_eq!(listed.as_array().map(Vec::len), Some(EXECUTORS.len()), "{listed}");
     }
 }

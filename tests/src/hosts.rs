@@ -5,15 +5,19 @@
 //! the tests themselves run on the host `client`. Each process has a file system of its own in place
 //! of the folder that it works in.
 
+use crate::caller::Proof;
+use crate::members::Members;
 use crate::cluster::{Process, binary};
 use anyhow::{Context, Result, bail, ensure};
-use elastic_client::{Connection, ConnectionConfig, Method, Request};
+use elastic_client::{ClientCertificate, Connection, ConnectionConfig, Method, Request, Tls, Verify};
+use flowsigma_node::Role;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const EXECUTORS: [&str; 2] = ["executor1", "executor2"];
+/// The hosts of executors.
+pub const EXECUTORS: [&str; 2] = ["executor1", "executor2"];
 
 /// Where a host is.
 pub fn address(host: &str) -> Result<&'static str> {
@@ -110,24 +114,41 @@ fn set_link(host: &str, state: &str) -> Result<()> {
 pub struct HostCluster {
     /// Where to submit.
     pub scheduler_url: String,
+    certificates: Members,
+    watch: Tls,
     folder: TempDir,
     processes: Vec<(&'static str, Command, Process)>,
 }
 
+/// The client's name in its certificate and in `[access]`.
+const CLIENT: &str = "client";
+
 impl HostCluster {
-    /// Starts them and waits until both executors have registered.
+    /// Starts them, each with a certificate of its own and the connections of `config`, and waits until both executors
+    /// have registered. The client of [`HostCluster::client_config`] may read every index.
     pub async fn start(config: &str, scheduler_args: &[&str], executor_args: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let work = folder.path().join("own");
         std::fs::create_dir(&work)?;
         let scheduler = address("scheduler")?;
-        let mut cluster =
-            Self { scheduler_url: format!("http://{scheduler}:50050"), folder, processes: Vec::new() };
+        let certificates = Members::for_hosts(&[scheduler, address(EXECUTORS[0])?, address(EXECUTORS[1])?])?;
+        let watch = certificates.files(Role::Client, "watch")?;
+        let client = ClientCertificate { cert_file: watch.cert_file, key_file: watch.key_file };
+        let watch = Tls { ca_file: Some(watch.ca_file), verify: Verify::Full, client: Some(client) };
+        let scheduler_url = format!("https://{scheduler}:50050");
+        let mut cluster = Self { scheduler_url, certificates, watch, folder, processes: Vec::new() };
+        let member = |role, name| -> Result<String> {
+            Ok(format!("{config}{}", cluster.certificates.config(role, name)?))
+        };
+        let (for_scheduler, for_executor) =
+            (member(Role::Scheduler, "scheduler")?, member(Role::Executor, "executor")?);
+        let granted = format!("[access.{CLIENT}]\nconnections = [\"*\"]\nindices = [\"*\"]\n");
+        let everywhere = ["--bind-host", "0.0.0.0"];
         cluster.spawn(
             "scheduler",
-            config,
+            &format!("{for_scheduler}{granted}"),
             "flowsigma-scheduler",
-            &[&["--external-host", scheduler], scheduler_args],
+            &[&everywhere, &["--external-host", scheduler], scheduler_args],
         )?;
         let deadline = Instant::now() + Duration::from_secs(60);
         while cluster.registered().await.is_none() {
@@ -137,9 +158,10 @@ impl HostCluster {
         for host in EXECUTORS {
             cluster.spawn(
                 host,
-                config,
+                &for_executor,
                 "flowsigma-executor",
                 &[
+                    &everywhere,
                     &["--scheduler-host", scheduler, "--external-host", address(host)?],
                     &["--work-dir", &work, "--vcores", "2"],
                     executor_args,
@@ -180,13 +202,29 @@ impl HostCluster {
         Ok(restarted)
     }
 
+    /// `[cluster]` of the client's configuration.
+    pub fn client_config(&self) -> Result<String> {
+        self.certificates.config(Role::Client, CLIENT)
+    }
+
+    /// What somebody shows whose certificate is of the cluster's authority.
+    pub fn proof(&self, role: Role, name: &str) -> Result<Proof> {
+        self.certificates.proof(role, name)
+    }
+
+    /// The certificate of the cluster's authority, PEM.
+    pub fn authority(&self) -> &str {
+        self.certificates.authority()
+    }
+
     /// The same path on every host, and another file system on each.
     pub fn own_folder(&self) -> std::path::PathBuf {
         self.folder.path().join("own")
     }
 
     async fn registered(&self) -> Option<usize> {
-        let config = ConnectionConfig::from_url(&self.scheduler_url).ok()?;
+        let mut config = ConnectionConfig::from_url(&self.scheduler_url).ok()?;
+        config.tls = self.watch.clone();
         let rest = Connection::try_new("scheduler", &config).ok()?;
         let answer = rest.send(&Request::new(Method::Get, "/api/executors", "executors")).await.ok()?;
         answer.json("executors").ok()?.as_array().map(Vec::len)

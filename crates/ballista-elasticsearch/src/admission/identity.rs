@@ -121,6 +121,10 @@ impl Admission {
                         (OWNER.to_owned(), self.granted_to(OWNER).unwrap_or_else(Grants::everything))
                     }
                     (_, Some((name, access))) => (name.clone(), access.grants.clone()),
+                    // Not listed, so it is nobody who is, though another's name may be the same.
+                    (_, None) if self.access.contains_key(&subject.name) => {
+                        (format!("certificate {}", subject.name), Grants::default())
+                    }
                     (_, None) => (subject.name.clone(), Grants::default()),
                 };
                 Ok(Identity { name, role, grants, by_certificate: true, submits })

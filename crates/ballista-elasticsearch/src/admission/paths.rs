@@ -98,7 +98,12 @@ impl Protected {
         Self(files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone())).collect())
     }
 
-    /// Whether a resolved path is one of them, below one, or a folder that holds one that a scan of it would read.
+    /// All of them, resolved.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(PathBuf::as_path)
+    }
+
+    /// Whether a resolved path is one of them, or below one.
     pub(crate) fn covers(&self, resolved: &Path) -> bool {
         self.0.iter().any(|protected| resolved.starts_with(protected))
     }

@@ -17,6 +17,7 @@ use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::object_store::path::Path as Location;
 use datafusion_elasticsearch::EsTable;
 use datafusion_proto::logical_plan::{AsLogicalPlan, LogicalExtensionCodec};
 use datafusion_proto::protobuf::LogicalPlanNode;
@@ -24,7 +25,7 @@ use serde_json::Value;
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where a shape is looked up if its query does not say.
@@ -39,8 +40,29 @@ pub struct Reach {
     pub indices: BTreeSet<(String, String)>,
     /// Files and folders that are read, as the plan names them.
     pub reads: BTreeSet<PathBuf>,
+    /// Which files of a folder are read.
+    scans: Vec<FileScan>,
     /// Files and folders that are written to, as the plan names them.
     pub writes: BTreeSet<PathBuf>,
+}
+
+/// Which files a table of files reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileScan {
+    url: ListingTableUrl,
+    path: PathBuf,
+    extension: String,
+}
+
+impl FileScan {
+    /// Whether it reads a file, by its resolved path. `folder` is the resolved path of the scan.
+    fn reads(&self, folder: &Path, file: &Path) -> bool {
+        let Ok(below) = file.strip_prefix(folder) else { return false };
+        // A URL that cannot be compared reads everything.
+        Location::from_absolute_path(self.path.join(below)).map_or(true, |location| {
+            location.as_ref().ends_with(&self.extension) && self.url.contains(&location, false)
+        })
+    }
 }
 
 /// Reads a plan as it arrives.
@@ -145,13 +167,21 @@ impl Reach {
             return Ok(());
         }
         if let Some(files) = table.downcast_ref::<ListingTable>() {
-            self.reads.extend(paths_of(files)?);
+            let paths = paths_of(files)?;
+            let extension = &files.options().file_extension;
+            self.scans.extend(files.table_paths().iter().zip(&paths).map(|(url, path)| FileScan {
+                url: url.clone(),
+                path: path.clone(),
+                extension: extension.clone(),
+            }));
+            self.reads.extend(paths);
             return Ok(());
         }
         if let Some(view) = table.downcast_ref::<ViewTable>() {
             let inner = reach_of(view.logical_plan())?;
             self.indices.extend(inner.indices);
             self.reads.extend(inner.reads);
+            self.scans.extend(inner.scans);
             self.writes.extend(inner.writes);
             return Ok(());
         }
@@ -193,6 +223,17 @@ impl Reach {
             }
             if !grants.covers_index(index) {
                 return forbidden(format!("read the index \"{index}\""), "indices");
+            }
+        }
+        for scan in &self.scans {
+            // A path that cannot be resolved is refused below.
+            let Ok(folder) = resolve(&scan.path) else { continue };
+            if let Some(file) = protected.files().find(|file| scan.reads(&folder, file)) {
+                return Err(Refusal::Forbidden(format!(
+                    "nobody's job may read {}: it holds {}, which is configuration, a secret or a system folder",
+                    scan.path.display(),
+                    file.strip_prefix(&folder).unwrap_or(file).display()
+                )));
             }
         }
         let (read, write) = (Roots::resolved(&grants.read), Roots::resolved(&grants.write));
@@ -333,6 +374,16 @@ mod tests {
             assert_eq!(reach.and_then(|reach| judge(reach, &may)).is_ok(), granted, "{target}");
         }
         let everything = identity(Grants::everything());
+        // A folder that holds what is protected is read without it, or not at all.
+        let config = Config { file: Some(base.join("in/flowsigma.toml")), ..Config::default() };
+        std::fs::write(base.join("in/flowsigma.toml"), "").unwrap();
+        for (options, granted) in [(CsvReadOptions::new(), true), (CsvReadOptions::new().file_extension(""), false)] {
+            let context = SessionContext::new();
+            context.register_csv("folder", base.join("in").to_str().unwrap(), options).await.unwrap();
+            let plan = context.state().create_logical_plan("SELECT * FROM folder").await.unwrap();
+            let judged = reach_of(&plan).unwrap().judge(&everything, &Protected::by(&config));
+            assert_eq!(judged.is_ok(), granted, "{judged:?}");
+        }
         let environment = Reach { reads: [PathBuf::from("/proc/self/environ")].into(), ..Reach::default() };
         assert!(environment.judge(&everything, &Protected::by(&Default::default())).is_err());
     }

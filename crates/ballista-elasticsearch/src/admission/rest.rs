@@ -3,19 +3,25 @@
 //! Owns: who may ask which path, and which jobs a list shows. Must not know: what the endpoints answer otherwise.
 
 use super::Admission;
+use super::flight::ProxiedResults;
 use super::identity::{Identity, Refusal};
-use crate::server::is_grpc;
+use super::service::Admitted;
+use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use elastic_client::Jobs;
 use http::header::{CONTENT_LENGTH, ORIGIN, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tonic::server::NamedService;
 
+/// Services that look at their callers themselves.
+const GRPC: [&str; 2] = [SchedulerGrpcServer::<Admitted>::NAME, FlightServiceServer::<ProxiedResults>::NAME];
 /// Asked for by those who watch over the process. They tell whether it works, and nothing of what it does.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 /// The longest list of jobs that is filtered, in bytes.
@@ -37,7 +43,11 @@ pub(crate) async fn admit_http(
     next: Next,
 ) -> Response {
     let path = request.uri().path().to_owned();
-    if is_grpc(&request) || PROBES.contains(&path.as_str()) {
+    if is_grpc(&path) || PROBES.contains(&path.as_str()) {
+        return next.run(request).await;
+    }
+    // Answered before any endpoint is asked. A browser sends no credentials with it.
+    if browsers == Browsers::AsConfigured && request.method() == Method::OPTIONS {
         return next.run(request).await;
     }
     if browsers == Browsers::Refused {
@@ -71,6 +81,13 @@ pub(crate) async fn admit_http(
     } else {
         response
     }
+}
+
+/// Whether a path is a method of a gRPC service. What a request says of its own content does not count: that of an HTTP
+/// endpoint may say the same.
+fn is_grpc(path: &str) -> bool {
+    let service = path.strip_prefix('/').and_then(|rest| rest.split_once('/')).map(|(service, _)| service);
+    service.is_some_and(|service| GRPC.contains(&service))
 }
 
 async fn only_own(admission: &Admission, identity: &Identity, response: Response) -> Response {
