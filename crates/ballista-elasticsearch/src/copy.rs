@@ -18,6 +18,7 @@ mod tests;
 pub(crate) use format::CopyFormatFactory;
 pub(crate) use sink::{CopySink, SinkSpec};
 pub use staging::delete_staged_files;
+pub(crate) use target::target_path;
 
 use self::options::CopyOptions;
 use self::target::{Shape, Target, absolute};

@@ -16,6 +16,7 @@ use datafusion::physical_plan::metrics::MetricsSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tonic::Code;
 
 /// A submitted statement.
 #[derive(Clone)]
@@ -147,6 +148,10 @@ impl Job {
                         "it was started anew".into()
                     }
                     Ok(_) => return None,
+                    // It is there, and tells nothing of a job that it refused.
+                    Err(e) if matches!(e.code(), Code::PermissionDenied | Code::Unauthenticated) => {
+                        return None;
+                    }
                     Err(e) => answered(e).message().into_owned(),
                 }
             }

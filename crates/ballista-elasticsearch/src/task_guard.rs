@@ -6,8 +6,9 @@
 //! The scheduler has admitted the job by its logical plan. An executor does not rely on it: a node of a kind that is not
 //! named here ends the task, since what it reaches is not known.
 
+use crate::admission::resolve;
 use crate::checked_files::{check_scheme, path_of};
-use crate::copy::CopySink;
+use crate::copy::{CopySink, target_path};
 use crate::file_access::FileAccess;
 use ballista_core::execution_plans::{RangeShuffleReaderExec, ShuffleReaderExec};
 use ballista_core::serde::scheduler::PartitionLocation;
@@ -15,7 +16,6 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::file_format::csv::CsvSink;
 use datafusion::datasource::file_format::json::JsonSink;
 use datafusion::datasource::file_format::parquet::ParquetSink;
-use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileSink, FileSinkConfig};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
@@ -138,10 +138,7 @@ impl TaskGuard {
 
     fn check_sink(&self, sink: &dyn DataSink) -> Result<()> {
         if let Some(copy) = sink.downcast_ref::<CopySink>() {
-            // It writes by DataFusion's sinks beside its target, and renames.
-            let target = ListingTableUrl::parse(copy.spec().location())?;
-            check_scheme(target.get_url())?;
-            return self.check_output(&target.object_store(), target.prefix());
+            return self.check_copy(&target_path(copy.spec().location())?);
         }
         let csv = sink.downcast_ref::<CsvSink>().map(FileSink::config);
         let json = || sink.downcast_ref::<JsonSink>().map(FileSink::config);
@@ -161,6 +158,16 @@ impl TaskGuard {
             self.check_output(object_store_url, path.prefix())?;
         }
         Ok(())
+    }
+
+    /// A COPY writes into a folder beside its target, and renames that.
+    fn check_copy(&self, target: &Path) -> Result<()> {
+        let external = |e| DataFusionError::External(Box::new(e));
+        self.access.check_write(target).map_err(external)?;
+        match resolve(target) {
+            Ok(target) => self.access.check_write(&target.with_file_name(".flowsigma")).map_err(external),
+            Err(error) => Err(refused(format!("COPY to {}: {error}", target.display()))),
+        }
     }
 
     /// Refuses a file or folder that tasks may not write to.
@@ -341,6 +348,19 @@ mod tests {
             "EXPLAIN SELECT 1",
         ] {
             guard.check(&plan(sql, &base.join("in/a.csv")).await).expect(sql);
+        }
+    }
+
+    #[test]
+    fn a_copy_stays_below_a_root_with_what_it_writes_meanwhile() {
+        let (_folder, base, access) = folders();
+        std::fs::create_dir(base.join("out/*")).unwrap();
+        let guard = TaskGuard::new(access);
+        for path in ["out/b.csv", "out/new", "out/new/b.csv"] {
+            guard.check_copy(&base.join(path)).expect(path);
+        }
+        for path in ["out", "in/b.csv", "out/link/b.csv", "out/*/../../secret/b.csv", "secret/into.csv"] {
+            assert!(guard.check_copy(&base.join(path)).is_err(), "{path}");
         }
     }
 

@@ -13,6 +13,7 @@ use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion_elasticsearch::EsTable;
 use serde_json::{Value, json};
+use url::Url;
 
 /// The index that Elasticsearch reads a shape from where its query names none.
 const DEFAULT_SHAPES: &str = "shapes";
@@ -45,12 +46,13 @@ impl Reached {
                 let paths = self.add_source(&scan.source);
                 self.reads.extend(paths);
             }
-            LogicalPlan::Copy(copy) => match ListingTableUrl::parse(&copy.output_url) {
-                Ok(url) => {
-                    let path = self.path(&url);
-                    self.writes.extend(path);
-                }
-                Err(error) => self.unknown.push(error.to_string()),
+            // As our sink takes it, literally.
+            LogicalPlan::Copy(copy) => match copy.output_url.split_once("://") {
+                None => self.writes.push(PathBuf::from(&copy.output_url)),
+                Some(_) => match Url::parse(&copy.output_url).map(|url| url.to_file_path()) {
+                    Ok(Ok(path)) => self.writes.push(path),
+                    _ => self.unknown.push(copy.output_url.clone()),
+                },
             },
             LogicalPlan::Dml(dml) => {
                 let paths = self.add_source(&dml.target);

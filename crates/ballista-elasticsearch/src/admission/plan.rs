@@ -8,6 +8,7 @@
 use super::Refusal;
 use super::identity::Identity;
 use super::paths::{Protected, Roots, resolve};
+use crate::copy::target_path;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -131,8 +132,9 @@ impl Reach {
             | LogicalPlan::Unnest(_) => Ok(()),
             LogicalPlan::TableScan(scan) => self.add_table(&scan.source),
             LogicalPlan::Copy(copy) => {
-                let url = ListingTableUrl::parse(&copy.output_url).map_err(|e| unreadable(&e))?;
-                self.writes.insert(local_path(&url)?);
+                // As the sink reads it: to it a star is a character, and no pattern.
+                let path = target_path(&copy.output_url).map_err(|e| unreadable(&e))?;
+                self.writes.insert(without_percent_sign(path)?);
                 Ok(())
             }
             LogicalPlan::Dml(dml) => {
@@ -279,14 +281,17 @@ fn local_path(url: &ListingTableUrl) -> Result<PathBuf, Refusal> {
     if url.scheme() != "file" {
         return Err(refused());
     }
-    let path = url.to_file_path().map_err(|()| refused())?;
-    // Object stores decode what they are given, and some once more.
-    if path.as_os_str().as_encoded_bytes().contains(&b'%') {
-        return Err(Refusal::Unsupported(
+    without_percent_sign(url.to_file_path().map_err(|()| refused())?)
+}
+
+/// Object stores decode what they are given, and some once more.
+fn without_percent_sign(path: PathBuf) -> Result<PathBuf, Refusal> {
+    match path.as_os_str().as_encoded_bytes().contains(&b'%') {
+        true => Err(Refusal::Unsupported(
             "a cluster reads and writes no path with a percent sign in it".into(),
-        ));
+        )),
+        false => Ok(path),
     }
-    Ok(path)
 }
 
 /// Indices that a query names beside the one that it is asked of: by a lookup of terms or shapes, by documents that
@@ -351,6 +356,7 @@ mod tests {
         std::fs::create_dir(base.join("out")).unwrap();
         std::fs::write(base.join("in/flows.csv"), "a\n1\n").unwrap();
         std::os::unix::fs::symlink(base.join("in"), base.join("out/link")).unwrap();
+        std::fs::create_dir(base.join("out/*")).unwrap();
         let may = identity(Grants {
             read: vec![base.join("in")],
             write: vec![base.join("out")],
@@ -368,6 +374,7 @@ mod tests {
             ("out/../in/x.csv", false),
             ("out/%2e%2e/in/x.csv", false),
             ("out/link/x.csv", false),
+            ("out/*/../../in/x.csv", false),
         ] {
             let copy = format!("COPY (SELECT 1) TO '{}/{target}' STORED AS CSV", base.display());
             let reach = reach_of(&plan(&copy, &base).await);

@@ -17,6 +17,7 @@ const ALLOWED: &[&str] = &[
     "ballista.planner.",
     "ballista.scheduler.",
     "ballista.shuffle.",
+    // Ballista's client makes its own, and says so.
     "datafusion.catalog.create_default_catalog_and_schema",
     "datafusion.catalog.default_catalog",
     "datafusion.catalog.default_schema",

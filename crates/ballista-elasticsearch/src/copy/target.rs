@@ -88,7 +88,7 @@ impl Target {
     /// Follows links. Without a shape it is a folder if it is one, ends with `/` or has no extension, as
     /// DataFusion decides.
     pub(super) fn resolve(location: &str, shape: Option<Shape>) -> Result<Self> {
-        let path = real(&path_of(location)?)?;
+        let path = real(&target_path(location)?)?;
         let Some(parent) = path.parent().map(Path::to_owned) else {
             return Err(refuse(&path, "it is the root folder; name one in it"));
         };
@@ -212,7 +212,8 @@ pub(super) fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     entries.map(|entry| Ok(entry.map_err(|e| failed(folder, "list", e))?.path())).collect()
 }
 
-fn path_of(location: &str) -> Result<PathBuf> {
+/// The path that a location names, whose links and `..` are not followed yet.
+pub(crate) fn target_path(location: &str) -> Result<PathBuf> {
     let path = match location.split_once("://") {
         None => Some(PathBuf::from(location)),
         Some(("file", _)) => Url::parse(location).ok().and_then(|url| url.to_file_path().ok()),
