@@ -156,7 +156,7 @@ async fn a_fault_in_one_of_the_requests_for_a_page_is_mended_or_said() {
             ("failed shard", false, Fault::Rewrite(|body| body["_shards"]["failed"] = json!(1))),
         ];
         for (name, mended, fault) in faults {
-            for page in (0..pages).step_by(2) {
+            for page in (0..pages).step_by(7) {
                 let proxy = Proxy::break_page(&url, page, fault.clone()).await.unwrap();
                 table(&registry(&[&proxy.url], None), &ctx, &with).await;
                 let how = format!("{url} {name} page {page} of {pages}");
