@@ -254,7 +254,8 @@ async fn another_host_gets_nothing_without_a_certificate_for_it() {
             assert!(refused, "{who}: {outcome:?}");
             assert_eq!(caller.http("GET", "/api/jobs", &[]).await.unwrap().0, 401, "{who}");
         }
-        for (who, proof) in [("without a certificate", anonymous()), ("a client", client()), ("another", other())]
+        for (who, proof) in
+            [("without a certificate", anonymous()), ("a client", client()), ("another", other())]
         {
             for (what, answer) in calls(&at_scheduler(proof), "executor").await {
                 let code = answer.map_or_else(|status| status.code(), |()| Code::Ok);

@@ -225,9 +225,8 @@ impl Caller {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(CALL_TIMEOUT);
-        let trusting = |authority: &str| -> Result<_> {
-            Ok(reqwest::Certificate::from_pem(authority.as_bytes())?)
-        };
+        let trusting =
+            |authority: &str| -> Result<_> { Ok(reqwest::Certificate::from_pem(authority.as_bytes())?) };
         let client = match &self.proof {
             Proof::Plain => client,
             Proof::Tls { authority } | Proof::Token { authority, .. } => {

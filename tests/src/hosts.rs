@@ -6,8 +6,8 @@
 //! of the folder that it works in.
 
 use crate::caller::Proof;
-use crate::members::Members;
 use crate::cluster::{Process, binary};
+use crate::members::Members;
 use anyhow::{Context, Result, bail, ensure};
 use elastic_client::{ClientCertificate, Connection, ConnectionConfig, Method, Request, Tls, Verify};
 use flowsigma_node::Role;

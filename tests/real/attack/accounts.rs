@@ -8,8 +8,8 @@ use crate::golden::{ALONE, registry, servers};
 use crate::kill::end;
 use flowsigma_node::Role;
 use flowsigma_tests::caller::{Caller, Outcome, Proof};
-use flowsigma_tests::members::Members;
 use flowsigma_tests::cluster::{Cluster, Shape, binary};
+use flowsigma_tests::members::Members;
 use flowsigma_tests::proxy::{Fault, Proxy};
 use std::collections::HashSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -28,7 +28,11 @@ fn as_another(program: impl AsRef<std::ffi::OsStr>) -> Option<Command> {
         return None;
     }
     let mut command = Command::new("setpriv");
-    command.arg(format!("--reuid={OTHER}")).arg(format!("--regid={OTHER}")).arg("--clear-groups").arg(program.as_ref());
+    command
+        .arg(format!("--reuid={OTHER}"))
+        .arg(format!("--regid={OTHER}"))
+        .arg("--clear-groups")
+        .arg(program.as_ref());
     command.stdin(Stdio::null());
     Some(command)
 }
@@ -47,9 +51,8 @@ fn listens_on(process: u32) -> Vec<String> {
         }
     }
     assert!(!own.is_empty(), "it has no socket at all");
-    let tables = ["tcp", "tcp6"].map(|table| {
-        std::fs::read_to_string(format!("/proc/{process}/net/{table}")).unwrap_or_default()
-    });
+    let tables = ["tcp", "tcp6"]
+        .map(|table| std::fs::read_to_string(format!("/proc/{process}/net/{table}")).unwrap_or_default());
     let lines = tables.iter().flat_map(|table| table.lines().skip(1));
     let fields = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
     // Local address, state and inode; 0A is LISTEN.
@@ -59,8 +62,12 @@ fn listens_on(process: u32) -> Vec<String> {
 
 /// Whether somebody listens at a socket for the account that `command` runs as.
 fn connects(mut command: Command, socket: &Path) -> bool {
-    let output: Output =
-        command.args(["--silent", "--max-time", "5", "--http0.9", "--unix-socket"]).arg(socket).arg("http://localhost/").output().unwrap();
+    let output: Output = command
+        .args(["--silent", "--max-time", "5", "--http0.9", "--unix-socket"])
+        .arg(socket)
+        .arg("http://localhost/")
+        .output()
+        .unwrap();
     // "Failed to connect to host."
     output.status.code() != Some(7)
 }
@@ -88,7 +95,8 @@ async fn another_account_does_not_reach_the_cluster_inside_a_program() {
         .unwrap();
     proxy.wait_for_held(1).await.unwrap();
     assert_eq!(listens_on(client.id()), Vec::<String>::new());
-    let own: Vec<PathBuf> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let own: Vec<PathBuf> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     let [own] = own.as_slice() else { panic!("{own:?}") };
     assert_eq!(mode(own), 0o700);
     let is_socket = |path: &PathBuf| std::fs::symlink_metadata(path).unwrap().file_type().is_socket();
@@ -118,7 +126,13 @@ async fn another_account_gets_nothing_from_a_cluster_on_this_machine() {
     let file = PathBuf::from(said.rsplit_once("file=").unwrap().1.trim());
     assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
     let run = |command: &mut Command| {
-        command.args(["sql", "--scheduler", &cluster.scheduler_url.replace("https:", "http:"), "-c", "SELECT 42 AS answer"]);
+        command.args([
+            "sql",
+            "--scheduler",
+            &cluster.scheduler_url.replace("https:", "http:"),
+            "-c",
+            "SELECT 42 AS answer",
+        ]);
         command.current_dir("/").env_remove("FLOWSIGMA_CONFIG").output().unwrap()
     };
     let own = run(&mut Command::new(binary("flowsigma").unwrap()));
@@ -132,7 +146,11 @@ async fn another_account_gets_nothing_from_a_cluster_on_this_machine() {
         std::fs::copy(binary("flowsigma").unwrap(), &program).unwrap();
         let foreign = run(as_another(&program).unwrap().env("HOME", home.path()).env("TMPDIR", home.path()));
         assert!(!foreign.status.success());
-        assert!(stderr(&foreign).contains("takes only callers with TLS and credentials"), "{}", stderr(&foreign));
+        assert!(
+            stderr(&foreign).contains("takes only callers with TLS and credentials"),
+            "{}",
+            stderr(&foreign)
+        );
     }
     // Whoever has not read the file.
     let authority = std::fs::read_to_string(cluster.folder.path().join("account-ca.pem")).unwrap();

@@ -18,7 +18,11 @@ pub(super) async fn of_other_origins(ground: &Ground) {
     let plan = encoded(&statement("SELECT 1").await);
     let Outcome::Rows { job, .. } = caller.run(&plan).await else { panic!("no job") };
     let (code, headers, _) = caller.http("GET", "/", &[]).await.unwrap();
-    ground.expect("the page /", code == 404 && headers.get(LOCATION).is_none(), &format!("{code} {headers:?}"));
+    ground.expect(
+        "the page /",
+        code == 404 && headers.get(LOCATION).is_none(),
+        &format!("{code} {headers:?}"),
+    );
     for origin in THEIRS.into_iter().chain(["https://evil.example", "null"]) {
         let from = ("origin", origin);
         let (_, headers, _) = caller.http("GET", "/api/jobs", &[from]).await.unwrap();
@@ -60,7 +64,8 @@ async fn a_page_that_is_named_may_use_the_endpoints_and_no_other_one() {
         let (code, headers, _) = caller.http("GET", "/api/jobs", &[("origin", own)]).await.unwrap();
         assert_eq!((code, allowed(&headers)), (200, Some(own)));
         let asks = ("access-control-request-method", "PATCH");
-        let (code, headers, _) = caller.http("OPTIONS", "/api/job/x", &[("origin", own), asks]).await.unwrap();
+        let (code, headers, _) =
+            caller.http("OPTIONS", "/api/job/x", &[("origin", own), asks]).await.unwrap();
         assert_eq!((code, allowed(&headers)), (200, Some(own)));
         for origin in THEIRS {
             let (_, headers, _) = caller.http("GET", "/api/jobs", &[("origin", origin)]).await.unwrap();

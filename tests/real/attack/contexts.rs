@@ -8,8 +8,8 @@ use datafusion_elasticsearch::EsTable;
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use flowsigma_node::Role;
 use flowsigma_tests::caller::Caller;
-use flowsigma_tests::members::Members;
 use flowsigma_tests::cluster::{Cluster, LOOK_AGAIN, Shape};
+use flowsigma_tests::members::Members;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -60,9 +60,8 @@ async fn a_scheduler_renews_lists_and_closes_what_it_opens_for_a_client() {
         let executor = format!("{connection}{}", certificates.config(Role::Executor, "executor").unwrap());
         let shape = Shape { scheduler: &scheduler, executors: &[&executor], vcores: 1, ..Shape::default() };
         let cluster = Cluster::start_as(shape).await.unwrap();
-        let caller = |name: &str| {
-            Caller::new(&cluster.scheduler_url, certificates.proof(Role::Client, name).unwrap())
-        };
+        let caller =
+            |name: &str| Caller::new(&cluster.scheduler_url, certificates.proof(Role::Client, name).unwrap());
         let (alice, bob, ops) = (caller("alice"), caller("bob"), caller("ops"));
         let plan = {
             let registry = ConnectionRegistry::default();
@@ -76,7 +75,10 @@ async fn a_scheduler_renews_lists_and_closes_what_it_opens_for_a_client() {
 
         let cancelled = submit().await.unwrap();
         let listed = json!([{ "job_id": cancelled, "contexts": 1 }]);
-        wait_for("the first page", async || proxy.seen().iter().any(|seen| seen.page.is_some() && !is_renewal(seen))).await;
+        wait_for("the first page", async || {
+            proxy.seen().iter().any(|seen| seen.page.is_some() && !is_renewal(seen))
+        })
+        .await;
         assert_eq!((contexts(&alice).await, contexts(&ops).await), (listed.clone(), listed), "{url}");
         assert_eq!(contexts(&bob).await, json!([]), "{url}");
         let params = CancelJobParams { job_id: cancelled.clone() };
@@ -88,7 +90,10 @@ async fn a_scheduler_renews_lists_and_closes_what_it_opens_for_a_client() {
         proxy.wait_for_held(1).await.unwrap();
         let before = proxy.seen().iter().filter(|seen| is_renewal(seen)).count();
         // Three times the time after which the server would have dropped it.
-        wait_for("renewals", async || proxy.seen().iter().filter(|seen| is_renewal(seen)).count() >= before + 6).await;
+        wait_for("renewals", async || {
+            proxy.seen().iter().filter(|seen| is_renewal(seen)).count() >= before + 6
+        })
+        .await;
         assert_eq!(contexts(&alice).await, json!([{ "job_id": held, "contexts": 1 }]), "{url}");
         proxy.release();
         alice.end(&held).await.unwrap().unwrap();
@@ -97,7 +102,8 @@ async fn a_scheduler_renews_lists_and_closes_what_it_opens_for_a_client() {
 
         // A job that is refused opens nothing.
         let registry = super::connections(&url);
-        let other = super::index_plan(table(&registry, "prod", "attack-secret").await, "SELECT note FROM t").await;
+        let other =
+            super::index_plan(table(&registry, "prod", "attack-secret").await, "SELECT note FROM t").await;
         let asked = proxy.seen().len();
         alice.submit(Some(Query::LogicalPlan(other)), &[], "").await.unwrap_err();
         assert_eq!(proxy.seen().len(), asked, "{url}");

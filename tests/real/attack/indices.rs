@@ -25,9 +25,8 @@ pub(super) async fn read(ground: &Ground, url: &str) {
     let by_index = |index: &str| changed(&|spec| spec.index = index.to_owned());
     let by_query = |query: &Value| changed(&|spec| spec.query = query.clone());
     let lookup = json!({ "terms": { "note": { "index": "attack-secret", "id": "1", "path": "note" } } });
-    let run = async |name: &str, table: EsTable| {
-        ground.caller(name).run(&index_plan(table, SELECT).await).await
-    };
+    let run =
+        async |name: &str, table: EsTable| ground.caller(name).run(&index_plan(table, SELECT).await).await;
 
     ground.done("alice reads her index", &run("alice", own.clone()).await, "note-of-attack-own");
     ground.done("by a pattern", &run("alice", by_index("attack-own*")).await, "note-of-attack-own");

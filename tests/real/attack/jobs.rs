@@ -75,7 +75,9 @@ pub(super) async fn of_others(ground: &Ground) {
             let (code, _, body) = caller.http("PATCH", &path, headers).await.unwrap();
             ground.expect(&format!("{name} cancels it by HTTP {headers:?}"), code == 403, &body);
         }
-        for path in [format!("/api/job/x%2F..%2F{job}"), format!("/api//job/{job}"), format!("//api/job/{job}")] {
+        for path in
+            [format!("/api/job/x%2F..%2F{job}"), format!("/api//job/{job}"), format!("//api/job/{job}")]
+        {
             let (code, _, body) = caller.http("GET", &path, &[]).await.unwrap();
             ground.expect(&format!("{name} reads {path}"), code >= 400 && !body.contains(&job), &body);
         }
@@ -140,7 +142,10 @@ pub(super) async fn tickets_to_elsewhere(ground: &Ground) {
             answer => ground.denied(row, &answer),
         }
     }
-    ground.denied("nobody's ticket", &ground.caller("nobody").fetch(FetchPartition { job_id: "x".into(), ..there }).await);
+    ground.denied(
+        "nobody's ticket",
+        &ground.caller("nobody").fetch(FetchPartition { job_id: "x".into(), ..there }).await,
+    );
 
     // Directly at the executor.
     let executor = format!("https://127.0.0.1:{}", ground.cluster.executor_ports()[0]);
@@ -150,7 +155,10 @@ pub(super) async fn tickets_to_elsewhere(ground: &Ground) {
         for (row, proof) in [
             ("the executor without TLS", Proof::Plain),
             ("the executor without a certificate", Proof::Tls { authority: authority() }),
-            ("the executor by a token", Proof::Token { authority: authority(), token: super::token("alice") }),
+            (
+                "the executor by a token",
+                Proof::Token { authority: authority(), token: super::token("alice") },
+            ),
             ("the executor by a client", ground.certificates.proof(Role::Client, "alice").unwrap()),
         ] {
             ground.denied(row, &at(proof).fetch(rows.clone()).await);

@@ -26,8 +26,8 @@ use datafusion_proto::protobuf::LogicalPlanNode;
 use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry, Fingerprint};
 use flowsigma_node::Role;
 use flowsigma_tests::caller::{Caller, Outcome, Proof};
-use flowsigma_tests::members::Members;
 use flowsigma_tests::cluster::{Cluster, Shape};
+use flowsigma_tests::members::Members;
 use prost::Message;
 use std::cell::RefCell;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -195,7 +195,9 @@ fn scheduler_config(url: &str, base: &Path) -> String {
                 "connections = [\"prod\"]\nindices = [\"attack-bob\"]\nread = [\"{base}/other\"]\nwrite = [\"{base}/other\"]\n"
             ),
             "ops" => "jobs = \"all\"\n".to_owned(),
-            "root" => "connections = [\"*\"]\nindices = [\"*\"]\nread = [\"/\"]\nwrite = [\"/\"]\n".to_owned(),
+            "root" => {
+                "connections = [\"*\"]\nindices = [\"*\"]\nread = [\"/\"]\nwrite = [\"/\"]\n".to_owned()
+            }
             _ => String::new(),
         };
         let hash = Fingerprint::of(token(name).as_bytes());
@@ -279,10 +281,11 @@ async fn load(connection: &Connection) {
         let delete = Request::new(Method::Delete, format!("/{index}"), "delete a test index")
             .with_param("ignore_unavailable", "true");
         connection.send(&delete).await.unwrap();
-        let create = Request::new(Method::Put, format!("/{index}"), "create a test index").with_body(&json!({
-            "settings": { "number_of_shards": 1, "number_of_replicas": 0 },
-            "mappings": { "properties": { "note": { "type": "keyword" } } },
-        }));
+        let create =
+            Request::new(Method::Put, format!("/{index}"), "create a test index").with_body(&json!({
+                "settings": { "number_of_shards": 1, "number_of_replicas": 0 },
+                "mappings": { "properties": { "note": { "type": "keyword" } } },
+            }));
         connection.send(&create).await.unwrap();
         let put = Request::new(Method::Put, format!("/{index}/_doc/1"), "load a test index")
             .with_param("refresh", "true")

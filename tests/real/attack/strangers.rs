@@ -59,7 +59,8 @@ pub(crate) async fn calls(caller: &Caller, executor: &str) -> Vec<(&'static str,
 async fn executors(ground: &Ground) -> Vec<String> {
     let ask = Request::new(Method::Get, "/api/executors", "executors");
     let listed = ground.cluster.rest().unwrap().send(&ask).await.unwrap().json("executors").unwrap();
-    let id = |executor: &Value| executor["id"].as_str().or(executor["executor_id"].as_str()).map(str::to_owned);
+    let id =
+        |executor: &Value| executor["id"].as_str().or(executor["executor_id"].as_str()).map(str::to_owned);
     listed.as_array().unwrap().iter().map(|executor| id(executor).unwrap_or_default()).collect()
 }
 
@@ -72,10 +73,8 @@ pub(super) async fn as_executors(ground: &Ground) {
     ground.expect("the executors", real.len() == 1 && !real[0].is_empty(), &format!("{real:?}"));
     let theirs = Members::make().unwrap();
     let ours = || ground.certificates.authority().to_owned();
-    let foreign = Proof::Certificate {
-        authority: ours(),
-        own: theirs.issue(Role::Executor, "executor").unwrap(),
-    };
+    let foreign =
+        Proof::Certificate { authority: ours(), own: theirs.issue(Role::Executor, "executor").unwrap() };
     for (who, proof) in [
         ("without TLS", Proof::Plain),
         ("without a certificate", Proof::Tls { authority: ours() }),
@@ -110,7 +109,8 @@ pub(super) async fn as_executors(ground: &Ground) {
 /// Jobs and HTTP endpoints for callers that prove nothing.
 pub(super) async fn as_anybody(ground: &Ground) {
     let plan = encoded(&statement("SELECT 1").await);
-    let paths = ["/api/jobs", "/api/executors", "/api/metrics", "/api/state", "/api/contexts", "/api/openapi.json"];
+    let paths =
+        ["/api/jobs", "/api/executors", "/api/metrics", "/api/state", "/api/contexts", "/api/openapi.json"];
     if ground.is_open() {
         ground.done("anyone submits a job", &ground.caller("anyone").run(&plan).await, "1");
         return;
@@ -132,7 +132,11 @@ pub(super) async fn as_anybody(ground: &Ground) {
         }
         for path in ["/healthz", "/readyz"] {
             let (code, _, body) = caller.http("GET", path, &[]).await.unwrap();
-            ground.expect(&format!("{path} {who}"), code == 200 && body.len() < 10, &format!("{code} {body}"));
+            ground.expect(
+                &format!("{path} {who}"),
+                code == 200 && body.len() < 10,
+                &format!("{code} {body}"),
+            );
         }
     }
     // Members of the cluster submit no jobs.

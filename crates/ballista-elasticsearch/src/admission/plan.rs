@@ -287,9 +287,9 @@ fn local_path(url: &ListingTableUrl) -> Result<PathBuf, Refusal> {
 /// Object stores decode what they are given, and some once more.
 fn without_percent_sign(path: PathBuf) -> Result<PathBuf, Refusal> {
     match path.as_os_str().as_encoded_bytes().contains(&b'%') {
-        true => Err(Refusal::Unsupported(
-            "a cluster reads and writes no path with a percent sign in it".into(),
-        )),
+        true => {
+            Err(Refusal::Unsupported("a cluster reads and writes no path with a percent sign in it".into()))
+        }
         false => Ok(path),
     }
 }
@@ -384,7 +384,9 @@ mod tests {
         // A folder that holds what is protected is read without it, or not at all.
         let config = Config { file: Some(base.join("in/flowsigma.toml")), ..Config::default() };
         std::fs::write(base.join("in/flowsigma.toml"), "").unwrap();
-        for (options, granted) in [(CsvReadOptions::new(), true), (CsvReadOptions::new().file_extension(""), false)] {
+        for (options, granted) in
+            [(CsvReadOptions::new(), true), (CsvReadOptions::new().file_extension(""), false)]
+        {
             let context = SessionContext::new();
             context.register_csv("folder", base.join("in").to_str().unwrap(), options).await.unwrap();
             let plan = context.state().create_logical_plan("SELECT * FROM folder").await.unwrap();
