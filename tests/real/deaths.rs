@@ -17,6 +17,7 @@ use serde_json::Value;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const EXECUTOR_TIMEOUT: u64 = 10;
 const CHECKED_EVERY: u64 = 1;
@@ -90,6 +91,8 @@ impl Case {
 struct Bench {
     cluster: Cluster,
     gate: Arc<Gate>,
+    /// Where jobs may write.
+    written: TempDir,
     pages: [Proxy; 2],
     _rows: Vec<RowsProxy>,
 }
@@ -111,7 +114,15 @@ impl Bench {
             }
         };
         let pages = [Proxy::start(url, first).await.unwrap(), Proxy::start(url, nothing).await.unwrap()];
-        let config = |url: &str| format!("[connections.prod]\nnodes = [\"{url}\"]\n");
+        let written = tempfile::tempdir().unwrap();
+        let folder = written.path().canonicalize().unwrap();
+        let config = |url: &str| {
+            format!(
+                "[connections.prod]\nnodes = [\"{url}\"]\n\
+                 [access.anyone]\nconnections = [\"*\"]\nindices = [\"*\"]\nwrite = [{folder:?}]\n\
+                 [files]\nwrite = [{folder:?}]\n"
+            )
+        };
         let shape = Shape {
             scheduler: &config(url),
             executors: &[&config(&pages[0].url), &config(&pages[1].url)],
@@ -138,7 +149,7 @@ impl Bench {
             ..Shape::default()
         };
         let cluster = Cluster::start_as(shape).await.unwrap();
-        Self { cluster, gate, pages, _rows: rows }
+        Self { cluster, gate, written, pages, _rows: rows }
     }
 
     /// All rows are fetched through the proxies, those of the same executor too.
@@ -318,7 +329,7 @@ async fn a_statement_that_writes_is_not_submitted_again_by_itself() {
     let _alone = ALONE.lock().await;
     let (url, connection) = prepare().await;
     let mut bench = Bench::new(&url, FIRST_ROWS.policy, FIRST_ROWS.when).await;
-    let folder = bench.cluster.folder.path().join("out");
+    let folder = bench.written.path().canonicalize().unwrap().join("out");
     let copy = format!("COPY ({JOIN}) TO '{}/' STORED AS CSV", folder.display());
     let client = bench.sql(Planner::Adaptive, &copy);
     let output = bench.kill(FIRST_ROWS, client).await.unwrap();

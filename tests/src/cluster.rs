@@ -1,6 +1,6 @@
 //! A scheduler and executors as processes, on free ports, stopped when dropped.
 
-use crate::rows_proxy::{BEHIND, RowsProxy};
+use crate::rows_proxy::RowsProxy;
 use anyhow::{Context, Result, bail};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::prelude::SessionContext;
@@ -218,8 +218,8 @@ impl Cluster {
             let work = work_folder(&folder, i);
             std::fs::create_dir(&work)?;
             let (host, flight, grpc) = match shape.proxies.get(i) {
-                Some(proxy) => (BEHIND, proxy.flight, proxy.grpc),
-                None => (here, next_port()?, next_port()?),
+                Some(proxy) => (proxy.behind.to_string(), proxy.flight, proxy.grpc),
+                None => (here.to_owned(), next_port()?, next_port()?),
             };
             executor_ports.push(flight);
             let (flight, grpc, health) = (flight.to_string(), grpc.to_string(), next_port()?.to_string());
@@ -227,7 +227,7 @@ impl Cluster {
             let mut args = vec![
                 ("scheduler-host", here),
                 ("scheduler-port", &port_text),
-                ("bind-host", host),
+                ("bind-host", &host),
                 ("bind-port", &flight),
                 ("bind-grpc-port", &grpc),
                 ("bind-health-port", &health),

@@ -7,16 +7,13 @@
 
 use anyhow::{Context, Result};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// Where executors listen that stand behind proxies: each proxy listens on 127.0.0.1, at the same ports.
-pub const BEHIND: &str = "127.0.0.2";
 
 /// What is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +95,10 @@ impl Gate {
     }
 }
 
-/// A running proxy of one executor; gone when dropped.
+/// A running proxy of one executor on 127.0.0.1, at the ports of the executor; gone when dropped.
 pub struct RowsProxy {
+    /// Where the executor listens: an address of its own, so that its ports are free there.
+    pub behind: Ipv4Addr,
     /// Where the executor is reached for rows.
     pub flight: u16,
     /// Where it is reached for tasks.
@@ -114,14 +113,17 @@ impl Drop for RowsProxy {
 }
 
 impl RowsProxy {
-    /// Before an executor that will listen at [`BEHIND`].
+    /// Before an executor that will listen behind it.
     pub async fn start(gate: &Arc<Gate>) -> Result<Self> {
         let [flight, grpc] = [listen().await?, listen().await?];
         let ports = [flight.local_addr()?.port(), grpc.local_addr()?.port()];
+        static STARTED: AtomicU16 = AtomicU16::new(1);
+        let [high, low] = STARTED.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+        let behind = Ipv4Addr::new(127, 1, high, low);
         let executor = gate.proxies.fetch_add(1, Ordering::SeqCst);
-        let rows = accept(flight, ports[0], Arc::clone(gate), executor);
-        let tasks = [rows, accept(grpc, ports[1], Arc::default(), executor)];
-        Ok(Self { flight: ports[0], grpc: ports[1], tasks })
+        let rows = accept(flight, (behind, ports[0]).into(), Arc::clone(gate), executor);
+        let tasks = [rows, accept(grpc, (behind, ports[1]).into(), Arc::default(), executor)];
+        Ok(Self { behind, flight: ports[0], grpc: ports[1], tasks })
     }
 }
 
@@ -129,11 +131,11 @@ async fn listen() -> Result<TcpListener> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?)
 }
 
-fn accept(listener: TcpListener, port: u16, gate: Arc<Gate>, executor: usize) -> JoinHandle<()> {
+fn accept(listener: TcpListener, behind: SocketAddr, gate: Arc<Gate>, executor: usize) -> JoinHandle<()> {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let gate = Arc::clone(&gate);
-            tokio::spawn(async move { forward(stream, port, &gate, executor).await.ok() });
+            tokio::spawn(async move { forward(stream, behind, &gate, executor).await.ok() });
         }
     })
 }
@@ -141,8 +143,7 @@ fn accept(listener: TcpListener, port: u16, gate: Arc<Gate>, executor: usize) ->
 /// The first bytes of an answer: more than its head, less than its schema.
 const HEAD: usize = 120;
 
-async fn forward(mut near: TcpStream, port: u16, gate: &Gate, executor: usize) -> Result<()> {
-    let behind: SocketAddr = format!("{BEHIND}:{port}").parse()?;
+async fn forward(mut near: TcpStream, behind: SocketAddr, gate: &Gate, executor: usize) -> Result<()> {
     // Who is not there any more refuses the connection as if there were no proxy.
     let Ok(mut far) = TcpStream::connect(behind).await else {
         near.set_zero_linger()?;

@@ -93,8 +93,11 @@ impl Cluster {
 
     pub(crate) fn over(state: SessionState, scheduler_url: String, protection: Protection) -> Result<Self> {
         let planner = ClientPlanner { ballista: Arc::clone(state.query_planner()) };
-        let state =
+        let config = state.config().clone();
+        let mut state =
             SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(planner)).build();
+        // What the builder changes for itself would be sent as a setting of the session, which no scheduler takes.
+        state.config_mut().options_mut().catalog = config.options().catalog.clone();
         let context = with_functions(SessionContext::new_with_state(state));
         Ok(Self { context, scheduler_url, protection, _embedded: None })
     }

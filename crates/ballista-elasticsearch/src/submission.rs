@@ -33,7 +33,7 @@ pub(crate) enum Again {
 }
 
 impl Again {
-    /// What writes is not run again: what it has written is still there.
+    /// What writes is run again only by who has asked for it.
     pub(crate) fn of(plan: &LogicalPlan) -> Result<Self> {
         let writes = plan.exists(|node| Ok(matches!(node, LogicalPlan::Copy(_) | LogicalPlan::Dml(_))))?;
         Ok(if writes { Self::Never } else { Self::Once })
