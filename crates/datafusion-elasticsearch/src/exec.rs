@@ -82,8 +82,8 @@ pub struct EsScanExec {
     metrics: ExecutionPlanMetricsSet,
     stop: CancellationToken,
     /// Filters that DataFusion repeats although the query finds no document too many. They matter while
-    /// a query is planned, and do not travel.
-    tight: Vec<Arc<dyn PhysicalExpr>>,
+    /// a query is planned, and are not serialized.
+    strict: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 impl EsScanExec {
@@ -116,22 +116,22 @@ impl EsScanExec {
             Boundedness::Bounded,
         ));
         let (metrics, stop) = (ExecutionPlanMetricsSet::new(), CancellationToken::new());
-        Self { registry, spec, slices, properties, metrics, stop, tight: Vec::new() }
+        Self { registry, spec, slices, properties, metrics, stop, strict: Vec::new() }
     }
 
     /// The same scan, whose streams fail with what they read next once `stop` is cancelled: for who
     /// cannot drop them.
     pub fn stopped_by(&self, stop: CancellationToken) -> Self {
         let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), Arc::clone(&self.slices));
-        Self { stop, tight: self.tight.clone(), ..scan }
+        Self { stop, strict: self.strict.clone(), ..scan }
     }
 
-    pub(crate) fn with_tight(self, tight: Vec<Arc<dyn PhysicalExpr>>) -> Self {
-        Self { tight, ..self }
+    pub(crate) fn with_strict(self, strict: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        Self { strict, ..self }
     }
 
-    pub(crate) fn is_tight(&self, filter: &Arc<dyn PhysicalExpr>) -> bool {
-        self.tight.contains(filter)
+    pub(crate) fn is_strict(&self, filter: &Arc<dyn PhysicalExpr>) -> bool {
+        self.strict.contains(filter)
     }
 
     /// Only the first `limit` rows of each slice in this order.
@@ -202,7 +202,7 @@ impl ExecutionPlan for EsScanExec {
         let [child] = <[_; 1]>::try_from(children)
             .map_err(|_| DataFusionError::Internal("a scan has one child".into()))?;
         let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), child);
-        Ok(Arc::new(Self { stop: self.stop.clone(), tight: self.tight.clone(), ..scan }))
+        Ok(Arc::new(Self { stop: self.stop.clone(), strict: self.strict.clone(), ..scan }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

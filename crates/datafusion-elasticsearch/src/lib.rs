@@ -3,6 +3,7 @@
 //! Owns: the table, its options, what of a filter is pushed, the functions, and the scan node.
 //! Must not know: Ballista. How the plan travels is another crate's.
 
+mod address_order;
 mod decode;
 mod error;
 mod exec;
@@ -14,6 +15,7 @@ mod snapshots;
 mod table;
 mod top_rows;
 
+pub use address_order::AddressOrder;
 pub use exec::{EsScanExec, ScanSpec};
 pub use factory::EsTableFactory;
 pub use functions::functions;
