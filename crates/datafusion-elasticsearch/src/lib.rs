@@ -20,6 +20,6 @@ pub use exec::{EsScanExec, ScanSpec};
 pub use factory::EsTableFactory;
 pub use functions::functions;
 pub use options::{Ignored, Pushdown, TableOptions};
-pub use snapshots::{OpenSnapshots, open_snapshots};
+pub use snapshots::{OpenSnapshots, open_snapshots, planned_slices};
 pub use table::{EsTable, TableSpec};
 pub use top_rows::TopRows;
