@@ -22,6 +22,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::{Column, PageDecoder, to_schema};
@@ -140,6 +141,17 @@ impl EsScanExec {
         Self::over(Arc::clone(&self.registry), spec, Arc::clone(&self.slices))
     }
 
+    /// How many slices a scan has, by what a plan shows of it.
+    pub fn slices_of(shown: &str) -> Option<u64> {
+        shown.strip_prefix("EsScanExec: slices=")?.split(',').next()?.parse().ok()
+    }
+
+    /// How many slices it has over all partitions; none if its child does not tell.
+    fn slice_count(&self) -> Option<usize> {
+        let statistics = StatisticsContext::new().compute(self.slices.as_ref(), &StatisticsArgs::new());
+        statistics.ok()?.num_rows.get_value().copied()
+    }
+
     /// What travels beside the child.
     pub fn spec(&self) -> &ScanSpec {
         &self.spec
@@ -151,7 +163,8 @@ impl DisplayAs for EsScanExec {
         let names: Vec<&str> = self.spec.columns.iter().map(|c| c.name.as_str()).collect();
         write!(
             f,
-            "EsScanExec: connection={}, index={}, columns=[{}], query={}",
+            "EsScanExec: slices={}, connection={}, index={}, columns=[{}], query={}",
+            self.slice_count().map_or_else(|| "unknown".into(), |count| count.to_string()),
             self.spec.connection,
             self.spec.index,
             names.join(", "),
