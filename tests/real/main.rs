@@ -35,5 +35,6 @@ mod security;
 mod shapes;
 mod statements;
 mod stopped;
+mod tables;
 mod transport;
 mod types;
