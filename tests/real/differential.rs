@@ -19,7 +19,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
-use datafusion_elasticsearch::{EsTable, OpenSnapshots, TopRows, open_snapshots};
+use datafusion_elasticsearch::{AddressOrder, EsTable, OpenSnapshots, TopRows, open_snapshots};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
 use fields::pick;
 use fields::{Cell, Field, Support, to_scalar};
@@ -117,6 +117,7 @@ fn context() -> SessionContext {
         .with_default_features()
         .with_config(SessionConfig::new().with_target_partitions(1))
         .with_physical_optimizer_rule(Arc::new(TopRows))
+        .with_analyzer_rule(Arc::new(AddressOrder))
         .build();
     let ctx = SessionContext::new_with_state(state);
     for function in datafusion_elasticsearch::functions() {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod addresses;
 mod answers;
 mod attack;
 mod cleanup;
@@ -35,6 +36,7 @@ mod security;
 mod shapes;
 mod statements;
 mod stopped;
+mod tables;
 mod transport;
 mod types;
 mod wide;

@@ -248,7 +248,7 @@ async fn the_first_rows_are_asked_for_in_their_order() {
                 let scan = analyze(&ctx, &format!("SELECT {source} FROM t {rest}")).await;
                 assert!(!scan.contains(", order="), "{rest}: {scan}");
             }
-            // The server orders addresses otherwise than text, and `_id` not at all.
+            // The server does not order by `_id`.
             for rest in ["ORDER BY _id LIMIT 5", "ORDER BY length(src_addr_space) LIMIT 5"] {
                 let scan = analyze(&ctx, &format!("SELECT {source} FROM t {rest}")).await;
                 assert!(scan.contains("documents=1.73 K,") && !scan.contains(", order="), "{rest}: {scan}");
@@ -356,7 +356,7 @@ async fn match_asks_the_server_for_words() {
             send(&connection, Method::Put, &format!("/words/_doc/{id}"), json!({ "note": note })).await;
         }
         for pushdown in ["true", "false"] {
-            let with = options(&[("pushdown", pushdown)]);
+            let with = options(&[("pushdown", pushdown), ("metadata", "true")]);
             let table = EsTable::try_new(Arc::clone(&registry), "test", "words", &with).await.unwrap();
             let ctx = with_rules();
             ctx.register_table("t", Arc::new(table)).unwrap();
@@ -372,6 +372,10 @@ async fn match_asks_the_server_for_words() {
                 ("match(note, 'fox') AND note LIKE 'a%'", 1),
                 ("match(src_addr_space, 'private') AND NOT src_addr_space = 'private'", 0),
                 ("match(src_addr_space, 'private') AND note IS NULL", private),
+                ("_id = '3' OR match(note, 'slow')", 2),
+                ("NOT (_id = '2' OR match(note, 'quick'))", 1),
+                ("(NOT (_id = '2' OR match(note, 'quick'))) IS TRUE", 1),
+                ("_id <> '1' AND match(note, 'fox')", 1),
             ] {
                 let sql = format!("SELECT count(*) FROM t WHERE {condition}");
                 let how = format!("{url} pushdown {pushdown}: {condition}");
@@ -383,6 +387,8 @@ async fn match_asks_the_server_for_words() {
                 "SELECT count(*) FROM t WHERE match(hidden, 'fox')",
                 "SELECT count(*) FROM t WHERE match(\"@timestamp\", '2024')",
                 "SELECT count(match(note, 'fox')) FROM t",
+                "SELECT count(*) FROM t WHERE _id > '2' OR match(note, 'fox')",
+                "SELECT count(*) FROM t WHERE (_id > '2' OR match(note, 'fox')) IS NOT TRUE",
             ] {
                 let error = count(&ctx, refused).await.expect_err(refused).to_string();
                 assert!(error.contains("answered by the server alone"), "{url} {refused}: {error}");

@@ -13,6 +13,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion_elasticsearch::{EsScanExec, planned_slices};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -26,6 +27,7 @@ pub struct Job {
     rest_url: String,
     rest: reqwest::Client,
     rows: Arc<JoinHandle<()>>,
+    slices: u64,
 }
 
 /// The scheduler's REST endpoints are asked for numbers to show, which are worth no longer wait.
@@ -45,6 +47,10 @@ pub struct ScanReport {
     pub matched: u64,
     /// Requests that were sent again.
     pub retries: u64,
+    /// Slices that the scan has in the scheduler's plan; of files, none.
+    pub slices: u64,
+    /// Slices that were read to their end.
+    pub slices_read: u64,
 }
 
 impl Job {
@@ -54,12 +60,21 @@ impl Job {
         let (cluster, again) = (cluster.clone(), Again::of(&plan)?);
         let frame = cluster.context().execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
-        let plan = frame.create_physical_plan().await?;
+        let (state, plan) = frame.into_parts();
+        let plan = state.optimize(&plan)?;
+        let slices = planned_slices(&plan)? as u64;
+        let plan = state.query_planner().create_physical_plan(&plan, &state).await?;
         let submission = Arc::new(Submission::new(cluster.clone(), plan, task, again));
         let (rows, stream) = Arc::clone(&submission).rows()?;
         let (rest_url, rest) = cluster.rest()?;
         let rest = rest.timeout(REST_TIMEOUT).build().map_err(|e| DataFusionError::External(Box::new(e)))?;
-        Ok((Self { cluster, submission, rest_url, rest, rows: Arc::new(rows) }, stream))
+        Ok((Self { cluster, submission, rest_url, rest, rows: Arc::new(rows), slices }, stream))
+    }
+
+    /// How many slices its scans of Elasticsearch tables have together, by the plan that was submitted: with
+    /// two scans of a table, each of its slices twice.
+    pub fn slices(&self) -> u64 {
+        self.slices
     }
 
     /// Its id on the scheduler; none if it runs in this process, or was not accepted yet.
@@ -189,10 +204,22 @@ fn scan_report(operator: OperatorWithMetrics) -> Result<Option<ScanReport>> {
     }
     let metrics = metrics_of(operator.metrics)?;
     let sum = |name: &str| metrics.sum_by_name(name).map_or(0, |value| value.as_usize() as u64);
-    Ok(Some(if of_files {
+    if of_files {
         let rows = metrics.output_rows().unwrap_or(0) as u64;
-        ScanReport { documents: rows, matched: rows, retries: 0 }
-    } else {
-        ScanReport { documents: sum("documents"), matched: sum("matched"), retries: sum("retries") }
+        return Ok(Some(ScanReport { documents: rows, matched: rows, ..ScanReport::default() }));
+    }
+    let Some(slices) = EsScanExec::slices_of(&operator.operator_desc) else {
+        return Err(DataFusionError::Execution(format!(
+            "the scheduler does not tell how many slices a scan has, run one version on all nodes of the \
+             cluster: {}",
+            operator.operator_desc
+        )));
+    };
+    Ok(Some(ScanReport {
+        documents: sum("documents"),
+        matched: sum("matched"),
+        retries: sum("retries"),
+        slices,
+        slices_read: sum("slices"),
     }))
 }

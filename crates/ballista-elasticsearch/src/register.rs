@@ -11,7 +11,7 @@ use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt, ballista_sc
 use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_elasticsearch::EsTableFactory;
+use datafusion_elasticsearch::{AddressOrder, EsTableFactory};
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,7 @@ pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) 
     builder
         .with_config(config)
         .with_query_planner(Arc::new(EsQueryPlanner))
+        .with_analyzer_rule(Arc::new(AddressOrder))
         .with_analyzer_rule(Arc::new(CopyRule))
         .with_table_factory("ELASTICSEARCH".into(), Arc::new(EsTableFactory::new(Arc::clone(registry))))
         .build()

@@ -22,6 +22,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::{Column, to_schema};
@@ -82,8 +83,8 @@ pub struct EsScanExec {
     metrics: ExecutionPlanMetricsSet,
     stop: CancellationToken,
     /// Filters that DataFusion repeats although the query finds no document too many. They matter while
-    /// a query is planned, and do not travel.
-    tight: Vec<Arc<dyn PhysicalExpr>>,
+    /// a query is planned, and are not serialized.
+    strict: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 impl EsScanExec {
@@ -116,28 +117,39 @@ impl EsScanExec {
             Boundedness::Bounded,
         ));
         let (metrics, stop) = (ExecutionPlanMetricsSet::new(), CancellationToken::new());
-        Self { registry, spec, slices, properties, metrics, stop, tight: Vec::new() }
+        Self { registry, spec, slices, properties, metrics, stop, strict: Vec::new() }
     }
 
     /// The same scan, whose streams fail with what they read next once `stop` is cancelled: for who
     /// cannot drop them.
     pub fn stopped_by(&self, stop: CancellationToken) -> Self {
         let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), Arc::clone(&self.slices));
-        Self { stop, tight: self.tight.clone(), ..scan }
+        Self { stop, strict: self.strict.clone(), ..scan }
     }
 
-    pub(crate) fn with_tight(self, tight: Vec<Arc<dyn PhysicalExpr>>) -> Self {
-        Self { tight, ..self }
+    pub(crate) fn with_strict(self, strict: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        Self { strict, ..self }
     }
 
-    pub(crate) fn is_tight(&self, filter: &Arc<dyn PhysicalExpr>) -> bool {
-        self.tight.contains(filter)
+    pub(crate) fn is_strict(&self, filter: &Arc<dyn PhysicalExpr>) -> bool {
+        self.strict.contains(filter)
     }
 
     /// Only the first `limit` rows of each slice in this order.
     pub(crate) fn first_rows(&self, order: Vec<SortKey>, limit: NonZeroU32) -> Self {
         let spec = ScanSpec { order, limit: Some(limit), ..self.spec.clone() };
         Self::over(Arc::clone(&self.registry), spec, Arc::clone(&self.slices))
+    }
+
+    /// How many slices a scan has, by what a plan shows of it.
+    pub fn slices_of(shown: &str) -> Option<u64> {
+        shown.strip_prefix("EsScanExec: slices=")?.split(',').next()?.parse().ok()
+    }
+
+    /// How many slices it has over all partitions; none if its child does not tell.
+    fn slice_count(&self) -> Option<usize> {
+        let statistics = StatisticsContext::new().compute(self.slices.as_ref(), &StatisticsArgs::new());
+        statistics.ok()?.num_rows.get_value().copied()
     }
 
     /// What travels beside the child.
@@ -151,7 +163,8 @@ impl DisplayAs for EsScanExec {
         let names: Vec<&str> = self.spec.columns.iter().map(|c| c.name.as_str()).collect();
         write!(
             f,
-            "EsScanExec: connection={}, index={}, columns=[{}], query={}",
+            "EsScanExec: slices={}, connection={}, index={}, columns=[{}], query={}",
+            self.slice_count().map_or_else(|| "unknown".into(), |count| count.to_string()),
             self.spec.connection,
             self.spec.index,
             names.join(", "),
@@ -202,7 +215,7 @@ impl ExecutionPlan for EsScanExec {
         let [child] = <[_; 1]>::try_from(children)
             .map_err(|_| DataFusionError::Internal("a scan has one child".into()))?;
         let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), child);
-        Ok(Arc::new(Self { stop: self.stop.clone(), tight: self.tight.clone(), ..scan }))
+        Ok(Arc::new(Self { stop: self.stop.clone(), strict: self.strict.clone(), ..scan }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

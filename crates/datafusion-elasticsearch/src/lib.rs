@@ -3,6 +3,7 @@
 //! Owns: the table, its options, what of a filter is pushed, the functions, and the scan node.
 //! Must not know: Ballista. How the plan travels is another crate's.
 
+mod address_order;
 mod decode;
 mod error;
 mod exec;
@@ -14,10 +15,11 @@ mod snapshots;
 mod table;
 mod top_rows;
 
+pub use address_order::AddressOrder;
 pub use exec::{EsScanExec, ScanSpec};
 pub use factory::EsTableFactory;
 pub use functions::functions;
 pub use options::{Ignored, Pushdown, TableOptions};
-pub use snapshots::{OpenSnapshots, open_snapshots};
+pub use snapshots::{OpenSnapshots, open_snapshots, planned_slices};
 pub use table::{EsTable, TableSpec};
 pub use top_rows::TopRows;

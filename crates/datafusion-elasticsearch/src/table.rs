@@ -6,7 +6,7 @@ use crate::error::{from_arrow, from_client};
 use crate::exec::{EsScanExec, ScanSpec};
 use crate::functions::match_refused;
 use crate::options::{Ignored, Pushdown, TableOptions};
-use crate::pushdown::{MAX_CLAUSES, Pushed, asks_match, is_tight, translate};
+use crate::pushdown::{MAX_CLAUSES, Precision, Pushed, asks_match, translate};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
@@ -176,48 +176,31 @@ impl EsTable {
         &self.registry
     }
 
-    fn query_with(&self, filters: &[Expr]) -> Value {
-        let mut pushed: Vec<Pushed> = filters.iter().filter_map(|f| self.push(f)).collect();
+    /// What the server is asked for these filters.
+    fn plan_filters<'a>(&self, filters: &'a [Expr]) -> PlannedFilters<'a> {
+        let pushed: Vec<Option<Pushed>> = filters.iter().map(|filter| self.push(filter)).collect();
+        let is =
+            |pushed: &Option<Pushed>, precision| pushed.as_ref().is_some_and(|p| p.precision == precision);
+        let all_exact = pushed.iter().all(|pushed| is(pushed, Precision::Exact));
+        let all_sent = pushed.iter().flatten().map(|p| p.clauses).sum::<usize>() <= MAX_CLAUSES;
+        let strict = filters.iter().zip(&pushed).filter(|(_, p)| all_sent && is(p, Precision::Strict));
+        let strict = strict.map(|(filter, _)| filter).collect();
+        let mut pushed: Vec<Pushed> = pushed.into_iter().flatten().collect();
         // An exact filter must be sent, nobody repeats it; of the others as many as servers take.
-        pushed.sort_by_key(|p| (!p.exact, p.clauses));
+        pushed.sort_by_key(|p| (p.precision != Precision::Exact, p.clauses));
         let mut clauses = vec![self.spec.query.clone()];
         let mut count = 0;
         for filter in pushed {
             count += filter.clauses;
-            if filter.exact || count <= MAX_CLAUSES {
+            if filter.precision == Precision::Exact || count <= MAX_CLAUSES {
                 clauses.push(filter.query);
             }
         }
-        if clauses.len() == 1 {
-            return self.spec.query.clone();
-        }
-        json!({ "bool": { "filter": clauses } })
-    }
-
-    /// What a slice need not read beyond. A row that DataFusion may still drop counts for nothing, so
-    /// there is none where it filters again.
-    fn row_limit(&self, filters: &[Expr], limit: Option<usize>) -> Option<NonZeroU32> {
-        let exact = filters.iter().all(|f| self.push(f).is_some_and(|pushed| pushed.exact));
-        // LIMIT 0 reads nothing before it gets here.
-        limit.filter(|_| exact).and_then(|limit| NonZeroU32::new(u32::try_from(limit).ok()?))
-    }
-
-    /// The filters that DataFusion repeats over the scan although the query finds no document too many;
-    /// none if there is one that may not have been sent.
-    fn tight(
-        &self,
-        state: &dyn Session,
-        filters: &[Expr],
-        scan: &EsScanExec,
-    ) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
-        let pushed: Vec<Pushed> = filters.iter().filter_map(|f| self.push(f)).collect();
-        if pushed.iter().map(|p| p.clauses).sum::<usize>() > MAX_CLAUSES {
-            return Ok(Vec::new());
-        }
-        let schema = DFSchema::try_from(scan.schema())?;
-        let tight = filters.iter().filter(|f| self.push(f).is_some() && is_tight(f, &self.spec.columns));
-        // What is repeated has its columns read; an exact filter is not, and its columns may not be.
-        Ok(tight.filter_map(|filter| state.create_physical_expr(filter.clone(), &schema).ok()).collect())
+        let query = match clauses.len() {
+            1 => self.spec.query.clone(),
+            _ => json!({ "bool": { "filter": clauses } }),
+        };
+        PlannedFilters { query, all_exact, strict }
     }
 
     fn push(&self, filter: &Expr) -> Option<Pushed> {
@@ -227,6 +210,34 @@ impl EsTable {
             Pushdown::Off if asks_match(filter) => translate(filter, &self.spec.columns, self.spec.ignored),
             Pushdown::Off => None,
         }
+    }
+}
+
+/// The filters of one scan.
+struct PlannedFilters<'a> {
+    /// The base query with them.
+    query: Value,
+    /// The query finds what all of them keep, so that DataFusion repeats none.
+    all_exact: bool,
+    /// Those that DataFusion repeats although the query finds no document too many; none if there is a
+    /// filter that is not sent.
+    strict: Vec<&'a Expr>,
+}
+
+impl PlannedFilters<'_> {
+    /// How many rows of a slice are enough. DataFusion may still drop rows where it filters again: then
+    /// there is no such number.
+    fn row_limit(&self, limit: Option<usize>) -> Option<NonZeroU32> {
+        // LIMIT 0 reads nothing before it gets here.
+        limit.filter(|_| self.all_exact).and_then(|limit| NonZeroU32::new(u32::try_from(limit).ok()?))
+    }
+
+    /// The strict ones as the plan over the scan has them.
+    fn strict_over(&self, state: &dyn Session, scan: &EsScanExec) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        let schema = DFSchema::try_from(scan.schema())?;
+        let strict = self.strict.iter();
+        // What is repeated has its columns read.
+        Ok(strict.filter_map(|&filter| state.create_physical_expr(filter.clone(), &schema).ok()).collect())
     }
 }
 
@@ -264,7 +275,7 @@ impl TableProvider for EsTable {
         let mut supports = Vec::with_capacity(filters.len());
         for filter in filters {
             supports.push(match self.push(filter) {
-                Some(pushed) if pushed.exact => TableProviderFilterPushDown::Exact,
+                Some(pushed) if pushed.precision == Precision::Exact => TableProviderFilterPushDown::Exact,
                 _ if asks_match(filter) => return Err(match_refused()),
                 Some(_) => TableProviderFilterPushDown::Inexact,
                 None => TableProviderFilterPushDown::Unsupported,
@@ -293,14 +304,15 @@ impl TableProvider for EsTable {
             Some(indices) => indices.iter().map(|&i| self.spec.columns[i].clone()).collect(),
             None => self.spec.columns.clone(),
         };
+        let planned = self.plan_filters(filters);
         let spec = ScanSpec {
             connection: self.spec.connection.clone(),
             index: self.spec.index.clone(),
             columns,
-            query: self.query_with(filters),
+            query: planned.query.clone(),
             page_size: self.spec.page_size,
             keep_alive_ms: self.spec.keep_alive_ms,
-            limit: self.row_limit(filters, limit),
+            limit: planned.row_limit(limit),
             order: Vec::new(),
             pushdown: self.spec.pushdown,
             ignored: match self.spec.ignored {
@@ -310,7 +322,7 @@ impl TableProvider for EsTable {
         };
         let partitions = group_slices(slices, self.spec.slices);
         let scan = EsScanExec::try_new(Arc::clone(&self.registry), spec, &partitions)?;
-        let tight = self.tight(state, filters, &scan)?;
-        Ok(Arc::new(scan.with_tight(tight)))
+        let strict = planned.strict_over(state, &scan)?;
+        Ok(Arc::new(scan.with_strict(strict)))
     }
 }

@@ -94,7 +94,7 @@ fn below(
     } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         let scan = scan_below(filter.input());
         let keeps_all =
-            |scan: &EsScanExec| split_conjunction(filter.predicate()).into_iter().all(|f| scan.is_tight(f));
+            |scan: &EsScanExec| split_conjunction(filter.predicate()).into_iter().all(|f| scan.is_strict(f));
         if filter.fetch().is_some() || !scan.is_some_and(keeps_all) {
             return Ok(None);
         }

@@ -19,6 +19,13 @@ pub struct KeywordSubfield {
     pub ignore_above: Option<u32>,
 }
 
+/// The key of an Arrow field's metadata under which the server's type stands, where the Arrow type does not
+/// say how values compare.
+pub const TYPE_KEY: &str = "elasticsearch.type";
+
+/// The value under [`TYPE_KEY`] of a column whose texts are addresses, in their canonical spelling.
+pub const IP_TYPE: &str = "ip";
+
 /// The type of a field. Objects are not columns, their leaves are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -310,9 +317,14 @@ impl Column {
         if self.array { DataType::List(Arc::new(Field::new_list_field(value, true))) } else { value }
     }
 
-    /// The Arrow field, always nullable.
+    /// The Arrow field, always nullable. That of an `ip` column says so in its metadata: the order of
+    /// addresses is not that of their texts.
     pub fn to_arrow(&self) -> Field {
-        Field::new(&self.name, self.data_type(), true)
+        let field = Field::new(&self.name, self.data_type(), true);
+        match self.field_type {
+            FieldType::Ip => field.with_metadata([(TYPE_KEY.to_owned(), IP_TYPE.to_owned())].into()),
+            _ => field,
+        }
     }
 
     /// The field and format to ask for in `docvalue_fields`, if read from there.

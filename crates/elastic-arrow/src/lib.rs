@@ -16,6 +16,6 @@ mod time;
 mod values;
 
 pub use error::{Error, Place};
-pub use field::{Column, FieldType, KeywordSubfield, MetaField, ReadFrom, to_schema};
+pub use field::{Column, FieldType, IP_TYPE, KeywordSubfield, MetaField, ReadFrom, TYPE_KEY, to_schema};
 pub use mapping::{ConstantKeywords, IndexMapping, LongKeywords, SchemaOptions, UnknownTypes, plan_columns};
 pub use page::{DecodedPage, Envelope, PageDecoder};

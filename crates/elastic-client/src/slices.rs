@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::num::NonZeroU32;
 
 /// The servers' default for `index.max_slices_per_scroll` and `index.max_slices_per_pit`.
-const MAX_SLICES: u32 = 1024;
+pub(crate) const MAX_SLICES: u32 = 1024;
 
 /// One concrete index of a snapshot.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use crate::held::Held;
 use crate::index_name::{check_index, index_path};
 use crate::request::{Method, Request};
 use crate::server::{SnapshotSupport, fetch_json, fetch_server};
-use crate::slices::{Cut, IndexShards, Slice, SliceSource, Sort, plan_cuts};
+use crate::slices::{Cut, IndexShards, MAX_SLICES, Slice, SliceSource, Sort, plan_cuts};
 use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -67,20 +67,36 @@ pub struct SnapshotRequest {
 pub struct Snapshot {
     /// What holds it.
     pub kind: SnapshotKind,
-    /// All of its slices.
+    /// All of its slices, as many as were asked for when it was opened.
     pub slices: Vec<Slice>,
+    parts: Vec<Part>,
+}
+
+/// What is cut into slices by itself: an index, or all that one point in time spans.
+#[derive(Clone, Debug)]
+struct Part {
+    index: IndexShards,
+    source: SliceSource,
 }
 
 impl Snapshot {
+    fn new(kind: SnapshotKind, parts: Vec<Part>, slices: Option<NonZeroU32>) -> Self {
+        let slices = cut(kind, &parts, slices);
+        Self { kind, slices, parts }
+    }
+
+    /// The same state in other slices: the same search contexts, as many slices as are wanted here.
+    pub fn sliced(&self, slices: Option<NonZeroU32>) -> Vec<Slice> {
+        cut(self.kind, &self.parts, slices)
+    }
+
     /// Each point in time by its id, with the index it is of.
     pub(crate) fn pits(&self) -> Vec<(&str, &str)> {
-        let pits = self.slices.iter().filter_map(|s| match &s.source {
-            SliceSource::Pit { id, .. } => Some((id.as_str(), s.index.as_str())),
+        let pits = self.parts.iter().filter_map(|part| match &part.source {
+            SliceSource::Pit { id, .. } => Some((id.as_str(), part.index.index.as_str())),
             SliceSource::Scroll => None,
         });
-        let mut pits: Vec<_> = pits.collect();
-        pits.dedup();
-        pits
+        pits.collect()
     }
 
     fn held(&self) -> Vec<Held> {
@@ -194,18 +210,9 @@ async fn open_shared_pit(
         .with_param("keep_alive", keep_alive_text(request.keep_alive));
     let (_, id) = open_held(connection, open, "id", Held::SharedPit).await?;
     let shards: u32 = indices.iter().map(|i| i.shards).sum();
-    let all = IndexShards { index: request.index.clone(), shards, filter: None };
-    let max = plan_cuts(&[all], request.slices)[0].min(1024);
-    let source = SliceSource::Pit { id, sort: Sort::ShardDoc };
-    let slices = cuts(max).map(|(i, cut)| Slice {
-        ordinal: i,
-        of: max,
-        index: request.index.clone(),
-        source: source.clone(),
-        cut,
-        filter: None,
-    });
-    Ok(Snapshot { kind: SnapshotKind::SharedPit, slices: slices.collect() })
+    let index = IndexShards { index: request.index.clone(), shards, filter: None };
+    let part = Part { index, source: SliceSource::Pit { id, sort: Sort::ShardDoc } };
+    Ok(Snapshot::new(SnapshotKind::SharedPit, vec![part], request.slices))
 }
 
 async fn open_pit_per_index(
@@ -213,26 +220,25 @@ async fn open_pit_per_index(
     request: &SnapshotRequest,
     indices: &[IndexShards],
 ) -> Result<Snapshot, Error> {
-    let snapshot = Snapshot { kind: SnapshotKind::PitPerIndex, slices: Vec::new() };
+    let snapshot = Snapshot::new(SnapshotKind::PitPerIndex, Vec::new(), request.slices);
     let mut half = HalfOpen { connection, snapshot };
-    for (index, max) in indices.iter().zip(plan_cuts(indices, request.slices)) {
+    for index in indices {
         match open_index_pit(connection, request, index).await {
             Ok(id) => {
                 let source = SliceSource::Pit { id, sort: Sort::Doc };
-                push_slices(&mut half.snapshot.slices, index, max, &source);
+                half.snapshot.parts.push(Part { index: index.clone(), source });
             }
             Err(e) => {
                 close_snapshot(connection, &half.snapshot).await.unwrap_or_else(|close| {
                     tracing::warn!(%close, "a half-opened snapshot stays open until its keep_alive");
                 });
-                half.snapshot.slices.clear();
+                half.snapshot.parts.clear();
                 return Err(e);
             }
         }
     }
-    let mut slices = std::mem::take(&mut half.snapshot.slices);
-    number(&mut slices);
-    Ok(Snapshot { kind: SnapshotKind::PitPerIndex, slices })
+    let parts = std::mem::take(&mut half.snapshot.parts);
+    Ok(Snapshot::new(SnapshotKind::PitPerIndex, parts, request.slices))
 }
 
 /// Frees what is open of a snapshot if its rest is not waited for.
@@ -314,35 +320,31 @@ impl Drop for Opening<'_> {
 }
 
 fn plan_scrolls(request: &SnapshotRequest, indices: &[IndexShards]) -> Snapshot {
+    let parts = indices.iter().map(|index| Part { index: index.clone(), source: SliceSource::Scroll });
+    Snapshot::new(SnapshotKind::Scroll, parts.collect(), request.slices)
+}
+
+fn cut(kind: SnapshotKind, parts: &[Part], wanted: Option<NonZeroU32>) -> Vec<Slice> {
+    let indices: Vec<IndexShards> = parts.iter().map(|part| part.index.clone()).collect();
     let mut slices = Vec::new();
-    for (index, max) in indices.iter().zip(plan_cuts(indices, request.slices)) {
-        push_slices(&mut slices, index, max, &SliceSource::Scroll);
+    for (part, max) in parts.iter().zip(plan_cuts(&indices, wanted)) {
+        // The server's limit for one point in time, whose slices may span shards.
+        let max = if kind == SnapshotKind::SharedPit { max.min(MAX_SLICES) } else { max };
+        slices.extend((0..max).map(|id| Slice {
+            ordinal: 0,
+            of: 0,
+            index: part.index.index.clone(),
+            source: part.source.clone(),
+            cut: (max > 1).then_some(Cut { id, max }),
+            filter: part.index.filter.clone(),
+        }));
     }
-    number(&mut slices);
-    Snapshot { kind: SnapshotKind::Scroll, slices }
-}
-
-fn cuts(max: u32) -> impl Iterator<Item = (u32, Option<Cut>)> {
-    (0..max).map(move |id| (id, (max > 1).then_some(Cut { id, max })))
-}
-
-fn push_slices(slices: &mut Vec<Slice>, index: &IndexShards, max: u32, source: &SliceSource) {
-    slices.extend(cuts(max).map(|(_, cut)| Slice {
-        ordinal: 0,
-        of: 0,
-        index: index.index.clone(),
-        source: source.clone(),
-        cut,
-        filter: index.filter.clone(),
-    }));
-}
-
-fn number(slices: &mut [Slice]) {
     let of = slices.len() as u32;
     for (ordinal, slice) in slices.iter_mut().enumerate() {
         slice.ordinal = ordinal as u32;
         slice.of = of;
     }
+    slices
 }
 
 /// Frees what the server holds. One that is gone already is no error.
@@ -358,5 +360,30 @@ pub async fn close_snapshot(connection: &Connection, snapshot: &Snapshot) -> Res
 pub fn close_snapshot_soon(connection: &Arc<Connection>, snapshot: &Snapshot) {
     for held in snapshot.held() {
         connection.free_soon(held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_state_is_cut_into_whatever_slices_are_wanted() {
+        let index = |name: &str, shards| IndexShards { index: name.into(), shards, filter: None };
+        let part = |index, id: &str, sort| Part { index, source: SliceSource::Pit { id: id.into(), sort } };
+        let shared =
+            Snapshot::new(SnapshotKind::SharedPit, vec![part(index("a*", 3), "p", Sort::ShardDoc)], None);
+        assert_eq!(shared.slices.len(), 3);
+        assert_eq!(shared.sliced(NonZeroU32::new(2)), shared.slices);
+        assert_eq!(shared.sliced(NonZeroU32::new(5000)).len(), 1024);
+        let eight = shared.sliced(NonZeroU32::new(8));
+        assert!(eight.iter().all(|slice| slice.source == shared.slices[0].source));
+        assert_eq!(eight[7].cut, Some(Cut { id: 7, max: 8 }));
+        let parts = vec![part(index("a1", 2), "p1", Sort::Doc), part(index("a2", 1), "p2", Sort::Doc)];
+        let each = Snapshot::new(SnapshotKind::PitPerIndex, parts, None);
+        assert_eq!(each.pits(), [("p1", "a1"), ("p2", "a2")]);
+        let six = each.sliced(NonZeroU32::new(6));
+        assert_eq!(six.iter().map(|slice| slice.index.as_str()).filter(|index| *index == "a1").count(), 4);
+        assert_eq!((six[5].ordinal, six[5].of), (5, 6));
     }
 }

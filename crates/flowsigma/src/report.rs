@@ -39,6 +39,14 @@ impl Coverage {
         if let Some(scan) = done.scans.iter().find(|scan| scan.documents != scan.matched) {
             bail!("{} documents were read of {} that match", scan.documents, scan.matched);
         }
+        // A slice that no task has read is missing from both numbers.
+        if let Some(scan) = done.scans.iter().find(|scan| scan.slices_read != scan.slices) {
+            bail!("a scan has {} slices, and {} were read to their end", scan.slices, scan.slices_read);
+        }
+        let read: u64 = done.scans.iter().map(|scan| scan.slices_read).sum();
+        if read != done.planned_slices {
+            bail!("the scans of the plan have {} slices, and {read} were read", done.planned_slices);
+        }
         Ok(Self {
             documents: greatest.documents,
             matched: greatest.matched,
@@ -179,4 +187,37 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(header);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ballista_elasticsearch::ScanReport;
+
+    fn scan(documents: u64, matched: u64, slices: u64, slices_read: u64) -> ScanReport {
+        ScanReport { documents, matched, slices, slices_read, retries: 0 }
+    }
+
+    fn covered(scans: Vec<ScanReport>, planned_slices: u64) -> Result<u64, String> {
+        let done = Done { scans, planned_slices, slices: 3, snapshot: None };
+        Coverage::of(&done, true).map(|coverage| coverage.documents).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_was_not_read_is_an_error_also_where_nothing_says_that_it_began() {
+        let whole = scan(10, 10, 3, 3);
+        assert_eq!(covered(vec![whole, whole], 6), Ok(10));
+        for (scans, planned, said) in [
+            (vec![], 6, "did not tell what was read"),
+            (vec![whole, scan(9, 10, 3, 3)], 6, "9 documents were read of 10"),
+            // The task of the third slice never ran.
+            (vec![whole, scan(7, 7, 3, 2)], 6, "a scan has 3 slices, and 2 were read to their end"),
+            // Neither did the stage of the second scan.
+            (vec![whole], 6, "have 6 slices, and 3 were read"),
+            (vec![whole, whole], 3, "have 3 slices, and 6 were read"),
+        ] {
+            let error = covered(scans, planned).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+    }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Runner {
 pub(crate) struct Done {
     /// Every scan of it.
     pub(crate) scans: Vec<ScanReport>,
+    /// Slices that these scans have together, by the plan that was submitted.
+    pub(crate) planned_slices: u64,
     /// Slices of its snapshots.
     pub(crate) slices: usize,
     /// What held the state that was read; none if nothing was held.
@@ -67,7 +69,7 @@ impl Runner {
         let answer = self.rows(plan, open.reads(), sink, &running).await;
         // Closed in every case, but the statement's own failure goes before that of closing.
         match (answer, open.close().await) {
-            (Ok(scans), Ok(())) => Ok(Done { scans, slices, snapshot }),
+            (Ok((scans, planned_slices)), Ok(())) => Ok(Done { scans, planned_slices, slices, snapshot }),
             (Ok(_), Err(error)) => Err(Failure::running(error)),
             (Err(failure), Ok(())) => Err(failure),
             (Err(failure), Err(error)) => {
@@ -83,7 +85,7 @@ impl Runner {
         slices: usize,
         sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
         running: &Running<'_>,
-    ) -> Result<Vec<ScanReport>, Failure> {
+    ) -> Result<(Vec<ScanReport>, u64), Failure> {
         let (job, rows) = tokio::select! {
             job = Job::submit(&self.cluster, plan) => job?,
             () = running.interrupted() => return Err(Failure::Interrupted { cleaned_up: true }),
@@ -100,7 +102,7 @@ impl Runner {
         };
         drop(progress);
         match answer {
-            Ok(()) => job.scans().await.map_err(Failure::running),
+            Ok(()) => Ok((job.scans().await.map_err(Failure::running)?, job.slices())),
             Err(failure) => {
                 let failure = match failure {
                     Failure::Failed(error) => match job.lost().await {

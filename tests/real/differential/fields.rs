@@ -378,7 +378,8 @@ impl Field {
     pub(super) fn literal(&self, rng: &mut StdRng) -> String {
         match self.kind {
             Kind::Ip if rng.random_bool(0.2) => {
-                let odd = ["10.0.0.0/8", "nothing", "::ffff:10.0.0.7", "2001:db8:0:0:1:0:0:7", "010.0.0.1"];
+                let odd =
+                    ["::ffff:10.0.0.7", "2001:db8:0:0:1:0:0:7", "::FFFF:A00:1", "2001:0DB8::1", "ffff::"];
                 quoted(pick(rng, &odd))
             }
             Kind::Whole(_, least, most) => match rng.random_range(0..10) {

@@ -18,6 +18,7 @@ pub(super) struct Report {
     bytes: Count,
     pages: Count,
     retries: Count,
+    slices: Count,
     peak_page_bytes: Gauge,
     server_wait: Time,
     decode: Time,
@@ -38,6 +39,7 @@ impl Report {
             bytes: counter("bytes"),
             pages: counter("pages"),
             retries: counter("retries"),
+            slices: counter("slices"),
             // Of this partition: summed over partitions, it bounds what pages held at one time.
             peak_page_bytes: MetricBuilder::new(metrics).gauge("peak_page_bytes", partition),
             server_wait: MetricBuilder::new(metrics).subset_time("server_wait", partition),
@@ -61,7 +63,9 @@ impl Report {
         }
     }
 
+    /// A slice was read to its end.
     pub(super) fn slice_done(&self) {
+        self.slices.add(1);
         self.registry.progress().slices.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -9,7 +9,8 @@ use super::column::{operand, present};
 use super::compare::compare;
 use super::comparison::Comparison;
 use super::number::nanos;
-use super::query::{Query, and, or};
+use super::query::Query;
+use super::translation::{Translation, and, or};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Weekday};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::Expr;
@@ -81,13 +82,14 @@ fn cut<'a>(expr: &Expr, columns: &'a [Column]) -> Option<(&'a Column, Unit)> {
     matches!(column.field_type, FieldType::Date | FieldType::DateNanos).then_some((column, unit))
 }
 
-/// Finds every document for which the comparison of the cut column is true; none if it is no cut.
+/// Finds every document for which the comparison of the cut column is true; none if it is no cut. No more
+/// is claimed of it: DataFusion cuts for itself.
 pub(super) fn compare_cut(
     expr: &Expr,
     columns: &[Column],
     comparison: Comparison,
     value: &ScalarValue,
-) -> Option<Query> {
+) -> Option<Translation> {
     let (column, unit) = cut(expr, columns)?;
     let (millis, whole) = match value {
         ScalarValue::Date32(Some(days)) => (i64::from(*days) * DAY, true),
@@ -102,14 +104,15 @@ pub(super) fn compare_cut(
     let at = |comparison, millis| {
         compare(column, comparison, &ScalarValue::TimestampMillisecond(Some(millis), None))
     };
-    Some(match comparison {
+    let found = match comparison {
         Comparison::Eq if is_begin => and(vec![at(Comparison::GtEq, begin), at(Comparison::Lt, next)]),
-        Comparison::Eq => Query::Nothing,
+        Comparison::Eq => Translation::inclusive(Query::Nothing),
         Comparison::NotEq if is_begin => or(vec![at(Comparison::Lt, begin), at(Comparison::GtEq, next)]),
-        Comparison::NotEq => present(column),
+        Comparison::NotEq => Translation::inclusive(present(column)),
         Comparison::Lt => at(Comparison::Lt, first),
         Comparison::LtEq => at(Comparison::Lt, next),
         Comparison::Gt => at(Comparison::GtEq, next),
         Comparison::GtEq => at(Comparison::GtEq, first),
-    })
+    };
+    Some(found.at_most_inclusive())
 }

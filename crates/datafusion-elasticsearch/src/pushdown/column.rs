@@ -4,6 +4,7 @@
 //! may be. Must not know: comparisons.
 
 use super::query::Query;
+use crate::functions::IP_KEY;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::Expr;
 use elastic_arrow::{Column, FieldType, ReadFrom};
@@ -19,6 +20,14 @@ pub(super) fn operand<'a>(expr: &Expr, columns: &'a [Column]) -> Option<&'a Colu
         }
         _ => None,
     }
+}
+
+/// The address column whose keys `expr` is.
+pub(super) fn keyed<'a>(expr: &Expr, columns: &'a [Column]) -> Option<&'a Column> {
+    let Expr::ScalarFunction(function) = expr else { return None };
+    let [address] = function.args.as_slice() else { return None };
+    let column = operand(address, columns).filter(|_| function.func.name() == IP_KEY)?;
+    (column.field_type == FieldType::Ip && !column.array).then_some(column)
 }
 
 /// A list column, and a scalar one with its values.

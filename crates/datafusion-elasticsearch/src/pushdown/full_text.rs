@@ -3,6 +3,7 @@
 //! Owns: which columns take it, and its query. Must not know: logic.
 
 use super::query::Query;
+use super::translation::Translation;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::ScalarFunction;
 use elastic_arrow::{Column, FieldType};
@@ -19,13 +20,15 @@ pub(super) fn arguments<'a>(
     Some((column, value.try_as_str()??)).filter(|_| has_words && column.indexed)
 }
 
-/// Finds the documents that match, or those that have a value and do not match.
-pub(super) fn find(function: &ScalarFunction, columns: &[Column], truth: bool) -> Query {
-    let Some((column, text)) = arguments(function, columns) else { return Query::All };
+/// Finds the documents that match, or those that have a value and do not match. What matches is what the
+/// server says.
+pub(super) fn find(function: &ScalarFunction, columns: &[Column], truth: bool) -> Translation {
+    let Some((column, text)) = arguments(function, columns) else { return Translation::all() };
     let field = column.name.as_str();
     let found = json!({ "match": { field: { "query": text } } });
     if truth {
-        return Query::Leaf(found);
+        return Translation::exact(Query::Leaf(found));
     }
-    Query::Leaf(json!({ "bool": { "must_not": found, "filter": { "exists": { "field": field } } } }))
+    let other = json!({ "bool": { "must_not": found, "filter": { "exists": { "field": field } } } });
+    Translation::exact(Query::Leaf(other))
 }

@@ -15,7 +15,8 @@
 //! be 'no value matches', so there is none here but that of `exists`: `a <> 1` is `a < 1 OR a > 1`.
 //!
 //! For the same reason hardly anything is `Exact`: a filter that DataFusion does not repeat does not
-//! read its column, and then nobody sees that the column had several values.
+//! read its column, and then nobody sees that the column had several values. The precision of a query is
+//! part of its translation (`translation.rs`), so that no second walk over the filter can disagree.
 
 mod address;
 mod calendar;
@@ -26,33 +27,34 @@ mod full_text;
 mod number;
 mod pattern;
 mod query;
-mod tight;
+mod translation;
 
 #[cfg(test)]
 mod tests;
 
 use crate::functions::{CIDR, MATCH};
 use crate::options::Ignored;
-use column::{array_element, is_doc_values, lacks, operand, present};
+use column::{array_element, is_doc_values, keyed, lacks, operand, present};
 use compare::compare;
 use comparison::Comparison;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Like, Operator};
 use datafusion::scalar::ScalarValue;
-use elastic_arrow::{Column, FieldType, MetaField};
-use query::{Query, and, or};
+use elastic_arrow::Column;
+use query::Query;
 use serde_json::Value;
-pub(crate) use tight::is_tight;
+pub(crate) use translation::Precision;
+use translation::{Translation, and, or};
 
 /// A filter as it is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Pushed {
     /// The query.
     pub(crate) query: Value,
-    /// It finds exactly the documents that the filter keeps, whatever they hold.
-    pub(crate) exact: bool,
-    /// Queries within it, of which a server takes a limited number.
+    /// How the documents that it finds compare with those that the filter keeps.
+    pub(crate) precision: Precision,
+    /// Queries within it; a server takes a limited number.
     pub(crate) clauses: usize,
 }
 
@@ -70,12 +72,12 @@ const MAX_EXCLUDED: usize = 64;
 /// The query for a filter, or `None` where it would not restrict anything. `ignored` says whether values
 /// that the server left out are null.
 pub(crate) fn translate(expr: &Expr, columns: &[Column], ignored: Ignored) -> Option<Pushed> {
-    let query = Filter { columns }.where_true(expr);
+    let Translation { query, precision } = Filter { columns, ignored }.where_true(expr);
     let clauses = query.clauses();
     if query == Query::All || clauses > MAX_CLAUSES || query.depth() > MAX_DEPTH {
         return None;
     }
-    Some(Pushed { query: query.into_json(), exact: is_exact(expr, columns, ignored), clauses })
+    Some(Pushed { query: query.into_json(), precision, clauses })
 }
 
 /// Whether a filter needs what only the server has.
@@ -84,64 +86,30 @@ pub(crate) fn asks_match(expr: &Expr) -> bool {
     expr.exists(is_match).unwrap_or(true)
 }
 
-/// Whether the query finds neither more nor fewer documents than the filter keeps, and reading the
-/// column could not fail. `exists` asks the same doc values that are read, and a list column takes
-/// any number of them; but if the server left values out, that is only found out where the column is
-/// read. `_id` is always one. A match is what the server says.
-fn is_exact(expr: &Expr, columns: &[Column], ignored: Ignored) -> bool {
-    let find = |expr: &Expr| operand(expr, columns);
-    match expr {
-        Expr::IsNull(inner) | Expr::IsNotNull(inner) => {
-            let read_as_found = |column: &Column| column.array && is_doc_values(column);
-            ignored == Ignored::Null && find(inner).is_some_and(read_as_found)
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (&**left, &**right) {
-            (Expr::Column(_), Expr::Literal(id, _)) => find(left).is_some_and(is_id) && is_text(id),
-            (Expr::Literal(id, _), Expr::Column(_)) => find(right).is_some_and(is_id) && is_text(id),
-            _ => false,
-        },
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
-            is_exact(left, columns, ignored) && is_exact(right, columns, ignored)
-        }
-        Expr::Not(inner) => is_exact(inner, columns, ignored),
-        Expr::ScalarFunction(function) if function.func.name() == MATCH => {
-            full_text::arguments(function, columns).is_some()
-        }
-        _ => false,
-    }
-}
-
-fn is_text(value: &ScalarValue) -> bool {
-    value.try_as_str().is_some()
-}
-
-fn is_id(column: &Column) -> bool {
-    column.field_type == FieldType::Metadata(MetaField::Id)
-}
-
 struct Filter<'a> {
     columns: &'a [Column],
+    ignored: Ignored,
 }
 
 impl Filter<'_> {
     /// Finds every document for which `expr` is true.
-    fn where_true(&self, expr: &Expr) -> Query {
+    fn where_true(&self, expr: &Expr) -> Translation {
         self.query(expr, true)
     }
 
     /// Finds every document for which `expr` is false, not those for which it is unknown.
-    fn where_false(&self, expr: &Expr) -> Query {
+    fn where_false(&self, expr: &Expr) -> Translation {
         self.query(expr, false)
     }
 
-    fn query(&self, expr: &Expr, truth: bool) -> Query {
+    fn query(&self, expr: &Expr, truth: bool) -> Translation {
         match expr {
             Expr::Alias(alias) => self.query(&alias.expr, truth),
             Expr::Not(inner) => self.query(inner, !truth),
             Expr::Column(_) => self.compare(expr, Comparison::Eq, &ScalarValue::from(truth)),
             Expr::Literal(ScalarValue::Boolean(value), _) => match value {
-                Some(value) if *value == truth => Query::All,
-                _ => Query::Nothing,
+                Some(value) if *value == truth => Translation::exact(Query::All),
+                _ => Translation::exact(Query::Nothing),
             },
             Expr::IsNull(inner) | Expr::IsUnknown(inner) => self.null(inner, truth),
             Expr::IsNotNull(inner) | Expr::IsNotUnknown(inner) => self.null(inner, !truth),
@@ -161,11 +129,11 @@ impl Filter<'_> {
             Expr::InList(list) => self.in_list(list, truth),
             Expr::Like(like) => self.like(like, truth),
             Expr::ScalarFunction(function) => self.function(function, truth),
-            _ => Query::All,
+            _ => Translation::all(),
         }
     }
 
-    fn binary(&self, BinaryExpr { left, op, right }: &BinaryExpr, truth: bool) -> Query {
+    fn binary(&self, BinaryExpr { left, op, right }: &BinaryExpr, truth: bool) -> Translation {
         match op {
             Operator::And | Operator::Or => {
                 let both = vec![self.query(left, truth), self.query(right, truth)];
@@ -174,23 +142,23 @@ impl Filter<'_> {
             Operator::IsDistinctFrom => self.distinct(left, right, truth),
             Operator::IsNotDistinctFrom => self.distinct(left, right, !truth),
             _ => {
-                let Some(comparison) = Comparison::from_operator(*op) else { return Query::All };
+                let Some(comparison) = Comparison::from_operator(*op) else { return Translation::all() };
                 let comparison = if truth { comparison } else { comparison.negate() };
                 match (&**left, &**right) {
                     (_, Expr::Literal(value, _)) => self.compare(left, comparison, value),
                     (Expr::Literal(value, _), _) => self.compare(right, comparison.swap(), value),
                     // Whatever is compared, it is unknown if one of the two is null.
-                    _ => and([left, right].map(|side| self.null(side, false)).into()),
+                    _ => and([left, right].map(|side| self.null(side, false)).into()).at_most_inclusive(),
                 }
             }
         }
     }
 
     /// `left IS DISTINCT FROM right` is `truth`: never unknown, a null is a value like others.
-    fn distinct(&self, left: &Expr, right: &Expr, truth: bool) -> Query {
+    fn distinct(&self, left: &Expr, right: &Expr, truth: bool) -> Translation {
         let (operand, value) = match (left, right) {
             (operand, Expr::Literal(value, _)) | (Expr::Literal(value, _), operand) => (operand, value),
-            _ => return Query::All,
+            _ => return Translation::all(),
         };
         match (value.is_null(), truth) {
             (true, truth) => self.null(operand, !truth),
@@ -201,26 +169,36 @@ impl Filter<'_> {
         }
     }
 
-    fn compare(&self, expr: &Expr, comparison: Comparison, value: &ScalarValue) -> Query {
+    fn compare(&self, expr: &Expr, comparison: Comparison, value: &ScalarValue) -> Translation {
+        if let Some(column) = keyed(expr, self.columns) {
+            return address::compare_keys(column, comparison, value);
+        }
         match operand(expr, self.columns) {
-            Some(_) if value.is_null() => Query::Nothing,
+            Some(_) if value.is_null() => Translation::strict(Query::Nothing),
             Some(column) => compare(column, comparison, value),
-            None => calendar::compare_cut(expr, self.columns, comparison, value).unwrap_or(Query::All),
+            None => {
+                calendar::compare_cut(expr, self.columns, comparison, value).unwrap_or(Translation::all())
+            }
         }
     }
 
     /// `expr IS NULL` is `truth`. Sure only of a column that is read from what `exists` asks.
-    fn null(&self, expr: &Expr, truth: bool) -> Query {
-        match operand(expr, self.columns) {
-            Some(column) if truth => lacks(column),
-            Some(column) => present(column),
-            None => Query::All,
+    fn null(&self, expr: &Expr, truth: bool) -> Translation {
+        match operand(expr, self.columns).or_else(|| keyed(expr, self.columns)) {
+            Some(column) if is_doc_values(column) => {
+                let query = if truth { lacks(column) } else { present(column) };
+                // A list takes any number of values. But if values were dropped from doc values, only
+                // reading the column finds that out.
+                let exact = column.array && self.ignored == Ignored::Null;
+                if exact { Translation::exact(query) } else { Translation::strict(query) }
+            }
+            Some(_) | None => Translation::all(),
         }
     }
 
-    fn between(&self, Between { expr, negated, low, high }: &Between, truth: bool) -> Query {
+    fn between(&self, Between { expr, negated, low, high }: &Between, truth: bool) -> Translation {
         let (Expr::Literal(low, _), Expr::Literal(high, _)) = (&**low, &**high) else {
-            return Query::All;
+            return Translation::all();
         };
         if *negated == truth {
             or(vec![self.compare(expr, Comparison::Lt, low), self.compare(expr, Comparison::Gt, high)])
@@ -229,49 +207,50 @@ impl Filter<'_> {
         }
     }
 
-    fn in_list(&self, InList { expr, list, negated }: &InList, truth: bool) -> Query {
+    fn in_list(&self, InList { expr, list, negated }: &InList, truth: bool) -> Translation {
         let within = *negated != truth;
         let comparison = if within { Comparison::Eq } else { Comparison::NotEq };
         if !within && list.len() > MAX_EXCLUDED {
-            return self.null(expr, false);
+            return self.null(expr, false).at_most_inclusive();
         }
         let mut parts = Vec::with_capacity(list.len());
         for item in list {
-            let Expr::Literal(value, _) = item else { return Query::All };
+            let Expr::Literal(value, _) = item else { return Translation::all() };
             parts.push(self.compare(expr, comparison, value));
         }
         if within { or(parts) } else { and(parts) }
     }
 
-    fn like(&self, like: &Like, truth: bool) -> Query {
+    fn like(&self, like: &Like, truth: bool) -> Translation {
         let (Some(column), Expr::Literal(value, _)) = (operand(&like.expr, self.columns), &*like.pattern)
         else {
-            return Query::All;
+            return Translation::all();
         };
         let (Some(Some(pattern)), None | Some('\\')) = (value.try_as_str(), like.escape_char) else {
-            return Query::All;
+            return Translation::all();
         };
         pattern::like(column, pattern, like.case_insensitive, like.negated != truth)
     }
 
-    fn function(&self, function: &ScalarFunction, truth: bool) -> Query {
+    fn function(&self, function: &ScalarFunction, truth: bool) -> Translation {
         if function.func.name() == MATCH {
             return full_text::find(function, self.columns, truth);
         }
-        let [subject, Expr::Literal(value, _)] = function.args.as_slice() else { return Query::All };
+        let [subject, Expr::Literal(value, _)] = function.args.as_slice() else { return Translation::all() };
         match function.func.name() {
             CIDR => match (operand(subject, self.columns), value.try_as_str()) {
                 (Some(column), Some(Some(network))) => address::cidr(column, network, truth),
-                _ => Query::All,
+                _ => Translation::all(),
             },
             "array_has" => match array_element(subject, self.columns) {
                 Some((column, element)) if truth && !value.is_null() => {
-                    and(vec![compare(&element, Comparison::Eq, value), present(column)])
+                    let has = compare(&element, Comparison::Eq, value);
+                    and(vec![has, Translation::inclusive(present(column))])
                 }
-                Some((column, _)) => present(column),
-                None => Query::All,
+                Some((column, _)) => Translation::inclusive(present(column)),
+                None => Translation::all(),
             },
-            _ => Query::All,
+            _ => Translation::all(),
         }
     }
 }

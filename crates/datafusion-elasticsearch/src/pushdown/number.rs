@@ -6,6 +6,7 @@
 use super::column::is_utc;
 use super::comparison::{Comparison, range, term};
 use super::query::{Query, or};
+use super::translation::{Precision, Translation};
 use chrono::{DateTime, SecondsFormat};
 use datafusion::scalar::ScalarValue;
 use elastic_arrow::FieldType;
@@ -88,13 +89,13 @@ fn number(value: &ScalarValue) -> Option<Number> {
 }
 
 /// An integer field. A whole number compares as it is; a float only where the column cast to one
-/// keeps its order among integers.
+/// keeps its order among integers, and of it no more is claimed than that no row is lost.
 pub(super) fn integer(
     field_type: &FieldType,
     field: &str,
     comparison: Comparison,
     value: &ScalarValue,
-) -> Option<Query> {
+) -> Option<Translation> {
     let limits = match field_type {
         FieldType::Byte => (i8::MIN.into(), i8::MAX.into()),
         FieldType::Short => (i16::MIN.into(), i16::MAX.into()),
@@ -103,8 +104,8 @@ pub(super) fn integer(
         FieldType::UnsignedLong => (0, u64::MAX.into()),
         _ => return None,
     };
-    let spans = match number(value)? {
-        Number::Whole(n) if n.unsigned_abs() < 1 << 100 => spans(comparison, n, true),
+    let (spans, precision) = match number(value)? {
+        Number::Whole(n) if n.unsigned_abs() < 1 << 100 => (spans(comparison, n, true), Precision::Strict),
         Number::Float(n) if n.abs() < EXACT_FLOAT => {
             // DataFusion takes -0.0 here for 0.0 and there for less: either way 0 is within.
             let zero = n == 0.0 && n.is_sign_negative();
@@ -113,7 +114,7 @@ pub(super) fn integer(
                 Comparison::NotEq if zero => return None,
                 other => other,
             };
-            spans(comparison, n.floor() as i128, n.fract() == 0.0)
+            (spans(comparison, n.floor() as i128, n.fract() == 0.0), Precision::Inclusive)
         }
         Number::Whole(_) | Number::Float(_) => return None,
     };
@@ -121,11 +122,12 @@ pub(super) fn integer(
         Ok(n) => json!(n),
         Err(_) => json!(n as u64),
     };
-    Some(in_spans(spans, limits, |low, high| match (low, high) {
+    let query = in_spans(spans, limits, |low, high| match (low, high) {
         (None, None) => Query::Exists(field.to_owned()),
         (Some(low), Some(high)) if low == high => term(field, json(low)),
         (low, high) => range(field, Value::Object(bounds(low.map(json), high.map(json)))),
-    }))
+    });
+    Some(Translation { query, precision })
 }
 
 /// A floating field. The server rounds a bound to the field's own precision. Rounding keeps order,
@@ -137,7 +139,7 @@ pub(super) fn float(
     field: &str,
     comparison: Comparison,
     value: &ScalarValue,
-) -> Option<Query> {
+) -> Option<Translation> {
     let bound = match number(value)? {
         Number::Float(n) => n,
         Number::Whole(n) if n.unsigned_abs() < 1 << 53 => n as f64,
@@ -162,14 +164,15 @@ pub(super) fn float(
         Comparison::NotEq => return None,
     };
     if low.is_some_and(|low| low > most) || high.is_some_and(|high| high < -most) {
-        return Some(Query::Nothing);
+        return Some(Translation::inclusive(Query::Nothing));
     }
     let low = low.filter(|low| *low > -most);
     let high = high.filter(|high| *high < most);
     if low.is_none() && high.is_none() {
         return None;
     }
-    Some(range(field, Value::Object(bounds(low.map(|n| json!(n)), high.map(|n| json!(n))))))
+    let bounds = bounds(low.map(|n| json!(n)), high.map(|n| json!(n)));
+    Some(Translation::inclusive(range(field, Value::Object(bounds))))
 }
 
 /// Nanoseconds since 1970.
@@ -184,16 +187,10 @@ pub(super) fn nanos(value: &ScalarValue) -> Option<i128> {
     zone.as_deref().is_none_or(is_utc).then(|| i128::from(count) * unit)
 }
 
-/// Whether no bound that follows from it has to be brought back to a year of four digits.
-pub(super) fn is_within_dates(value: &ScalarValue) -> bool {
-    let millis = nanos(value).map(|nanos| nanos.div_euclid(1_000_000));
-    millis.is_some_and(|millis| *DATES.start() < millis && millis < *DATES.end())
-}
-
 /// A `date` is whole milliseconds, so bounds are whole ones, both within: the server's rounding of
 /// what a bound leaves open then has nothing to do. They are text: of `epoch_millis` before 1970
 /// Elasticsearch 8.8 rounds an upper one down by a millisecond.
-pub(super) fn date(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Query> {
+pub(super) fn date(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Translation> {
     let nanos = nanos(value)?;
     let (floor, rest) = (nanos.div_euclid(1_000_000), nanos.rem_euclid(1_000_000));
     if !DATES.contains(&floor) {
@@ -212,30 +209,33 @@ pub(super) fn date(field: &str, comparison: Comparison, value: &ScalarValue) -> 
             high: span.high.map(|n| n.max(*DATES.start())),
         })
         .collect();
-    Some(in_spans(spans, (i64::MIN.into(), i64::MAX.into()), |low, high| {
+    let query = in_spans(spans, (i64::MIN.into(), i64::MAX.into()), |low, high| {
         let mut bounds = bounds(low.map(text), high.map(text));
         if bounds.is_empty() {
             return Query::Exists(field.to_owned());
         }
         bounds.insert("format".into(), json!("strict_date_optional_time"));
         range(field, Value::Object(bounds))
-    }))
+    });
+    // At either end a bound may have been brought back to a year of four digits.
+    let within = *DATES.start() < floor && floor < *DATES.end();
+    Some(if within { Translation::strict(query) } else { Translation::inclusive(query) })
 }
 
 /// A `date_nanos` is whole nanoseconds from 1970 on. As text with all nine digits a bound leaves
 /// nothing open; in milliseconds the server would round an upper one up by a whole millisecond.
-pub(super) fn date_nanos(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Query> {
+pub(super) fn date_nanos(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Translation> {
     let spans = spans(comparison, nanos(value)?, true);
     let text = |n: i128| {
         let nanos = i64::try_from(n).unwrap_or(i64::MAX);
         json!(DateTime::from_timestamp_nanos(nanos).to_rfc3339_opts(SecondsFormat::Nanos, true))
     };
-    Some(in_spans(spans, (0, i64::MAX.into()), |low, high| {
+    Some(Translation::strict(in_spans(spans, (0, i64::MAX.into()), |low, high| {
         let mut bounds = bounds(low.map(text), high.map(text));
         if bounds.is_empty() {
             return Query::Exists(field.to_owned());
         }
         bounds.insert("format".into(), json!("strict_date_optional_time_nanos"));
         range(field, Value::Object(bounds))
-    }))
+    })))
 }

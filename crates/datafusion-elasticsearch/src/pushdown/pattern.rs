@@ -7,6 +7,7 @@ use super::column::{Terms, present, terms};
 use super::compare::{compare, found_late, is_plain};
 use super::comparison::{Comparison, range, term};
 use super::query::{Query, or};
+use super::translation::Translation;
 use datafusion::scalar::ScalarValue;
 use elastic_arrow::{Column, FieldType};
 use serde_json::json;
@@ -55,16 +56,17 @@ fn split_prefix(parts: &[Part]) -> (String, &[Part]) {
 }
 
 /// Finds every document for which the column's text matches (`truth`), or has one that does not.
-pub(super) fn like(column: &Column, pattern: &str, ignore_case: bool, truth: bool) -> Query {
-    let Some(terms) = searchable(column) else { return present(column) };
+pub(super) fn like(column: &Column, pattern: &str, ignore_case: bool, truth: bool) -> Translation {
+    let any = || Translation::inclusive(present(column));
+    let Some(terms) = searchable(column) else { return any() };
     let parts = parse(pattern);
     let characters: String =
         parts.iter().filter_map(|p| if let Part::Char(c) = p { Some(*c) } else { None }).collect();
     if column.field_type == FieldType::Wildcard && !is_plain(&characters) {
-        return present(column);
+        return any();
     }
-    let query = if ignore_case { ilike(&terms, &parts, truth) } else { plain(column, &terms, &parts, truth) };
-    query.unwrap_or_else(|| present(column))
+    let found = if ignore_case { ilike(&terms, &parts, truth) } else { plain(column, &terms, &parts, truth) };
+    found.map_or_else(any, Translation::at_most_inclusive)
 }
 
 /// Fields whose terms are texts, all of them.
@@ -73,7 +75,7 @@ fn searchable(column: &Column) -> Option<Terms<'_>> {
     terms(column).filter(|_| text)
 }
 
-fn plain(column: &Column, terms: &Terms<'_>, parts: &[Part], truth: bool) -> Option<Query> {
+fn plain(column: &Column, terms: &Terms<'_>, parts: &[Part], truth: bool) -> Option<Translation> {
     let (prefix, rest) = split_prefix(parts);
     let ranges = column.field_type != FieldType::Wildcard;
     match (rest, truth) {
@@ -82,13 +84,15 @@ fn plain(column: &Column, terms: &Terms<'_>, parts: &[Part], truth: bool) -> Opt
             Some(compare(column, comparison, &ScalarValue::from(prefix)))
         }
         ([Part::Any], true) if prefix.is_empty() => None,
-        ([Part::Any], true) => Some(found_late(terms, starts(terms.field, &prefix))),
-        ([Part::Any], false) if prefix.is_empty() => Some(Query::Nothing),
-        ([Part::Any], false) if ranges => Some(found_late(terms, starts_otherwise(terms.field, &prefix))),
+        ([Part::Any], true) => Some(found_late(terms, Translation::inclusive(starts(terms.field, &prefix)))),
+        ([Part::Any], false) if prefix.is_empty() => Some(Translation::inclusive(Query::Nothing)),
+        ([Part::Any], false) if ranges => {
+            Some(found_late(terms, Translation::inclusive(starts_otherwise(terms.field, &prefix))))
+        }
         // A query that some value matches not is there for ranges only.
         (_, false) => None,
         (_, true) if parts.len() > MAX_PARTS => (!prefix.is_empty() && prefix.len() <= 4 * MAX_PARTS)
-            .then(|| found_late(terms, starts(terms.field, &prefix))),
+            .then(|| found_late(terms, Translation::inclusive(starts(terms.field, &prefix)))),
         (_, true) => {
             let mut text = String::new();
             for part in bounded(parts) {
@@ -100,7 +104,7 @@ fn plain(column: &Column, terms: &Terms<'_>, parts: &[Part], truth: bool) -> Opt
                 }
             }
             let query = Query::Leaf(json!({ "wildcard": { terms.field: { "value": text } } }));
-            Some(found_late(terms, query))
+            Some(found_late(terms, Translation::inclusive(query)))
         }
     }
 }
@@ -149,9 +153,9 @@ fn after_prefix(prefix: &str) -> Option<String> {
 /// As a regular expression: Elasticsearch has `case_insensitive` from 7.10 only, and there it knows
 /// ASCII alone, while DataFusion folds Unicode. Of ASCII letters other characters fold to `k` and `s`
 /// only; for a character beyond ASCII any one is let through, as folding is one to one.
-fn ilike(terms: &Terms<'_>, parts: &[Part], truth: bool) -> Option<Query> {
+fn ilike(terms: &Terms<'_>, parts: &[Part], truth: bool) -> Option<Translation> {
     if parts == [Part::Any] {
-        return if truth { None } else { Some(Query::Nothing) };
+        return if truth { None } else { Some(Translation::inclusive(Query::Nothing)) };
     }
     if !truth || parts.len() > MAX_PARTS {
         return None;
@@ -164,7 +168,7 @@ fn ilike(terms: &Terms<'_>, parts: &[Part], truth: bool) -> Option<Query> {
     let cased = |part: &Part| matches!(part, Part::Char(c) if c.is_ascii_alphabetic());
     if !parts.iter().any(cased) && parts.iter().all(|part| matches!(part, Part::Char(_))) {
         let (text, _) = split_prefix(&parts);
-        return Some(found_late(terms, term(terms.field, json!(text))));
+        return Some(found_late(terms, Translation::inclusive(term(terms.field, json!(text)))));
     }
     let mut text = String::new();
     for part in parts {
@@ -185,5 +189,5 @@ fn ilike(terms: &Terms<'_>, parts: &[Part], truth: bool) -> Option<Query> {
         }
     }
     let query = json!({ "regexp": { terms.field: { "value": text, "flags": "NONE" } } });
-    Some(found_late(terms, Query::Leaf(query)))
+    Some(found_late(terms, Translation::inclusive(Query::Leaf(query))))
 }

@@ -5,7 +5,7 @@ use datafusion::common::ToDFSchema;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{col, lit};
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
-use elastic_arrow::{IndexMapping, SchemaOptions, plan_columns, to_schema};
+use elastic_arrow::{IndexMapping, MetaField, SchemaOptions, plan_columns, to_schema};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -233,6 +233,36 @@ fn an_address_is_text_unless_it_is_canonical() {
 }
 
 #[test]
+fn the_order_of_addresses_is_asked_of_their_keys() {
+    let key = crate::functions::AddressKey::of;
+    let range = |bounds: Value| json!({ "range": { "ip": bounds } });
+    let (low, high) = (key("10.0.0.2"), key("2001:db8::1"));
+    check(&format!("ip_key(ip) < '{low}'"), range(json!({ "lt": "10.0.0.2" })));
+    check(&format!("NOT '{low}' <= ip_key(ip)"), range(json!({ "lt": "10.0.0.2" })));
+    check(&format!("ip_key(ip) > '{high}'"), range(json!({ "gt": "2001:db8::1" })));
+    let both = [range(json!({ "gte": "10.0.0.2" })), range(json!({ "lte": "2001:db8::1" }))];
+    check(&format!("ip_key(ip) BETWEEN '{low}' AND '{high}'"), json!({ "bool": { "filter": both } }));
+    check(
+        "ip_key(ip) IS NULL OR ip_key(ip) = 'no key'",
+        any(&[json!({ "bool": { "must_not": exists("ip") } }), exists("ip")]),
+    );
+    check("ip_key(ip) < ip_key(ip)", exists("ip"));
+    check_all(&format!("ip_key(k) < '{low}'"));
+    check_all("ip_key(ip) LIKE '0%'");
+    for sql in [
+        format!("ip_key(ip) < '{low}'"),
+        "ip = '10.0.0.1'".into(),
+        "ip <> '10.0.0.1'".into(),
+        "NOT cidr(ip, '10.0.0.0/8') OR ip IN ('::1', '10.0.0.1')".into(),
+    ] {
+        assert_eq!(pushed(&sql).unwrap().precision, Precision::Strict, "{sql}");
+    }
+    for sql in ["ip = '::ffff:10.0.0.1'", "ip_key(ip) < 'no key'", "cidr(ip, '10.0.0.0/8') OR ip > '10'"] {
+        assert_eq!(pushed(sql).unwrap().precision, Precision::Inclusive, "{sql}");
+    }
+}
+
+#[test]
 fn booleans_stand_alone() {
     let is = |truth: bool| json!({ "term": { "flag": { "value": truth } } });
     let lacks = json!({ "bool": { "must_not": exists("flag") } });
@@ -247,15 +277,16 @@ fn booleans_stand_alone() {
 #[test]
 fn only_what_no_document_can_contradict_is_exact() {
     for sql in ["list IS NULL", "list IS NOT NULL", "_id = 'x'", "_id IN ('x', 'y')", "NOT list IS NULL"] {
-        assert!(pushed(sql).unwrap().exact, "{sql}");
+        assert_eq!(pushed(sql).unwrap().precision, Precision::Exact, "{sql}");
     }
     for sql in ["k IS NULL", "k = 'x'", "n > 1", "array_has(list, 'x')", "list IS NULL OR n = 1"] {
-        assert!(!pushed(sql).unwrap().exact, "{sql}");
+        assert!(pushed(sql).unwrap().precision < Precision::Exact, "{sql}");
     }
     // Where values may have been left out, the column has to be read.
     let columns = columns();
     for sql in ["list IS NULL", "list IS NOT NULL", "NOT list IS NULL AND _id = 'x'"] {
-        assert!(!translate(&parse(sql, &columns), &columns, Ignored::Error).unwrap().exact, "{sql}");
+        let pushed = translate(&parse(sql, &columns), &columns, Ignored::Error).unwrap();
+        assert!(pushed.precision < Precision::Exact, "{sql}");
     }
     check("short = 'abcd'", json!({ "term": { "short": { "value": "abcd" } } }));
 }
@@ -306,35 +337,71 @@ fn dates_that_are_cut_are_ranges() {
     }
 }
 
-/// What is said to find no document too many must not: `first rows` above it would be too few.
+/// What claims to find no document too many must not: a top-N above it would be too few rows.
 #[test]
-fn a_filter_that_the_server_knows_in_part_is_not_tight() {
+fn a_filter_that_the_server_knows_in_part_is_not_strict() {
     let columns = columns();
-    let tight = |sql: &str| is_tight(&parse(sql, &columns), &columns);
-    for sql in ["k = 'a'", "n IN (1, 2, 3, 4, 5)", "k = 'a' OR n > 3 AND t < '2024-01-01'", "k IS NULL"] {
-        assert!(tight(sql), "{sql}");
+    let precision = |expr: &Expr| translate(expr, &columns, Ignored::Error).map(|pushed| pushed.precision);
+    for sql in [
+        "k = 'a'",
+        "n IN (1, 2, 3, 4, 5)",
+        "k = 'a' OR n > 3 AND t < '2024-01-01'",
+        "k IS NULL",
+        "b < 300",
+        "flag IS NOT TRUE",
+        "k IS DISTINCT FROM 'a'",
+        "NOT (n BETWEEN 1 AND 5 OR flag)",
+        "k IN ('a', 'b', 'c', 'd', NULL) OR n = 1",
+    ] {
+        assert_eq!(precision(&parse(sql, &columns)), Some(Precision::Strict), "{sql}");
     }
     let list = |count: usize| (0..count).map(|n| format!("'w{n}'")).collect::<Vec<_>>().join(", ");
     for sql in [
         "lower = 'a'".to_owned(),
         "text = 'a'".to_owned(),
-        "ip = '10.0.0.1'".to_owned(),
         "d = 1.5".to_owned(),
         "n = 1.5".to_owned(),
+        "n <> -0.0".to_owned(),
         "k LIKE 'a%'".to_owned(),
         "k = 'a' OR d = 1.5".to_owned(),
+        "k < lower".to_owned(),
+        "array_has(list, 'x') AND k = 'a'".to_owned(),
+        "CAST(t AS DATE) = DATE '2024-02-29'".to_owned(),
         // Too many to be excluded, or to be asked for.
         format!("(k NOT IN ({}) AND n = 1) OR n = 2", list(65)),
         format!("(k IN ({}) AND n = 1) OR n = 2", list(10_001)),
-        format!("((k IN ({}) OR k IN ('x', {})) AND n = 1) OR n = 2", list(6_000), list(5_999)),
+        format!("((k IN ({}) OR k IN ({})) AND n = 1) OR n = 2", list(6_000), list(6_000).replace('w', "v")),
     ] {
-        assert!(!tight(&sql), "{}", &sql[..sql.len().min(60)]);
+        let shown = &sql[..sql.len().min(60)];
+        assert!(precision(&parse(&sql, &columns)) <= Some(Precision::Inclusive), "{shown}");
     }
     let many = InList::new(Box::new(col("k")), (0..65).map(lit).collect(), false);
-    assert!(!is_tight(&Expr::Not(Box::new(Expr::InList(many))), &columns));
+    assert!(precision(&Expr::Not(Box::new(Expr::InList(many)))) <= Some(Precision::Inclusive));
     // Not a text: nothing is asked of the server then.
     let odd = Expr::BinaryExpr(BinaryExpr::new(Box::new(col("_id")), Operator::Eq, Box::new(lit(5))));
-    assert!(!is_exact(&odd.or(col("list").is_null()), &columns, Ignored::Null));
+    assert!(translate(&odd.or(col("list").is_null()), &columns, Ignored::Null).is_none());
+}
+
+/// The negation of what is exact is exact only if its own query is.
+#[test]
+fn a_negated_match_beside_an_id_finds_what_it_claims() {
+    let columns = columns();
+    let words = crate::functions::functions().into_iter().find(|f| f.name() == "match").unwrap();
+    let words = |field: &str| words.call(vec![col(field), lit("fox")]);
+    let pushed = |expr: Expr| translate(&expr, &columns, Ignored::Error);
+    let found = json!({ "match": { "prose": { "query": "fox" } } });
+    let other = json!({ "bool": { "must_not": found, "filter": exists("prose") } });
+    let no_id = json!({ "bool": { "must_not": { "ids": { "values": ["x"] } } } });
+    let neither = pushed(Expr::Not(Box::new(col("_id").eq(lit("x")).or(words("prose"))))).unwrap();
+    assert_eq!(neither.precision, Precision::Exact);
+    assert_eq!(neither.query, json!({ "bool": { "filter": [no_id, other] } }));
+    for beside in [col("_id").gt(lit("x")), col("k").eq(lit("x")), col("prose").eq(lit("x")), words("n")] {
+        let either = beside.or(words("prose"));
+        for expr in [either.clone(), Expr::Not(Box::new(either))] {
+            let exact = pushed(expr.clone()).is_some_and(|pushed| pushed.precision == Precision::Exact);
+            assert!(!exact, "{expr}");
+        }
+    }
 }
 
 /// What is not in a list with a null in it is never known not to be.
