@@ -51,7 +51,10 @@ pub(crate) fn parse_bound(text: &str, now: i64, end: i64) -> anyhow::Result<Boun
 /// Seconds to weeks have one length; months and years are those of the calendar, in UTC.
 fn length(text: &str) -> Option<Span> {
     let unit = text.chars().next_back()?;
-    let number = i64::from(text.strip_suffix(unit)?.parse::<u32>().ok()?);
+    let digits = text.strip_suffix(unit)?;
+    // A number may have a sign, a length may not.
+    let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u32>())?.ok()?;
+    let number = i64::from(number);
     let span = Span::new();
     match unit {
         's' => span.try_seconds(number),
