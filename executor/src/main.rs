@@ -7,12 +7,12 @@ use anyhow::Context;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
     EsLogicalCodec, ExecutorNode, FileAccess, NodeArgs, NodeLogs, Protection, TaskGuard, delete_staged_files,
-    execution_engine, executor_endpoint_override, function_registry, listen, node_runtime, one_line,
-    physical_codec, private_folder, session_config, told_to_end,
+    execution_engine, executor_endpoint_override, function_registry, listen, listen_by, node_runtime,
+    one_line, physical_codec, private_folder, session_config, told_to_end,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
-use ballista_executor::health::spawn_health_server;
+use ballista_executor::health::{ExecutorHealth, spawn_health_server};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use elastic_client::ConnectionRegistry;
 use std::net::SocketAddr;
@@ -49,6 +49,9 @@ const LOOPBACK: &str = "127.0.0.1";
 
 /// How long a scheduler of this account may take to write its credentials.
 const CREDENTIALS_WAIT: Duration = Duration::from_secs(5);
+
+/// How often an executor that drains is marked as not ready.
+const READINESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long the reports of tasks that were ended here may take.
 const LAST_REPORTS: Duration = Duration::from_secs(3);
@@ -110,17 +113,20 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     config.override_physical_codec = Some(physical_codec(&registry));
 
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let health = spawn_health_server(health, config.health.clone(), stopped);
+    // Ballista tells only at the end that it could not listen there.
+    drop(listen_by("--bind-health-port", health, "executor's health server")?);
+    let readiness = config.health.clone();
+    let health = spawn_health_server(health, readiness.clone(), stopped);
     // Where tasks are pushed, an executor has a port that nothing protects.
     let pushed = matches!(config.task_scheduling_policy, TaskSchedulingPolicy::PushStaged);
     let result = if links.is_none() && pushed {
         let process = pin!(start_executor_process(Arc::new(config)));
-        run_until_drained(process, drain, &registry).await
+        run_until_drained(process, drain, &readiness, &registry).await
     } else {
         config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
         let listener = listen(rows, "executor")?;
         let process = pin!(ExecutorNode { config, engine, links, listener }.run(told_to_end()));
-        run_until_drained(process, drain, &registry).await
+        run_until_drained(process, drain, &readiness, &registry).await
     };
     // Scrolls are freed in the background, which ends with this process.
     registry.close().await;
@@ -141,11 +147,14 @@ fn work_dir() -> anyhow::Result<TempDir> {
 async fn run_until_drained<E>(
     mut process: Pin<&mut impl Future<Output = Result<(), E>>>,
     drain: Duration,
+    readiness: &ExecutorHealth,
     registry: &ConnectionRegistry,
 ) -> Result<(), E> {
     let overdue = async {
         match told_to_end().await {
-            Ok(()) => tokio::time::sleep(drain).await,
+            Ok(()) => {
+                tokio::time::timeout(drain, never_ready(readiness)).await.ok();
+            }
             Err(_) => std::future::pending().await,
         }
     };
@@ -157,6 +166,15 @@ async fn run_until_drained<E>(
     // Reads fail with their next request, and the scheduler hears of it while there is time.
     registry.close().await;
     tokio::time::timeout(LAST_REPORTS, process).await.unwrap_or(Ok(()))
+}
+
+/// From the shutdown signal on. A heartbeat that is under way then would make it ready again.
+async fn never_ready(readiness: &ExecutorHealth) {
+    let mut every = tokio::time::interval(READINESS_INTERVAL);
+    loop {
+        every.tick().await;
+        readiness.mark_heartbeat_failed();
+    }
 }
 
 /// By Ballista's own options, in files with Ballista's own names.

@@ -160,8 +160,7 @@ async fn a_time_that_is_printed_can_be_given_back() {
         remake(&registry.get("test").unwrap(), "answers", 1, "keyword").await;
         let create = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://url/answers'";
         let sql = format!(
-            "{create}; SELECT max(\"@timestamp\") AS newest, make_array(max(\"@timestamp\")) AS several, \
-             arrow_cast(0, 'Timestamp(Millisecond, Some(\"+02:00\"))') AS zoned FROM t"
+            "{create}; SELECT max(\"@timestamp\") AS newest, arrow_cast(0, 'Timestamp(Millisecond, Some(\"+02:00\"))') AS zoned FROM t"
         );
         let printed = |format| {
             let output = flowsigma(&["sql", "--url", &url, "-c", &sql, "--format", format]);
@@ -171,12 +170,20 @@ async fn a_time_that_is_printed_can_be_given_back() {
         let answer: Value = serde_json::from_str(&printed("json")).unwrap();
         let newest = answer[0]["newest"].as_str().unwrap().to_owned();
         assert!(newest.ends_with('Z'), "{answer}");
-        assert_eq!(answer[0]["several"], json!([newest]), "{answer}");
         assert_eq!(answer[0]["zoned"], "1970-01-01T02:00:00+02:00", "{answer}");
         for format in ["table", "csv"] {
             let text = printed(format);
-            assert_eq!(text.matches(&newest).count(), 2, "{format}: {text}");
+            assert_eq!(text.matches(&newest).count(), 1, "{format}: {text}");
         }
+        // In a list, by a function over lists, which executors know.
+        let list = format!("{create}; SELECT make_array(max(\"@timestamp\")) AS several FROM t");
+        let output = flowsigma(&["sql", "--url", &url, "-c", &list, "--format", "json"]);
+        assert_eq!(
+            stdout(&output).trim(),
+            json!([{ "several": [newest] }]).to_string(),
+            "{}",
+            stderr(&output)
+        );
         // It is the first instant of a range, and that after one.
         let [from, before] = ["--since", "--until"].map(|option| {
             let range = [option, &newest];

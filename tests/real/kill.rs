@@ -39,6 +39,16 @@ impl Bench {
 
     /// Tasks are given out as `policy` says.
     pub(crate) async fn with_policy(url: &str, rules: [fn(&Seen) -> Fault; 2], policy: &str) -> Self {
+        Self::draining(url, rules, policy, "0").await
+    }
+
+    /// Executors wait for `drain` seconds for their tasks when they are told to end.
+    pub(crate) async fn draining(
+        url: &str,
+        rules: [fn(&Seen) -> Fault; 2],
+        policy: &str,
+        drain: &str,
+    ) -> Self {
         let connection = registry(url).get("test").unwrap();
         // A server holds scrolls whose answers other tests have broken.
         let free = Request::new(Method::Delete, "/_search/scroll/_all", "free all scrolls");
@@ -69,7 +79,7 @@ impl Bench {
                 "--executor-heartbeat-interval-seconds",
                 "1",
                 "--drain-timeout-seconds",
-                "0",
+                drain,
             ],
             allow_anyone: policy == "push-staged",
             ..Shape::default()

@@ -5,8 +5,7 @@ use crate::faults::registry;
 use crate::golden::{ALONE, assert_nothing_open, servers};
 use bytes::Bytes;
 use elastic_client::{Connection, Method, Request};
-use flowsigma_tests::cluster::LOOK_AGAIN;
-use flowsigma_tests::cluster::binary;
+use flowsigma_tests::cluster::{Cluster, LOOK_AGAIN, Shape, binary};
 use serde_json::json;
 use std::process::{Command, Output, Stdio};
 
@@ -59,17 +58,20 @@ fn try_sql(url: &str, sql: &str) -> (Output, usize) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let status = format!("/proc/{}/status", command.id());
     let mut most = 0;
     // The high-water mark only grows, so the last one seen is it.
     while command.try_wait().unwrap().is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = mark.and_then(|m| m.trim().strip_suffix(" kB")).and_then(|n| n.trim().parse().ok());
-        most = most.max(kilobytes.unwrap_or(0usize) * 1024);
+        most = most.max(most_memory(command.id()).unwrap_or(0));
         std::thread::sleep(LOOK_AGAIN);
     }
     (command.wait_with_output().unwrap(), most)
+}
+
+/// The most memory in bytes that a process ever had; none if it has ended.
+fn most_memory(process: u32) -> Option<usize> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(mark.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()? * 1024)
 }
 
 fn table(index: &str, read: &str) -> String {
@@ -203,4 +205,43 @@ async fn a_million_small_documents_are_read_within_300_mb() {
         make(&direct, "million", 1).await;
         assert_nothing_open(&direct).await;
     }
+}
+
+/// Bytes of an executor's pool for tasks, which two of them share.
+const TASK_MEMORY: &str = "512MiB";
+
+/// Each of ten million sources has one flow, and one destination has a hundred thousand.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: run scripts/test --long"]
+async fn ten_million_addresses_are_decided_within_the_memory_of_an_executor() {
+    let _alone = ALONE.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let flows = folder.path().join("flows");
+    let generate = format!(
+        "COPY (SELECT 'host-' || value AS s,
+                      'host-' || CASE WHEN value % 100 = 0 THEN 7 ELSE value / 3 END AS d
+               FROM range(0, 10000000)) TO '{}/' STORED AS PARQUET",
+        flows.display()
+    );
+    let plain = datafusion::prelude::SessionContext::new();
+    plain.sql(&generate).await.unwrap().collect().await.unwrap();
+    let shape = Shape {
+        executors: &[""],
+        vcores: 2,
+        executor_args: &["--memory-pool-size", TASK_MEMORY],
+        ..Shape::default()
+    };
+    let cluster = Cluster::start_as(shape).await.unwrap();
+    let args = ["detect", "--source-field", "s", "--destination-field", "d", "--format", "json", "--file"];
+    let mut client = Command::new(binary("flowsigma").unwrap());
+    client.args(args).arg(&flows).args(["--scheduler", &cluster.scheduler_url]);
+    client.arg("--config").arg(cluster.folder.path().join("flowsigma.toml"));
+    let output = client.output().unwrap();
+    let most = most_memory(cluster.executor_id(0)).unwrap();
+    println!("{} MiB", most / MIB);
+    assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), cluster.logs());
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["statistics"]["incoming"]["count"], 10_000_000, "{answer}");
+    assert_eq!(answer["findings"][0]["address"], "host-7", "{answer}");
+    assert!(most < 800 * MIB, "{} MiB", most / MIB);
 }

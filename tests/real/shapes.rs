@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::Result;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
-use flow_detect::{DetectSpec, counts_by_union_sql, counts_sql, plan_sql};
+use flow_detect::{DetectSpec, counts_by_join_sql, counts_sql, plan_sql};
 use flowsigma_tests::cluster::{Cluster, Shape, remote_context};
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, load};
 use futures::TryStreamExt;
@@ -218,7 +218,7 @@ async fn twenty_runs_on_two_executors_agree_to_the_bit_and_with_another_computat
             sigma: "2".parse().unwrap(),
         };
         let (counts, found) = computed_here(&flows);
-        for sql in [counts_sql(&spec), counts_by_union_sql(&spec)] {
+        for sql in [counts_sql(&spec), counts_by_join_sql(&spec)] {
             let mut answer = BTreeMap::new();
             for batch in run(&ctx, &sql).await.unwrap() {
                 let text = datafusion::arrow::compute::cast(

@@ -9,7 +9,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
-use flowsigma_tests::cluster::remote_context;
+use flowsigma_tests::cluster::{LOOK_AGAIN, binary, remote_context};
 use flowsigma_tests::golden::open_contexts;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use futures::TryStreamExt;
@@ -117,6 +117,48 @@ async fn an_executor_that_is_told_to_end_frees_its_scrolls_and_costs_no_row() {
         assert!(output.status.success(), "{url}: {}; logs:\n{}", stderr(&output), bench.cluster.logs());
         assert_eq!(rows(&output), loaded(), "{url}: {}", stderr(&output));
         assert_nothing_open(&bench.connection).await;
+    }
+}
+
+/// Those who ask its probe give it no more work, while tasks may still end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_drains_is_not_ready() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        for policy in ["pull-staged", "push-staged"] {
+            let mut bench = Bench::draining(&url, [scroll_pages, nothing], policy, "60").await;
+            let client = bench.long_scan(", 'read' 'scroll'");
+            bench.held(0).await;
+            assert!(bench.cluster.probe(0, "/readyz").unwrap().contains("200"), "{policy}");
+            signal(bench.cluster.executor_id(0), "-TERM");
+            let deadline = std::time::Instant::now() + WORK;
+            while bench.cluster.probe(0, "/readyz").unwrap().contains("200") {
+                assert!(std::time::Instant::now() < deadline, "{policy}: it is ready, and drains");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            assert!(bench.cluster.probe(0, "/readyz").unwrap().contains("503"), "{policy}");
+            assert!(bench.cluster.probe(0, "/healthz").unwrap().contains("200"), "{policy}");
+            bench.release();
+            bench.cluster.wait_for_end(0, WORK).unwrap();
+            let output = bench.end(client, WORK);
+            assert!(output.status.success(), "{url} {policy}: {}", stderr(&output));
+            assert_nothing_open(&bench.connection).await;
+        }
+    }
+}
+
+/// Ballista would tell only at the end that nothing answers its probes.
+#[test]
+fn an_executor_whose_health_port_is_taken_says_so_at_once() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let output = Command::new(binary("flowsigma-executor").unwrap())
+        .args(["--allow-anyone", "--bind-port", "0", "--bind-health-port", &address.port().to_string()])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    for word in ["executor's health server", &address.to_string(), "--bind-health-port"] {
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
     }
 }
 

@@ -9,6 +9,7 @@ use elastic_client::{
     Tls, Verify,
 };
 use flowsigma_node::LocalCredentials;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -153,6 +154,7 @@ pub struct Cluster {
     pub folder: TempDir,
     tls: Option<ClusterTls>,
     executor_ports: Vec<u16>,
+    health_ports: Vec<u16>,
     port: u16,
     launch_scheduler: Launch,
     launch_executors: Vec<Launch>,
@@ -212,7 +214,7 @@ impl Cluster {
             None if !shape.allow_anyone => Some(credentials_of_account(port, folder.path())?),
             tls => tls,
         };
-        let (mut executors, mut executor_ports) = (Vec::new(), Vec::new());
+        let (mut executors, mut executor_ports, mut health_ports) = (Vec::new(), Vec::new(), Vec::new());
         let mut launch_executors = Vec::new();
         for (i, config) in shape.executors.iter().enumerate() {
             let work = work_folder(&folder, i);
@@ -222,7 +224,9 @@ impl Cluster {
                 None => (here.to_owned(), next_port()?, next_port()?),
             };
             executor_ports.push(flight);
-            let (flight, grpc, health) = (flight.to_string(), grpc.to_string(), next_port()?.to_string());
+            let health = next_port()?;
+            health_ports.push(health);
+            let (flight, grpc, health) = (flight.to_string(), grpc.to_string(), health.to_string());
             let vcores = shape.vcores.to_string();
             let mut args = vec![
                 ("scheduler-host", here),
@@ -249,6 +253,7 @@ impl Cluster {
             folder,
             tls,
             executor_ports,
+            health_ports,
             port,
             launch_scheduler,
             launch_executors,
@@ -262,6 +267,15 @@ impl Cluster {
     /// Where each executor serves what it computed.
     pub fn executor_ports(&self) -> &[u16] {
         &self.executor_ports
+    }
+
+    /// What the probe at `path` of an executor is answered with, such as `HTTP/1.0 200 OK`.
+    pub fn probe(&self, executor: usize, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.health_ports[executor]))?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.lines().next().unwrap_or_default().to_owned())
     }
 
     /// `kill -9`, and waits until it is gone.

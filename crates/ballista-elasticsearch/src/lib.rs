@@ -49,7 +49,7 @@ pub use links::ClusterLinks;
 pub use message::one_line;
 pub use node::{NodeArgs, NodeLogs, node_runtime, told_to_end};
 pub use progress::JobProgress;
-pub use protection::{Protection, listen};
+pub use protection::{Protection, listen, listen_by};
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
 };

@@ -72,7 +72,7 @@ impl Protection {
         if configured.is_none() && !allow_anyone && !address.ip().is_loopback() {
             return Err(unprotected("scheduler", &address.to_string()));
         }
-        let socket = bind(address, "scheduler")?;
+        let socket = bind("--bind-port", address, "scheduler")?;
         let port = socket.local_addr()?.port();
         let protection = match configured {
             Some(links) => Self::Certificates(links),
@@ -176,10 +176,19 @@ fn of_node(registry: &ConnectionRegistry, process: &str) -> Result<Option<Cluste
 ///
 /// If the address is taken, or is none of this machine.
 pub fn listen(address: SocketAddr, process: &str) -> Result<TcpListener> {
-    Ok(bind(address, process)?.listen(BACKLOG)?)
+    listen_by("--bind-port", address, process)
 }
 
-fn bind(address: SocketAddr, process: &str) -> Result<TcpSocket> {
+/// As [`listen`], at the port that another option chooses.
+///
+/// # Errors
+///
+/// If the address is taken, or is none of this machine.
+pub fn listen_by(port_option: &str, address: SocketAddr, process: &str) -> Result<TcpListener> {
+    Ok(bind(port_option, address, process)?.listen(BACKLOG)?)
+}
+
+fn bind(port_option: &str, address: SocketAddr, process: &str) -> Result<TcpSocket> {
     let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
@@ -188,7 +197,8 @@ fn bind(address: SocketAddr, process: &str) -> Result<TcpSocket> {
     };
     bound().map_err(|e| {
         DataFusionError::Configuration(format!(
-            "the {process} cannot listen at {address}: {e}; choose another address by --bind-host and --bind-port"
+            "the {process} cannot listen at {address}: {e}; choose another address by --bind-host and \
+             {port_option}"
         ))
     })
 }

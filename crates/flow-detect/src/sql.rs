@@ -19,55 +19,74 @@ use crate::{DetectSpec, Sigma};
 
 /// The one statement: counts, statistics and decision, with two scans of the table.
 ///
-/// Its rows are the addresses that stand out, and always the least address, so that the statistics
-/// are there when nothing stands out. No row at all means that nothing was counted.
+/// Its rows, in no order, are the addresses that stand out, and one without an address, so that the
+/// statistics are there when nothing stands out. No row at all means that nothing was counted.
+///
+/// The totals have to come back to every address, and a statement that names `counts` twice would read
+/// the table twice as often. So one aggregate gives both, the row of totals is copied into as many
+/// buckets as the addresses are spread over, and a window over each bucket, which streams, puts it beside
+/// them. Nothing gathers the addresses, and what holds them can spill.
 pub fn plan_sql(spec: &DetectSpec) -> String {
     format!(
         "-- Addresses whose outgoing or incoming flows lie more than {sigma} standard deviations above the mean.\n\
-         WITH\n{directions},\n{counts},\n{decision}",
+         WITH\n{counts},\n{decision}",
         sigma = spec.sigma,
-        directions = direction_ctes(spec),
-        counts = COUNTS_CTE.replace("{outgoing}", outgoing_name(spec)),
+        counts = counts_cte(spec),
         decision = decision_sql(spec.sigma),
     )
 }
 
-/// The counts alone: address, outgoing, incoming, as [`plan_sql`] joins them, ordered by address.
+/// The counts alone: address, outgoing, incoming, as [`plan_sql`] has them, ordered by address.
 pub fn counts_sql(spec: &DetectSpec) -> String {
+    format!("WITH\n{}\nSELECT address, outgoing, incoming FROM counts ORDER BY address", counts_cte(spec))
+}
+
+/// The same rows as [`counts_sql`] by a full outer join of two counts, as the notebook had it, so that
+/// either can be checked by the other on the same data.
+pub fn counts_by_join_sql(spec: &DetectSpec) -> String {
+    let count = |field: &str, count: &str| {
+        let flows = direction(spec, field, "1", "1");
+        format!("SELECT address, count(*) AS {count} FROM (\n{flows}\n) GROUP BY address")
+    };
     format!(
-        "WITH\n{directions},\n{counts}\nSELECT address, outgoing, incoming FROM counts ORDER BY address",
-        directions = direction_ctes(spec),
-        counts = COUNTS_CTE.replace("{outgoing}", outgoing_name(spec)),
+        "\
+SELECT
+  coalesce(o.address, i.address) AS address,
+  CAST(coalesce(o.outgoing, 0) AS BIGINT) AS outgoing,
+  CAST(coalesce(i.incoming, 0) AS BIGINT) AS incoming
+FROM ({outgoing}) AS o
+FULL OUTER JOIN ({incoming}) AS i ON o.address = i.address
+ORDER BY address",
+        outgoing = count(&spec.source_field, "outgoing"),
+        incoming = count(&spec.destination_field, "incoming"),
     )
 }
 
-/// The same rows as [`counts_sql`] without a join, so that the join can be checked on the same data.
-pub fn counts_by_union_sql(spec: &DetectSpec) -> String {
-    let both = "\
-SELECT
-  address,
-  CAST(sum(outgoing) AS BIGINT) AS outgoing,
-  CAST(sum(incoming) AS BIGINT) AS incoming
-FROM (
-  SELECT address, outgoing, 0 AS incoming FROM {outgoing}
-  UNION ALL
-  SELECT address, 0 AS outgoing, incoming FROM incoming
-)
-GROUP BY address
-ORDER BY address";
-    format!("WITH\n{}\n{}", direction_ctes(spec), both.replace("{outgoing}", outgoing_name(spec)))
-}
-
-const COUNTS_CTE: &str = "\
+/// What a full outer join of both counts gives, by one aggregate: a join holds one side in memory, an
+/// aggregate spills.
+fn counts_cte(spec: &DetectSpec) -> String {
+    format!(
+        "\
 -- Every address once; absent on one side is 0 there.
 counts AS (
   SELECT
-    coalesce(o.address, i.address) AS address,
-    CAST(coalesce(o.outgoing, 0) AS BIGINT) AS outgoing,
-    CAST(coalesce(i.incoming, 0) AS BIGINT) AS incoming
-  FROM {outgoing} AS o
-  FULL OUTER JOIN incoming AS i ON o.address = i.address
-)";
+    address,
+    CAST(sum(outgoing) AS BIGINT) AS outgoing,
+    CAST(sum(incoming) AS BIGINT) AS incoming
+  FROM (
+{outgoing}
+    UNION ALL
+{incoming}
+  )
+  GROUP BY address
+)",
+        outgoing = direction(spec, &spec.source_field, "1", "0"),
+        incoming = direction(spec, &spec.destination_field, "0", "1"),
+    )
+}
+
+/// As many as two digits of a hash tell apart.
+const BUCKETS: u32 = 256;
 
 /// From a CTE `counts` (address, outgoing, incoming) to the answer.
 pub(crate) fn decision_sql(sigma: Sigma) -> String {
@@ -75,17 +94,42 @@ pub(crate) fn decision_sql(sigma: Sigma) -> String {
     let denominator_squared = sigma.denominator() * sigma.denominator();
     format!(
         "\
--- Exact integer sums beside every address: windows over everything, so that counts is named once.
+-- Exact integer sums in one pass over counts: a row for each address, and one over all of them.
+summed AS (
+  SELECT
+    address,
+    grouping(address) AS is_total,
+    count(*) AS n,
+{outgoing_sums},
+{incoming_sums}
+  FROM counts
+  GROUP BY GROUPING SETS ((address), ())
+),
+-- The addresses in {BUCKETS} buckets, and the row over all of them in each.
+copied AS (
+  SELECT *, unnest(CASE WHEN is_total = 1 THEN range(0, {BUCKETS}) ELSE range(0, 1) END) AS copy
+  FROM summed
+),
+placed AS (
+  SELECT
+    *,
+    CASE WHEN is_total = 1 THEN lpad(to_hex(copy), 2, '0') ELSE left(md5(address), 2) END AS bucket
+  FROM copied
+),
+-- In each bucket the row over all addresses comes first, and is put beside every row.
 totals AS (
   SELECT
     address,
-    outgoing,
-    incoming,
-    min(address) OVER () AS first_address,
-    count(*) OVER () AS n,
+    copy,
+    CASE WHEN is_total = 0 THEN outgoing_max END AS outgoing,
+    CASE WHEN is_total = 0 THEN incoming_max END AS incoming,
+    first_value(n) OVER bucket AS n,
 {outgoing_totals},
 {incoming_totals}
-  FROM counts
+  FROM placed
+  WINDOW bucket AS (
+    PARTITION BY bucket ORDER BY is_total DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+  )
 ),
 -- n times the deviation from the mean, and n² times the variance: still integers.
 deviations AS (
@@ -114,8 +158,9 @@ SELECT
 {outgoing_shown},
 {incoming_shown}
 FROM decided
-WHERE outgoing_stands_out OR incoming_stands_out OR address = first_address
-ORDER BY address",
+WHERE outgoing_stands_out OR incoming_stands_out OR (address IS NULL AND copy = 0 AND n > 0)",
+        outgoing_sums = sums("outgoing"),
+        incoming_sums = sums("incoming"),
         outgoing_totals = totals("outgoing"),
         incoming_totals = totals("incoming"),
         outgoing_deviation = deviation("outgoing"),
@@ -127,13 +172,19 @@ ORDER BY address",
     )
 }
 
-fn totals(x: &str) -> String {
+fn sums(x: &str) -> String {
     format!(
-        "    sum(CAST({x} AS DECIMAL(20, 0))) OVER () AS {x}_sum,
-    sum(CAST({x} AS DECIMAL(76, 0)) * CAST({x} AS DECIMAL(76, 0))) OVER () AS {x}_squares,
-    max({x}) OVER () AS {x}_max,
-    min({x}) OVER () AS {x}_min"
+        "    sum(CAST({x} AS DECIMAL(20, 0))) AS {x}_sum,
+    sum(CAST({x} AS DECIMAL(76, 0)) * CAST({x} AS DECIMAL(76, 0))) AS {x}_squares,
+    max({x}) AS {x}_max,
+    min({x}) AS {x}_min"
     )
+}
+
+fn totals(x: &str) -> String {
+    let columns = ["sum", "squares", "max", "min"]
+        .map(|column| format!("    first_value({x}_{column}) OVER bucket AS {x}_{column}"));
+    columns.join(",\n")
 }
 
 fn deviation(x: &str) -> String {
@@ -147,7 +198,7 @@ fn deviation(x: &str) -> String {
 
 fn decision(x: &str, numerator_squared: u64, denominator_squared: u64) -> String {
     format!(
-        "    {x} > 0 AND {x}_deviation > 0
+        "    address IS NOT NULL AND {x} > 0 AND {x}_deviation > 0
       AND CAST({denominator_squared} AS DECIMAL(76, 0)) * {x}_deviation * {x}_deviation
         > CAST({numerator_squared} AS DECIMAL(76, 0)) * {x}_variance AS {x}_stands_out"
     )
@@ -163,44 +214,27 @@ fn shown(x: &str) -> String {
     )
 }
 
-fn direction_ctes(spec: &DetectSpec) -> String {
-    let outgoing =
-        direction_cte(spec, outgoing_name(spec), "outgoing", &spec.source_field, "Flows by source.");
-    let incoming =
-        direction_cte(spec, "incoming", "incoming", &spec.destination_field, "Flows by destination.");
-    format!("{outgoing},\n{incoming}")
-}
-
-fn direction_cte(spec: &DetectSpec, name: &str, count: &str, field: &str, title: &str) -> String {
+/// A row for each flow that has an address in `field`.
+fn direction(spec: &DetectSpec, field: &str, outgoing: &str, incoming: &str) -> String {
     let field = quote_identifier(field);
     let time = quote_identifier(&spec.time_field);
     let mut predicate = format!("{field} IS NOT NULL");
     if let Some(since) = spec.since {
-        predicate += &format!("\n    AND {time} >= {}", instant(since));
+        predicate += &format!("\n      AND {time} >= {}", instant(since));
     }
     if let Some(until) = spec.until {
-        predicate += &format!("\n    AND {time} < {}", instant(until));
+        predicate += &format!("\n      AND {time} < {}", instant(until));
     }
     if let Some(filter) = &spec.filter {
         // On lines of its own: a comment in it must not take what follows with it.
-        predicate += &format!("\n    AND (\n{filter}\n    )");
+        predicate += &format!("\n      AND (\n{filter}\n      )");
     }
     format!(
-        "\
--- {title}
-{name} AS (
-  SELECT CAST({field} AS VARCHAR) AS address, count(*) AS {count}
-  FROM {table}
-  WHERE {predicate}
-  GROUP BY 1
-)",
+        "    SELECT CAST({field} AS VARCHAR) AS address, {outgoing} AS outgoing, {incoming} AS incoming
+    FROM {table}
+    WHERE {predicate}",
         table = quote_identifier(&spec.table),
     )
-}
-
-/// The first CTE must not hide the table from the second, should the table bear its name.
-fn outgoing_name(spec: &DetectSpec) -> &'static str {
-    if spec.table == "outgoing" { "outgoing_flows" } else { "outgoing" }
 }
 
 /// Folded to a literal when planned; of the type of a millisecond column, so that such a column is
