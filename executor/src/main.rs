@@ -15,7 +15,7 @@ use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_
 use ballista_executor::health::{ExecutorHealth, spawn_health_server};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use elastic_client::ConnectionRegistry;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -79,14 +79,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     args.node.write_logs(&args.ballista.log_level_setting, &logs(&args.ballista))?;
     let registry = args.node.registry()?;
     let options = &args.ballista;
-    let address = |port: u16, option: &str| -> anyhow::Result<SocketAddr> {
-        let text = format!("{}:{port}", options.bind_host);
-        text.parse().with_context(|| format!("--bind-host and {option} are no address: {text}"))
-    };
-    let (rows, health) = (
-        address(options.bind_port, "--bind-port")?,
-        address(options.bind_health_port, "--bind-health-port")?,
-    );
+    let host = options.bind_host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let host = host.with_context(|| format!("--bind-host: \"{}\" is no address", options.bind_host))?;
+    let rows = SocketAddr::new(host, options.bind_port);
+    let health = SocketAddr::new(host, options.bind_health_port);
     let drain = Duration::from_secs(args.drain_timeout_seconds);
     let wait = Duration::from_secs(options.scheduler_connect_timeout_seconds.into()).max(CREDENTIALS_WAIT);
     let scheduler = (options.scheduler_host.as_str(), options.scheduler_port);

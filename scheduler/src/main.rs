@@ -11,7 +11,7 @@ use ballista_elasticsearch::{
 };
 use ballista_scheduler::config::{Config, SchedulerConfig};
 use clap::{CommandFactory, FromArgMatches, Parser};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -66,9 +66,9 @@ fn main() -> ExitCode {
 async fn serve(args: Args) -> anyhow::Result<()> {
     args.node.write_logs(&args.ballista.log_level_setting, &logs(&args.ballista))?;
     let registry = args.node.registry()?;
-    let address: SocketAddr = format!("{}:{}", args.ballista.bind_host, args.ballista.bind_port)
-        .parse()
-        .context("--bind-host and --bind-port are no address")?;
+    let host = args.ballista.bind_host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let host = host.with_context(|| format!("--bind-host: \"{}\" is no address", args.ballista.bind_host))?;
+    let address = SocketAddr::new(host, args.ballista.bind_port);
     if args.ballista.external_host == "localhost" && !address.ip().is_loopback() {
         tracing::warn!(
             "executors on other machines would report their tasks to themselves: \

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    Admission, AuditLog, Browsers, EsLogicalCodec, Guard, JobGuard, Protection, RandomJobIds,
+    Admission, AuditLog, Browsers, EsLogicalCodec, FileAccess, Guard, JobGuard, Protection, RandomJobIds,
     SchedulerServices, WorkSignal, endpoint_override, physical_codec, serve, session_config, session_state,
 };
 use ballista_scheduler::api::get_routes;
@@ -15,6 +15,8 @@ use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::create_scheduler;
 use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
@@ -36,9 +38,16 @@ impl Server {
         let (work, jobs) = (WorkSignal::default(), JobGuard::new());
         let (for_config, for_links) = (Arc::clone(&registry), links.clone());
         let for_state = Arc::clone(&registry);
+        // Planning lists files, and reads the ends of some.
+        let files = FileAccess::of_grants(registry.config(), protection.is_of_one_account());
+        let runtime =
+            RuntimeEnvBuilder::new().with_object_store_registry(files.object_stores()).build_arc()?;
         config = config
             .with_override_config_producer(Arc::new(move || session_config(&for_config, for_links.as_ref())))
-            .with_override_session_builder(Arc::new(move |c| Ok(session_state(&for_state, c))))
+            .with_override_session_builder(Arc::new(move |config| {
+                let state = SessionStateBuilder::new_from_existing(session_state(&for_state, config));
+                Ok(state.with_runtime_env(Arc::clone(&runtime)).build())
+            }))
             .with_on_work_available(jobs.before(work.callback()))
             .with_enable_embedded_flight_proxy(true)
             .with_use_tls(links.is_some());

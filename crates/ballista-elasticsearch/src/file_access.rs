@@ -4,7 +4,7 @@
 //!
 //! Roots are resolved at each look: one that is made later counts from then on.
 
-use crate::admission::{Protected, Roots, resolve};
+use crate::admission::{OWNER, Protected, Roots, resolve};
 use elastic_client::{Config, FileRoots};
 use std::fmt;
 use std::io;
@@ -73,6 +73,22 @@ impl FileAccess {
             (None, false) => FileRoots::default(),
         };
         Self::Roots { read, write, protected }
+    }
+
+    /// What a scheduler looks at when it plans jobs over files: what `[access]` grants to anybody. In a cluster of one
+    /// account (`owner_alone`) without a grant for its owner, that is everything but what is protected.
+    pub fn of_grants(config: &Config, owner_alone: bool) -> Self {
+        let protected = Protected::by(config);
+        let root = || vec![PathBuf::from("/")];
+        if owner_alone && !config.access.contains_key(OWNER) {
+            return Self::Roots { read: root(), write: root(), protected };
+        }
+        let grants = || config.access.values().map(|access| &access.grants);
+        Self::Roots {
+            read: grants().flat_map(|grants| grants.read.clone()).collect(),
+            write: grants().flat_map(|grants| grants.write.clone()).collect(),
+            protected,
+        }
     }
 
     /// Refuses a path that a task may not read: one that leads out of every root, or to what is protected.

@@ -24,7 +24,7 @@ pub enum Guard {
 /// The name of everybody, where nothing is asked for, and of their grants in the configuration.
 const ANYONE: &str = "anyone";
 /// The name of the account that a cluster belongs to.
-const OWNER: &str = "owner";
+pub(crate) const OWNER: &str = "owner";
 
 /// Who asks, and what is granted to it.
 #[derive(Clone, Debug)]

@@ -20,6 +20,7 @@ mod settings;
 
 pub use audit::AuditLog;
 pub(crate) use flight::ProxiedResults;
+pub(crate) use identity::OWNER;
 pub use identity::{Guard, Identity, Refusal};
 pub use paths::Protected;
 pub(crate) use paths::{Roots, resolve};
