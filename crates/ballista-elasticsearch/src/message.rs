@@ -24,7 +24,7 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    let text = of_task(&text).unwrap_or(text);
+    let text = of_task(&text).or_else(|| of_status(&text)).unwrap_or(text);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -172,6 +172,15 @@ fn of_task(text: &str) -> Option<String> {
     Some(format!("{before} failed: {message}"))
 }
 
+/// The message of a scheduler's refusal: Ballista's client writes it by its debug form.
+fn of_status(text: &str) -> Option<String> {
+    let (before, rest) = text.split_once("Status { code: ")?;
+    let (_, quoted) = rest.split_once(", message: \"")?;
+    let end = ["\", metadata: MetadataMap {", "\", details: ", "\", source: "];
+    let quoted = end.iter().find_map(|end| quoted.split_once(end))?.0;
+    Some(format!("{before}{}", unquoted(quoted)))
+}
+
 fn unquoted(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -233,6 +242,13 @@ mod tests {
         let text =
             format!("Job 7 failed: Job failed due to stage 1 failed: {times}, {TRIED}{}\n", &quoted[1..]);
         assert_eq!(one_line(&DataFusionError::Execution(text)), format!("Job 7 failed: {said}"));
+    }
+
+    #[test]
+    fn a_refusal_is_its_message() {
+        let refused = tonic::Status::permission_denied("\"alice\" may not read the index \"x\"");
+        let there = DataFusionError::Execution(format!("{refused:?}"));
+        assert_eq!(one_line(&there), "\"alice\" may not read the index \"x\"");
     }
 
     #[test]
