@@ -193,7 +193,11 @@ impl DataSink for CopySink {
         match written {
             Ok(count) => on_disk(move || attempt.publish()).await.map(|()| count),
             Err(error) => {
-                on_disk(move || Ok(attempt.discard())).await?;
+                on_disk(move || {
+                    attempt.discard();
+                    Ok(())
+                })
+                .await?;
                 Err(error)
             }
         }

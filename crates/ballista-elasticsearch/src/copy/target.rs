@@ -1,6 +1,7 @@
 //! Where a COPY writes to, and what is there already.
 //!
-//! Owns: resolving its path, and whether it may be written or replaced. Must not know: rows or formats.
+//! Owns: resolving its path, and whether what is there may be replaced. Must not know: rows or formats, or what
+//! tasks may write to, which is judged before they begin.
 
 use datafusion::error::{DataFusionError, Result};
 use serde::{Deserialize, Serialize};
@@ -78,12 +79,6 @@ pub(super) fn absolute(location: &str) -> Result<String> {
         .map_err(|path| DataFusionError::Configuration(format!("COPY to {}: not UTF-8", path.display())))
 }
 
-/// Every path that a COPY creates, renames or deletes is this one or below it, or a hidden folder beside
-/// it, and comes by here before anything is done to it.
-fn check_write(_path: &Path, _parent: &Path) -> Result<()> {
-    Ok(())
-}
-
 impl Target {
     /// Follows links. Without a shape it is a folder if it is one, ends with `/` or has no extension, as
     /// DataFusion decides.
@@ -92,7 +87,6 @@ impl Target {
         let Some(parent) = path.parent().map(Path::to_owned) else {
             return Err(refuse(&path, "it is the root folder; name one in it"));
         };
-        check_write(&path, &parent)?;
         let name = location.rsplit('/').next().unwrap_or_default();
         let has_extension = name.contains('.') && !name.ends_with('.');
         let shape = shape.unwrap_or(match has_extension && !path.is_dir() {
