@@ -285,7 +285,7 @@ mod tests {
         let store = store(&access);
         let inside = at(&base, "in/a.csv");
         assert_eq!(store.get(&inside).await.unwrap().bytes().await.unwrap(), "a\nin\n");
-        assert_eq!(store.get_ranges(&inside, &[0..1]).await.unwrap()[0], "a");
+        assert_eq!(store.get_ranges(&inside, std::slice::from_ref(&(0..1))).await.unwrap()[0], "a");
         assert_eq!(store.head(&inside).await.unwrap().size, 5);
         let missing = store.get(&at(&base, "in/missing.csv")).await;
         assert!(matches!(missing, Err(object_store::Error::NotFound { .. })));
@@ -293,7 +293,7 @@ mod tests {
             let outside = at(&base, path);
             assert!(is_refused(store.get(&outside).await), "{path}");
             assert!(is_refused(store.get_range(&outside, 0..1).await), "{path}");
-            assert!(is_refused(store.get_ranges(&outside, &[0..1]).await), "{path}");
+            assert!(is_refused(store.get_ranges(&outside, std::slice::from_ref(&(0..1))).await), "{path}");
             assert!(is_refused(store.head(&outside).await), "{path}");
         }
         assert!(is_refused(store.get(&Location::from("proc/self/environ")).await));

@@ -28,6 +28,7 @@ pub struct JobGuard {
 
 impl JobGuard {
     /// Has no scheduler yet.
+    #[expect(clippy::new_without_default, reason = "it begins a task, which a default value should not")]
     pub fn new() -> Self {
         let (failed, jobs) = unbounded_channel();
         let guard = Self { scheduler: Arc::default(), failed };

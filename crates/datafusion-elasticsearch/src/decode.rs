@@ -165,7 +165,8 @@ mod tests {
             let mut values = Map::new();
             for (name, _) in &fields.doc_values {
                 let number: u64 = name[1..].parse().unwrap();
-                let value = if number % 3 == 0 { json!(format!("k{number}")) } else { json!(number) };
+                let value =
+                    if number.is_multiple_of(3) { json!(format!("k{number}")) } else { json!(number) };
                 values.insert(name.clone(), json!([value]));
             }
             let source: Map<_, _> =

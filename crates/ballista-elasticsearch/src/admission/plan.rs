@@ -137,16 +137,8 @@ impl Reach {
                 self.writes.insert(without_percent_sign(path)?);
                 Ok(())
             }
-            LogicalPlan::Dml(dml) => {
-                let provider = source_as_provider(&dml.target).map_err(|e| unreadable(&e))?;
-                match (provider.as_ref() as &dyn Any).downcast_ref::<ListingTable>() {
-                    Some(files) => {
-                        self.writes.extend(paths_of(files)?);
-                        Ok(())
-                    }
-                    None => unsupported("a statement that changes a table other than of files"),
-                }
-            }
+            // An append that is tried again appends twice.
+            LogicalPlan::Dml(_) => unsupported("INSERT, UPDATE or DELETE: write files by COPY"),
             LogicalPlan::RecursiveQuery(_) => unsupported("recursive queries"),
             LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
                 unsupported("statements that only change a session: run them in the client's")
