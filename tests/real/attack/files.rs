@@ -1,6 +1,6 @@
 //! Files of the cluster's machines: read and written over every way around a grant.
 
-use super::{Ground, PUBLIC, SECRET, context, encoded, node, statement};
+use super::{Ground, PUBLIC, SECRET, Setup, context, encoded, node, statement, token};
 use crate::command::{stderr, stdout};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::datasource::file_format::csv::CsvFormat;
@@ -102,9 +102,6 @@ pub(super) async fn read(ground: &Ground) {
 
 /// The same by the command line, as a user would try it.
 async fn by_our_client(ground: &Ground) {
-    if ground.setup == super::Setup::Tokens {
-        return;
-    }
     let base = ground.base();
     for (name, path, may) in [
         ("alice", base.join("granted/flows.csv"), true),
@@ -141,9 +138,14 @@ async fn by_our_client(ground: &Ground) {
 pub(super) fn sql(ground: &Ground, name: &str, statements: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("flowsigma.toml");
-    let text = match ground.is_open() {
-        true => String::new(),
-        false => ground.certificates.config(Role::Client, name).unwrap(),
+    let text = match ground.setup {
+        Setup::Open => String::new(),
+        Setup::Certificates => ground.certificates.config(Role::Client, name).unwrap(),
+        Setup::Tokens => {
+            std::fs::write(folder.path().join("token"), token(name)).unwrap();
+            let authority = ground.certificates.folder().join("ca.pem");
+            format!("[cluster]\ntoken_file = \"token\"\ntls = {{ ca_file = {authority:?} }}\n")
+        }
     };
     std::fs::write(&config, text).unwrap();
     Command::new(binary("flowsigma").unwrap())

@@ -138,7 +138,7 @@ pub(super) async fn tickets_to_elsewhere(ground: &Ground) {
         ("a path as a job's id", FetchPartition { job_id: format!("../{job}"), ..rows.clone() }),
     ] {
         match alice.fetch(ticket).await {
-            // Cut to 16 bits it is the executor's own.
+            // Cut to 16 bits it is the executor's own port.
             Ok(_) if row == "a port that is too large" => {}
             answer => ground.denied(row, &answer),
         }
