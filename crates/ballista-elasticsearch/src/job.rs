@@ -163,6 +163,8 @@ impl Job {
                         "it was started anew".into()
                     }
                     Ok(_) => return None,
+                    // Of a job that it took, it knows nothing any more.
+                    Err(e) if accepted && e.code() == Code::PermissionDenied => "it was started anew".into(),
                     // It is there, and tells nothing of a job that it refused.
                     Err(e) if matches!(e.code(), Code::PermissionDenied | Code::Unauthenticated) => {
                         return None;

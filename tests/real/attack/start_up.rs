@@ -11,7 +11,7 @@ fn an_address_that_others_reach_needs_a_protection() {
     let folder = tempfile::tempdir().unwrap();
     for (program, args) in [
         ("flowsigma-scheduler", &["--bind-host", "0.0.0.0"][..]),
-        ("flowsigma-scheduler", &["--bind-host", "::"]),
+        ("flowsigma-scheduler", &["--bind-host", "[::]"]),
         ("flowsigma-scheduler", &["--bind-host", "192.0.2.1"]),
         ("flowsigma-executor", &["--bind-host", "0.0.0.0"]),
         ("flowsigma-executor", &["--scheduler-host", "192.0.2.1"]),
