@@ -257,7 +257,8 @@ impl Admitted {
 
 /// A session's name, apart from those of other identities.
 fn own_session(identity: &Identity, session_id: &str) -> String {
-    format!("{}/{session_id}", identity.name)
+    // By the name's length, so that no name and session read as those of another.
+    format!("{}:{}/{session_id}", identity.name.len(), identity.name)
 }
 
 /// A request as the caller sent it, with another message.
