@@ -3,10 +3,8 @@
 
 use crate::command::stderr;
 use crate::golden::{ALONE, assert_nothing_open, loaded, options, registry, remake, servers};
-use crate::kill::{Bench, WORK, nothing};
+use crate::kill::{Bench, WORK, every_page, nothing};
 use ballista_elasticsearch::Job;
-use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::Int64Type;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use flowsigma_tests::cluster::{LOOK_AGAIN, binary, remote_context};
@@ -181,22 +179,24 @@ async fn what_an_executor_breaks_off_at_its_end_is_begun_again_by_another() {
     }
 }
 
-/// For a client that opens no snapshot, the scheduler does.
+/// For a client that opens no point in time, the scheduler does.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scheduler_that_is_told_to_end_closes_the_points_in_time_that_it_has_opened() {
+async fn a_scheduler_that_gets_sigterm_closes_the_points_in_time_that_it_has_opened() {
     let _alone = ALONE.lock().await;
     for url in servers() {
-        let mut bench = Bench::new(&url, [nothing, nothing]).await;
+        let mut bench = Bench::new(&url, [every_page, every_page]).await;
         let registry = Arc::new(ConnectionRegistry::default());
         registry.insert("prod", &ConnectionConfig::from_url(&url).unwrap()).unwrap();
         let ctx = remote_context(Arc::clone(&registry), &bench.cluster.scheduler_url).await.unwrap();
         let table = EsTable::try_new(registry, "prod", "kill", &options(&[])).await.unwrap();
         ctx.register_table("t", Arc::new(table)).unwrap();
-        let count = ctx.sql("SELECT count(*) FROM t").await.unwrap().collect().await.unwrap();
-        assert_eq!(count[0].column(0).as_primitive::<Int64Type>().value(0), loaded());
+        let job = tokio::spawn(async move { ctx.sql("SELECT * FROM t").await?.collect().await });
+        tokio::select! { () = bench.held(0) => {}, () = bench.held(1) => {} }
         assert!(open_contexts(&bench.connection).await.unwrap() > 0, "{url}");
         signal(bench.cluster.scheduler_id().unwrap(), "-TERM");
         bench.cluster.wait_for_scheduler_end(WORK).unwrap();
+        assert!(job.await.unwrap().is_err(), "{url}");
+        bench.release();
         assert_nothing_open(&bench.connection).await;
     }
 }

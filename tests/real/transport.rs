@@ -141,7 +141,9 @@ async fn headers_of_the_configuration_are_sent() {
         // The server shows this header with the task that the request is.
         let config = format!("{}headers = {{ X-Opaque-Id = {value} }}\n", server.admin_config());
         let connection = registry(&config).get("test").unwrap();
-        let tasks = ask(&connection, "/_tasks?actions=cluster:monitor/tasks/lists").await.to_string();
+        let tasks = Request::new(Method::Get, "/_tasks", "tasks");
+        let tasks = tasks.with_param("actions", "cluster:monitor/tasks/lists");
+        let tasks = connection.send(&tasks).await.unwrap().json("tasks").unwrap().to_string();
         assert!(tasks.contains(&format!("\"X-Opaque-Id\":\"{expected}\"")), "{tasks}");
     }
 }
