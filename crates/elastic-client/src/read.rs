@@ -348,7 +348,10 @@ impl<D: DecodePage> SliceReader<D> {
         if page.timed_out {
             return Err(incomplete("the server timed out and left rows out".into()));
         }
-        if page.terminated_early {
+        // Elasticsearch 7 says so of every page of a scroll but the first, where it means that a page is full. Rows are
+        // held against the total of the first page in any case.
+        let is_later_of_scroll = matches!(self.slice.source, SliceSource::Scroll) && self.total.is_some();
+        if page.terminated_early && !is_later_of_scroll {
             return Err(incomplete("the server ended the search early and left rows out".into()));
         }
         if page.clusters_incomplete > 0 {
