@@ -88,11 +88,15 @@ fn kinds() -> Vec<Kind> {
         fatal("failed shard", Fault::Rewrite(|body| body["_shards"]["failed"] = json!(1)), "shards failed"),
         // As of a frozen index, which is not searched unless that is asked for.
         fatal("no shard", Fault::Rewrite(|body| body["_shards"]["total"] = json!(0)), "frozen"),
-        fatal(
-            "ended early",
-            Fault::Rewrite(|body| body["terminated_early"] = json!(true)),
-            "ended the search early",
-        ),
+        // Elasticsearch 7 says so of every later page of a scroll.
+        Kind {
+            scroll: ExactOrError,
+            ..fatal(
+                "ended early",
+                Fault::Rewrite(|body| body["terminated_early"] = json!(true)),
+                "ended the search early",
+            )
+        },
         fatal(
             "a cluster skipped",
             Fault::Rewrite(|body| body["_clusters"] = json!({ "total": 2, "successful": 1, "skipped": 1 })),
