@@ -19,8 +19,10 @@ use crate::{DetectSpec, Sigma};
 
 /// The one statement: counts, statistics and decision, with two scans of the table.
 ///
-/// Its rows, in no order, are the addresses that stand out, and one without an address, so that the
-/// statistics are there when nothing stands out. No row at all means that nothing was counted.
+/// Its rows, ordered by address, are the addresses that stand out, and one without an address, so that the
+/// statistics are there when nothing stands out. No row at all means that nothing was counted. The order
+/// also brings them into one partition: a client of a cluster fetches partitions one after another, each
+/// over a connection of its own.
 ///
 /// The totals have to come back to every address, and a statement that names `counts` twice would read
 /// the table twice as often. So one aggregate gives both, the row of totals is copied into as many
@@ -85,7 +87,7 @@ counts AS (
     )
 }
 
-/// As many as two digits of a hash tell apart.
+/// As many as two hex digits of a hash tell apart.
 const BUCKETS: u32 = 256;
 
 /// From a CTE `counts` (address, outgoing, incoming) to the answer.
@@ -158,7 +160,8 @@ SELECT
 {outgoing_shown},
 {incoming_shown}
 FROM decided
-WHERE outgoing_stands_out OR incoming_stands_out OR (address IS NULL AND copy = 0 AND n > 0)",
+WHERE outgoing_stands_out OR incoming_stands_out OR (address IS NULL AND copy = 0 AND n > 0)
+ORDER BY address",
         outgoing_sums = sums("outgoing"),
         incoming_sums = sums("incoming"),
         outgoing_totals = totals("outgoing"),

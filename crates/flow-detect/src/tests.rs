@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::datasource::MemTable;
-use datafusion::physical_plan::ExecutionPlanProperties;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::*;
@@ -139,10 +138,7 @@ async fn twenty_runs_are_bit_identical() {
         register(&context, &spec.table, &flow_batch(&spec, &as_flows(&flows)));
         let batches = run(&context, &plan_sql(&spec)).await;
         let detection = read_detection(&batches).unwrap();
-        // Rows have no order.
         let rows = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
-        let by_address = arrow::compute::sort_to_indices(&rows.column(0), None, None).unwrap();
-        let rows = arrow::compute::take_record_batch(&rows, &by_address).unwrap();
         answers.push((rows, serde_json::to_string(&detection).unwrap()));
     }
     assert!(answers.iter().all(|answer| answer == &answers[0]));
@@ -496,7 +492,7 @@ fn an_answer_of_another_statement_is_refused() {
     assert_eq!(error, r#"answer column "n": it is missing"#);
 }
 
-/// What gathers all rows in one task holds all of them in memory.
+/// What gathers all rows in one task holds all of them in memory. Only those that stand out are gathered.
 #[tokio::test]
 async fn nothing_gathers_the_addresses() {
     let spec = spec("3");
@@ -504,11 +500,12 @@ async fn nothing_gathers_the_addresses() {
     register(&context, "flows", &flow_batch(&spec, &golden_flows()));
     let plan = context.sql(&plan_sql(&spec)).await.unwrap().create_physical_plan().await.unwrap();
     let shown = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
+    let (gathered, spread) = shown.split_once("FilterExec").unwrap();
+    assert!(gathered.starts_with("SortPreservingMergeExec"), "{shown}");
     for gathering in ["CoalescePartitions", "SortPreservingMerge", " WindowAggExec", "JoinExec"] {
-        assert!(!shown.contains(gathering), "{gathering} in\n{shown}");
+        assert!(!spread.contains(gathering), "{gathering} in\n{shown}");
     }
-    assert!(shown.contains("BoundedWindowAggExec"), "{shown}");
-    assert_eq!(plan.output_partitioning().partition_count(), 4, "{shown}");
+    assert!(spread.contains("BoundedWindowAggExec"), "{shown}");
 }
 
 #[test]
