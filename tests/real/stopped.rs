@@ -127,7 +127,11 @@ async fn an_executor_that_drains_is_not_ready() {
             let mut bench = Bench::draining(&url, [scroll_pages, nothing], policy, "60").await;
             let client = bench.long_scan(", 'read' 'scroll'");
             bench.held(0).await;
-            assert!(bench.cluster.probe(0, "/readyz").unwrap().contains("200"), "{policy}");
+            let deadline = std::time::Instant::now() + WORK;
+            while !bench.cluster.probe(0, "/readyz").unwrap().contains("200") {
+                assert!(std::time::Instant::now() < deadline, "{policy}: it works, and is not ready");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
             signal(bench.cluster.executor_id(0), "-TERM");
             let deadline = std::time::Instant::now() + WORK;
             while bench.cluster.probe(0, "/readyz").unwrap().contains("200") {

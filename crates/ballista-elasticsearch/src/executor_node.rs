@@ -80,7 +80,7 @@ impl ExecutorNode {
             config.job_data_clean_up_interval_seconds,
             config.job_data_ttl_seconds,
         ));
-        tokio::spawn(wake.clone().while_busy());
+        tokio::spawn(wake.clone().now_and_then());
         let polled = ExecutorHealth::new();
         let polls = poll_loop(
             scheduler.clone(),

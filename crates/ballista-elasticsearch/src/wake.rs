@@ -2,15 +2,15 @@
 //!
 //! Owns: the signals that end its pause between two requests. Must not know: what it asks for.
 //!
-//! An idle executor's request waits at the scheduler. A busy one asks when one of its tasks has ended, and now and
-//! then, since another executor's task may have made work for it.
+//! An idle executor's request waits at the scheduler, and is sent again as soon as it was answered with nothing. A busy
+//! one asks when one of its tasks has ended, and now and then, since another executor's task may have made work for it.
 
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
-/// Between two requests of an executor that is busy.
-const BUSY_INTERVAL: Duration = Duration::from_millis(50);
+/// The longest pause between an answer without tasks and the next request.
+const PAUSE: Duration = Duration::from_millis(50);
 /// A task's vcore is free just after its report is ready to be sent.
 const REPORT_READY: Duration = Duration::from_millis(20);
 const LOOK_INTERVAL: Duration = Duration::from_micros(500);
@@ -20,13 +20,12 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(500);
 pub(crate) struct Wake {
     ask: Arc<Notify>,
     free: Arc<Semaphore>,
-    vcores: usize,
 }
 
 impl Wake {
     /// For an executor of so many vcores, all of them free.
     pub(crate) fn new(vcores: usize) -> Self {
-        Self { ask: Arc::default(), free: Arc::new(Semaphore::new(vcores)), vcores }
+        Self { ask: Arc::default(), free: Arc::new(Semaphore::new(vcores)) }
     }
 
     /// What Ballista's loop waits for between two requests.
@@ -58,14 +57,14 @@ impl Wake {
         });
     }
 
-    /// Asks now and then while tasks run. Returns only with the process.
-    pub(crate) async fn while_busy(self) {
-        let mut every = tokio::time::interval(BUSY_INTERVAL);
+    /// Ends each pause within [`PAUSE`]. Returns only with the process.
+    ///
+    /// Ballista's own pause after an answer without tasks is one second, in which new work would wait.
+    pub(crate) async fn now_and_then(self) {
+        let mut every = tokio::time::interval(PAUSE);
         loop {
             every.tick().await;
-            if self.free.available_permits() < self.vcores {
-                self.ask.notify_one();
-            }
+            self.ask.notify_one();
         }
     }
 }

@@ -34,9 +34,9 @@ use ballista_scheduler::scheduler_server::event::SubmitPlan;
 use datafusion_elasticsearch::{OpenSnapshots, open_snapshots};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use futures::{Stream, StreamExt, future};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::WatchStream;
@@ -65,8 +65,17 @@ pub(crate) struct Admitted {
     scheduler: BallistaScheduler,
     admission: Arc<Admission>,
     work: WorkSignal,
-    /// Executors that said that they end: they get no more tasks.
-    ending: Arc<Mutex<HashSet<String>>>,
+    /// Executors that asked for work.
+    executors: Arc<Mutex<HashMap<String, Phase>>>,
+}
+
+/// How far an executor is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It takes tasks.
+    Working,
+    /// It said that it ends: it gets no more tasks.
+    Ending,
 }
 
 /// What became of a submission.
@@ -79,7 +88,7 @@ struct Submitted {
 impl Admitted {
     /// `work` is raised by Ballista's scheduler as well.
     pub(crate) fn new(scheduler: BallistaScheduler, admission: Arc<Admission>, work: WorkSignal) -> Self {
-        Self { scheduler, admission, work, ending: Arc::default() }
+        Self { scheduler, admission, work, executors: Arc::default() }
     }
 
     fn identify<T>(&self, request: &Request<T>) -> Result<Identity, Refusal> {
@@ -250,8 +259,18 @@ impl Admitted {
         self.admission.jobs.visible(id, &identity)
     }
 
-    fn is_ending(&self, executor: &str) -> bool {
-        self.ending.lock().unwrap_or_else(PoisonError::into_inner).contains(executor)
+    fn executors(&self) -> MutexGuard<'_, HashMap<String, Phase>> {
+        self.executors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was known of an executor that asks for work; none when it asks for the first time.
+    fn phase_of(&self, executor: &str) -> Option<Phase> {
+        let mut executors = self.executors();
+        let known = executors.get(executor).copied();
+        if known.is_none() {
+            executors.insert(executor.to_owned(), Phase::Working);
+        }
+        known
     }
 }
 
@@ -293,8 +312,10 @@ impl SchedulerGrpc for Admitted {
         self.executor(&request)?;
         let message = request.get_ref();
         let vcores = check_registration(message.metadata.as_ref())?;
-        let ends = message.metadata.as_ref().is_some_and(|metadata| self.is_ending(&metadata.id));
-        let idle = message.num_free_vcores >= vcores && !ends;
+        let phase = message.metadata.as_ref().and_then(|metadata| self.phase_of(&metadata.id));
+        let ends = phase == Some(Phase::Ending);
+        // The first request does not wait: with its answer, the executor is ready.
+        let waits = message.num_free_vcores >= vcores && phase == Some(Phase::Working);
         let request = with_message(request, |mut message| {
             if ends {
                 message.num_free_vcores = 0;
@@ -310,7 +331,7 @@ impl SchedulerGrpc for Admitted {
         }
         let give_up = Instant::now() + WORK_WAIT;
         let mut pause = FIRST_PAUSE;
-        while idle && has_nothing(&response) && Instant::now() < give_up {
+        while waits && has_nothing(&response) && Instant::now() < give_up {
             // Ballista tells of most new work, not of all: tasks of an executor that died, for one.
             let runs = self.scheduler.running_job_number() > 0;
             let wait = if runs { pause } else { give_up.saturating_duration_since(Instant::now()) };
@@ -434,7 +455,7 @@ impl SchedulerGrpc for Admitted {
     ) -> Result<Response<ExecutorStoppedResult>, Status> {
         self.executor(&request)?;
         let executor = request.get_ref().executor_id.clone();
-        self.ending.lock().unwrap_or_else(PoisonError::into_inner).insert(executor);
+        self.executors().insert(executor, Phase::Ending);
         self.scheduler.executor_stopped(request).await
     }
 
