@@ -141,6 +141,43 @@ async fn ctrl_c_while_a_server_hangs_ends_within_a_second() {
     }
 }
 
+/// The server takes the requests that close the points in time, and does not answer them.
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_a_job_within_a_second_while_its_server_hangs() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let direct = registry(&[&url], None).get("test").unwrap();
+        remake(&direct, "hanging", 3, "keyword").await;
+        let mut hangs = false;
+        let rule = move |seen: &Seen| {
+            hangs |= seen.page.is_some();
+            if hangs { Fault::Hold } else { Fault::None }
+        };
+        let proxy = Proxy::start(&url, rule).await.unwrap();
+        let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://url/hanging'; \
+                   SELECT count(src_addr_space) FROM t";
+        let running = Command::new(binary("flowsigma").unwrap())
+            .args(["sql", "--url", &proxy.url, "-c", sql])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        proxy.wait_for_held(1).await.unwrap();
+        let asked = Instant::now();
+        let sent = Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let ended = tokio::task::spawn_blocking(|| running.wait_with_output()).await.unwrap().unwrap();
+        let took = asked.elapsed();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(130), "{url}: {said}");
+        // The limit is 1 s; without one it would be the 60 s of a request.
+        assert!(took < Duration::from_secs(5), "{url}: {took:?}");
+        proxy.release();
+        assert_nothing_open(&direct).await;
+    }
+}
+
 /// Ctrl-C and SIGTERM, before and while pages are read, on the command line with its own cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_command_frees_what_it_holds_and_fails() {

@@ -15,6 +15,10 @@ use elastic_client::ConnectionRegistry;
 use futures::StreamExt;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long Ctrl-C waits for a server that is asked to close what it holds.
+const CLOSE_AFTER_INTERRUPT: Duration = Duration::from_millis(300);
 
 /// Where statements run.
 #[derive(Clone)]
@@ -67,6 +71,13 @@ impl Runner {
         let (plan, open) = open_unless_interrupted(plan, &running).await?;
         let (slices, snapshot) = (open.slices(), open.describe());
         let answer = self.rows(plan, open.reads(), sink, &running).await;
+        if let Err(failure @ Failure::Interrupted { .. }) = answer {
+            // What a server does not close by then is closed in the background, for as long as the process lives.
+            return match tokio::time::timeout(CLOSE_AFTER_INTERRUPT, open.close()).await {
+                Ok(Ok(())) => Err(failure),
+                Ok(Err(_)) | Err(_) => Err(failure.not_cleaned_up()),
+            };
+        }
         // Closed in every case, but the statement's own failure goes before that of closing.
         match (answer, open.close().await) {
             (Ok((scans, planned_slices)), Ok(())) => Ok(Done { scans, planned_slices, slices, snapshot }),
