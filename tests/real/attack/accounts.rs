@@ -144,7 +144,9 @@ async fn another_account_gets_nothing_from_a_cluster_on_this_machine() {
         // A copy, for the folder of this build may be the account's own.
         let program = home.path().join("flowsigma");
         std::fs::copy(binary("flowsigma").unwrap(), &program).unwrap();
-        let foreign = run(as_another(&program).unwrap().env("HOME", home.path()).env("TMPDIR", home.path()));
+        let mut program = as_another(&program).unwrap();
+        program.env("HOME", home.path()).env("TMPDIR", home.path()).env_remove("FLOWSIGMA_STATE_DIR");
+        let foreign = run(&mut program);
         assert!(!foreign.status.success());
         assert!(
             stderr(&foreign).contains("takes only callers with TLS and credentials"),

@@ -12,10 +12,13 @@ use tonic::Status;
 
 /// A job of alice that has ended, and where its rows are.
 async fn job(ground: &Ground) -> (String, FetchPartition) {
-    let alice = ground.caller("alice");
+    job_of(&ground.caller("alice")).await
+}
+
+async fn job_of(caller: &Caller) -> (String, FetchPartition) {
     let plan = encoded(&statement("SELECT 42 AS answer").await);
-    let Outcome::Rows { job, .. } = alice.run(&plan).await else { panic!("alice has no job") };
-    let locations = alice.end(&job).await.unwrap().unwrap();
+    let Outcome::Rows { job, .. } = caller.run(&plan).await else { panic!("it has no job") };
+    let locations = caller.end(&job).await.unwrap().unwrap();
     (job, ticket_of(&locations[0]).unwrap())
 }
 
@@ -116,6 +119,20 @@ pub(super) async fn of_others(ground: &Ground) {
         // It has ended, so that this changes nothing.
         ground.expect(&row("cancels it"), cancel(&caller, &job).await.is_ok(), "refused");
     }
+}
+
+/// `[access.robot]` is for the certificate "robot-host"; another certificate is called as the entry is.
+pub(super) async fn of_a_namesake(ground: &Ground) {
+    if ground.setup != Setup::Certificates {
+        return;
+    }
+    let by_certificate = |name: &str| ground.with(ground.certificates.proof(Role::Client, name).unwrap());
+    let (robot, namesake) = (by_certificate("robot-host"), by_certificate("robot"));
+    let (job, rows) = job_of(&robot).await;
+    ground.expect("who is listed lists its job", lists(&robot, &job).await, "not listed");
+    ground.denied("a namesake asks its status", &status(&namesake, &job).await);
+    ground.denied("a namesake fetches its rows", &namesake.fetch(rows).await);
+    ground.expect("a namesake lists it", !lists(&namesake, &job).await, "it is listed");
 }
 
 /// Tickets name the host that rows are fetched from: never one of the caller's choice.

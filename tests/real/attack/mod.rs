@@ -203,6 +203,7 @@ fn scheduler_config(url: &str, base: &Path) -> String {
         let hash = Fingerprint::of(token(name).as_bytes());
         config.push_str(&format!("[access.{name}]\ntoken_sha256 = \"{hash}\"\n{grants}"));
     }
+    config.push_str("[access.robot]\ncertificate = \"robot-host\"\n");
     config
 }
 
@@ -318,6 +319,7 @@ async fn nobody_gets_what_is_not_granted() {
                 plans::with_settings(&ground).await;
                 indices::read(&ground, &url).await;
                 jobs::of_others(&ground).await;
+                jobs::of_a_namesake(&ground).await;
                 jobs::tickets_to_elsewhere(&ground).await;
                 strangers::as_executors(&ground).await;
                 strangers::as_anybody(&ground).await;
