@@ -11,9 +11,10 @@ use elastic_client::{
 use flowsigma_node::LocalCredentials;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -45,12 +46,28 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Ports that are free, and of which no two are the same.
+/// Where ports for clusters are taken from: below those that the kernel gives to connections, which would take one
+/// between its choice and the start of the process that is to listen on it.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// Ports that are free. No two are the same, nor given twice soon by this process.
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
-    // All are held until the last is known.
-    let held = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-    let held: Vec<TcpListener> = held.collect::<std::io::Result<_>>()?;
-    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ports = Vec::new();
+    for _ in PORTS {
+        if ports.len() == count {
+            break;
+        }
+        // Another process that runs tests begins elsewhere.
+        let port = next.unwrap_or_else(|| rand::random_range(PORTS));
+        *next = Some(if port + 1 == PORTS.end { PORTS.start } else { port + 1 });
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    anyhow::ensure!(ports.len() == count, "fewer than {count} of the ports {PORTS:?} are free");
+    Ok(ports)
 }
 
 /// Between two looks at something that is waited for, so that what it waits for has the processor.
