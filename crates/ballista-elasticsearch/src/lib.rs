@@ -52,3 +52,12 @@ pub use register::{
 };
 pub use server::{RandomJobIds, SchedulerServices, WorkSignal, serve};
 pub use task_guard::TaskGuard;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_readme_shows_the_example() {
+        let example = include_str!("../examples/cluster.rs");
+        assert!(include_str!("../README.md").contains(&format!("```rust\n{example}```\n")));
+    }
+}
