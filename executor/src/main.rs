@@ -4,18 +4,22 @@
 //! option and the health endpoints are Ballista's.
 
 use anyhow::Context;
-use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::config::{LogRotationPolicy, TaskSchedulingPolicy};
 use ballista_elasticsearch::{
-    EsLogicalCodec, ExecutorNode, FileAccess, NodeArgs, NodeLogs, Protection, TaskGuard, delete_staged_files,
-    execution_engine, executor_endpoint_override, function_registry, listen, listen_by, node_runtime,
-    one_line, physical_codec, private_folder, session_config, told_to_end,
+    ClusterLinks, EsLogicalCodec, ExecutorNode, FileAccess, TaskGuard, delete_staged_files, execution_engine,
+    executor_endpoint_override, function_registry, one_line, physical_codec, session_config,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use ballista_executor::health::{ExecutorHealth, spawn_health_server};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use elastic_client::ConnectionRegistry;
-use std::net::{IpAddr, SocketAddr};
+use flowsigma_node::{
+    LogRotation, NodeArgs, NodeLogs, Protection, listen, listen_by, node_runtime, parse_bind_host,
+    private_folder, shutdown_signal,
+};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -77,18 +81,18 @@ fn main() -> ExitCode {
 
 async fn serve(args: Args) -> anyhow::Result<()> {
     args.node.write_logs(&args.ballista.log_level_setting, &logs(&args.ballista))?;
-    let registry = args.node.registry()?;
+    let node = args.node.load_config()?;
+    let registry = Arc::new(node.registry());
     let options = &args.ballista;
-    let host = options.bind_host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let host = host.with_context(|| format!("--bind-host: \"{}\" is no address", options.bind_host))?;
+    let host = parse_bind_host(&options.bind_host)?;
     let rows = SocketAddr::new(host, options.bind_port);
     let health = SocketAddr::new(host, options.bind_health_port);
     let drain = Duration::from_secs(args.drain_timeout_seconds);
     let wait = Duration::from_secs(options.scheduler_connect_timeout_seconds.into()).max(CREDENTIALS_WAIT);
     let scheduler = (options.scheduler_host.as_str(), options.scheduler_port);
     let protection =
-        Protection::of_executor(&registry, scheduler, &options.bind_host, args.allow_anyone, wait).await?;
-    let links = protection.links().cloned();
+        Protection::of_executor(&node, scheduler, &options.bind_host, args.allow_anyone, wait).await?;
+    let links = ClusterLinks::of(&protection);
     let mut config: ExecutorProcessConfig = args.ballista.try_into()?;
     let own_work_dir = config.work_dir.is_none().then(work_dir).transpose()?;
     if let Some(folder) = &own_work_dir {
@@ -96,7 +100,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(links.as_ref()));
     let session = session_config(&registry, links.as_ref());
-    let access = FileAccess::of(registry.config(), protection.is_of_one_account());
+    let access = FileAccess::of(&node, protection.is_of_one_account());
     config.override_runtime_producer =
         config.work_dir.as_deref().map(|work_dir| access.runtime_producer(work_dir));
     let engine = execution_engine(Duration::from_secs(config.client_ttl), TaskGuard::new(access));
@@ -121,7 +125,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     } else {
         config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
         let listener = listen(rows, "executor")?;
-        let process = pin!(ExecutorNode { config, engine, links, listener }.run(told_to_end()));
+        let process = pin!(ExecutorNode { config, engine, links, listener }.run(shutdown_signal()));
         run_until_drained(process, drain, &readiness, &registry).await
     };
     // Scrolls are freed in the background, which ends with this process.
@@ -147,7 +151,7 @@ async fn run_until_drained<E>(
     registry: &ConnectionRegistry,
 ) -> Result<(), E> {
     let overdue = async {
-        match told_to_end().await {
+        match shutdown_signal().await {
             Ok(()) => {
                 tokio::time::timeout(drain, never_ready(readiness)).await.ok();
             }
@@ -176,14 +180,23 @@ async fn never_ready(readiness: &ExecutorHealth) {
 /// By Ballista's own options, in files with Ballista's own names.
 fn logs(options: &Config) -> NodeLogs {
     NodeLogs {
-        folder: options.log_dir.clone(),
-        rotation: options.log_rotation_policy,
+        folder: options.log_dir.as_ref().map(PathBuf::from),
+        rotation: rotation(options.log_rotation_policy),
         name: format!(
             "executor_{}_{}",
             options.external_host.as_deref().unwrap_or("localhost"),
             options.bind_port
         ),
         threads: options.print_thread_info && options.log_dir.is_some(),
+    }
+}
+
+fn rotation(policy: LogRotationPolicy) -> LogRotation {
+    match policy {
+        LogRotationPolicy::Minutely => LogRotation::Minutely,
+        LogRotationPolicy::Hourly => LogRotation::Hourly,
+        LogRotationPolicy::Daily => LogRotation::Daily,
+        LogRotationPolicy::Never => LogRotation::Never,
     }
 }
 

@@ -6,12 +6,14 @@
 mod server;
 
 use anyhow::Context;
-use ballista_elasticsearch::{
-    AuditLog, Browsers, NodeArgs, NodeLogs, Protection, node_runtime, one_line, told_to_end,
-};
+use ballista_core::config::LogRotationPolicy;
+use ballista_elasticsearch::{AuditLog, Browsers, one_line};
 use ballista_scheduler::config::{Config, SchedulerConfig};
 use clap::{CommandFactory, FromArgMatches, Parser};
-use std::net::{IpAddr, SocketAddr};
+use flowsigma_node::{
+    LogRotation, NodeArgs, NodeLogs, Protection, node_runtime, parse_bind_host, shutdown_signal,
+};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,10 +67,9 @@ fn main() -> ExitCode {
 
 async fn serve(args: Args) -> anyhow::Result<()> {
     args.node.write_logs(&args.ballista.log_level_setting, &logs(&args.ballista))?;
-    let registry = args.node.registry()?;
-    let host = args.ballista.bind_host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let host = host.with_context(|| format!("--bind-host: \"{}\" is no address", args.ballista.bind_host))?;
-    let address = SocketAddr::new(host, args.ballista.bind_port);
+    let config = args.node.load_config()?;
+    let registry = Arc::new(config.registry());
+    let address = SocketAddr::new(parse_bind_host(&args.ballista.bind_host)?, args.ballista.bind_port);
     if args.ballista.external_host == "localhost" && !address.ip().is_loopback() {
         tracing::warn!(
             "executors on other machines would report their tasks to themselves: \
@@ -85,12 +86,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         true => Browsers::Refused,
         false => Browsers::AsConfigured,
     };
-    let (protection, listener) = Protection::of_scheduler(&registry, address, args.allow_anyone)?;
-    let config: SchedulerConfig = args.ballista.try_into()?;
-    let server = server::Server { registry: Arc::clone(&registry), protection, audit, browsers };
+    let (protection, listener) = Protection::of_scheduler(&config, address, args.allow_anyone)?;
+    let options: SchedulerConfig = args.ballista.try_into()?;
+    let server = server::Server { config, registry: Arc::clone(&registry), protection, audit, browsers };
     let served = tokio::select! {
-        served = server.run(config, listener) => served,
-        told = told_to_end() => Ok(told?),
+        served = server.run(options, listener) => served,
+        signal = shutdown_signal() => Ok(signal?),
     };
     // For clients that open no point in time it is opened here, where their job is admitted.
     registry.close().await;
@@ -100,10 +101,19 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 /// By Ballista's own options, in files with Ballista's own names.
 fn logs(options: &Config) -> NodeLogs {
     NodeLogs {
-        folder: options.log_dir.clone(),
-        rotation: options.log_rotation_policy,
+        folder: options.log_dir.as_ref().map(PathBuf::from),
+        rotation: rotation(options.log_rotation_policy),
         name: format!("scheduler_{}_{}_{}", options.namespace, options.external_host, options.bind_port),
         threads: options.print_thread_info && options.log_dir.is_some(),
+    }
+}
+
+fn rotation(policy: LogRotationPolicy) -> LogRotation {
+    match policy {
+        LogRotationPolicy::Minutely => LogRotation::Minutely,
+        LogRotationPolicy::Hourly => LogRotation::Hourly,
+        LogRotationPolicy::Daily => LogRotation::Daily,
+        LogRotationPolicy::Never => LogRotation::Never,
     }
 }
 

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    Admission, AuditLog, Browsers, EsLogicalCodec, FileAccess, Guard, JobGuard, Protection, RandomJobIds,
+    Admission, AuditLog, Browsers, ClusterLinks, EsLogicalCodec, FileAccess, Guard, JobGuard, RandomJobIds,
     SchedulerServices, WorkSignal, endpoint_override, physical_codec, serve, session_config, session_state,
 };
 use ballista_scheduler::api::get_routes;
@@ -19,11 +19,13 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use elastic_client::ConnectionRegistry;
+use flowsigma_node::{Config, Protection};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
 /// What this process adds to Ballista's scheduler.
 pub(crate) struct Server {
+    pub(crate) config: Config,
     pub(crate) registry: Arc<ConnectionRegistry>,
     pub(crate) protection: Protection,
     pub(crate) audit: AuditLog,
@@ -32,17 +34,17 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves gRPC, rows of jobs, REST and probes until the process ends.
-    pub(crate) async fn run(self, mut config: SchedulerConfig, listener: TcpListener) -> anyhow::Result<()> {
-        let Self { registry, protection, audit, browsers } = self;
-        let links = protection.links().cloned();
+    pub(crate) async fn run(self, mut options: SchedulerConfig, listener: TcpListener) -> anyhow::Result<()> {
+        let Self { config, registry, protection, audit, browsers } = self;
+        let links = ClusterLinks::of(&protection);
         let (work, jobs) = (WorkSignal::default(), JobGuard::new());
         let (for_config, for_links) = (Arc::clone(&registry), links.clone());
         let for_state = Arc::clone(&registry);
         // Planning lists files, and reads the ends of some.
-        let files = FileAccess::of_grants(registry.config(), protection.is_of_one_account());
+        let files = FileAccess::of_grants(&config, protection.is_of_one_account());
         let runtime =
             RuntimeEnvBuilder::new().with_object_store_registry(files.object_stores()).build_arc()?;
-        config = config
+        options = options
             .with_override_config_producer(Arc::new(move || session_config(&for_config, for_links.as_ref())))
             .with_override_session_builder(Arc::new(move |config| {
                 let state = SessionStateBuilder::new_from_existing(session_state(&for_state, config));
@@ -51,26 +53,26 @@ impl Server {
             .with_on_work_available(jobs.before(work.callback()))
             .with_enable_embedded_flight_proxy(true)
             .with_use_tls(links.is_some());
-        config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
-        config.override_physical_codec = Some(physical_codec(&registry));
-        config.override_create_grpc_client_endpoint = Some(endpoint_override(links.as_ref()));
+        options.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
+        options.override_physical_codec = Some(physical_codec(&registry));
+        options.override_create_grpc_client_endpoint = Some(endpoint_override(links.as_ref()));
         if links.is_some() {
             // Where tasks are pushed, executors have a port that nothing protects.
-            config.scheduling_policy = TaskSchedulingPolicy::PullStaged;
+            options.scheduling_policy = TaskSchedulingPolicy::PullStaged;
         }
-        config.job_id_generator = Some(Arc::new(RandomJobIds));
-        config.validate()?;
-        let config = Arc::new(config);
+        options.job_id_generator = Some(Arc::new(RandomJobIds));
+        options.validate()?;
+        let options = Arc::new(options);
         let guard = links.clone().map_or(Guard::Open, Guard::Certificates);
         let defaults = session_config(&registry, links.as_ref());
-        let admission = Arc::new(Admission::new(&registry, guard, defaults, audit));
-        let cluster = BallistaCluster::new_from_config(&config).await?;
+        let admission = Arc::new(Admission::new(&config, &registry, guard, defaults, audit));
+        let cluster = BallistaCluster::new_from_config(&options).await?;
         let scheduler =
-            create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, Arc::clone(&config)).await?;
+            create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, Arc::clone(&options)).await?;
         jobs.watch(&scheduler);
-        let routes = routes(&config, &Arc::new(scheduler.clone()));
+        let routes = routes(&options, &Arc::new(scheduler.clone()));
         let services = SchedulerServices { scheduler, routes, admission, work, browsers };
-        let router = services.router(&config, links.as_ref());
+        let router = services.router(&options, links.as_ref());
         tracing::info!("listening at {}", listener.local_addr()?);
         Ok(serve(listener, router, links.as_ref()).await?)
     }

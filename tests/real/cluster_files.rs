@@ -1,7 +1,7 @@
 //! `flowsigma cluster`: what it makes, for whom, and what it refuses.
 
 use crate::command::{flowsigma, stderr, stdout};
-use elastic_client::Config;
+use flowsigma_node::Config;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;

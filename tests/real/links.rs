@@ -1,21 +1,20 @@
 //! The links of a cluster over TLS: the same numbers, and nothing for those without a certificate.
 
 use crate::golden::{ALONE, assert_golden, assert_nothing_open, detect, remake, run};
-use crate::security::{admin, registry};
-use elastic_client::{
-    Config, Connection, ConnectionConfig, ConnectionRegistry, Method, Request, Tls, Verify,
-};
+use crate::security::{admin, parsed, registry};
+use elastic_client::{Connection, ConnectionConfig, Method, Request, Tls, Verify};
 use flowsigma_tests::certificates::Certificates;
 use flowsigma_tests::cluster::Cluster;
-use flowsigma_tests::cluster::remote_context;
+use flowsigma_tests::cluster::configured_context;
 use flowsigma_tests::golden::NOTEBOOK_QUERY;
 use flowsigma_tests::secured::{READABLE_INDEX, Secured};
-use std::path::Path;
 use std::sync::Arc;
 
 /// How a count on the cluster fails, or its rows.
 async fn try_job(config: &str, scheduler_url: &str) -> Result<usize, String> {
-    let ctx = remote_context(registry(config), scheduler_url).await.map_err(|e| e.to_string())?;
+    let ctx = configured_context(registry(config), &parsed(config), scheduler_url)
+        .await
+        .map_err(|e| e.to_string())?;
     let batches = run(&ctx, "SELECT 1 AS one").await.map_err(|e| e.to_string())?;
     Ok(batches.iter().map(|batch| batch.num_rows()).sum())
 }
@@ -30,7 +29,8 @@ async fn a_cluster_with_certificates_gives_the_golden_numbers() {
     let config = format!("{}{}", server.reader_config(), certificates.config(&certificates));
     let cluster = Cluster::start(2, 2, &config).await.unwrap();
     let registry = registry(&config);
-    let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
+    let ctx =
+        configured_context(Arc::clone(&registry), &parsed(&config), &cluster.scheduler_url).await.unwrap();
     for read in ["pit", "scroll"] {
         let with = [("query", NOTEBOOK_QUERY), ("read", read), ("slices", "4"), ("page_size", "50")];
         assert_golden(&detect(&ctx, &registry, READABLE_INDEX, &with).await, read);
@@ -79,9 +79,8 @@ async fn files_that_are_no_certificates_are_named() {
     for (config, part) in
         [(good.replace("node.key", "none.key"), "none.key"), (good.replace("node.key", "ca.pem"), "ca.pem")]
     {
-        let config = Config::parse(&config, Path::new("flowsigma.toml")).unwrap();
-        let registry = Arc::new(ConnectionRegistry::new(config));
-        let error = remote_context(registry, "http://127.0.0.1:1").await.map(|_| ()).unwrap_err().to_string();
+        let context = configured_context(registry(&config), &parsed(&config), "http://127.0.0.1:1").await;
+        let error = context.map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("[cluster] tls") && error.contains(part), "{error}");
     }
 }

@@ -5,6 +5,7 @@ use crate::kill::{Bench, WORK, every_page, nothing};
 use ballista_elasticsearch::{Cluster, Job, JobProgress};
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
+use flowsigma_node::Config;
 use flowsigma_tests::golden::documents;
 use futures::StreamExt;
 use std::sync::Arc;
@@ -17,7 +18,9 @@ async fn the_scheduler_tells_how_many_partitions_and_documents_are_read() {
         let bench = Bench::new(&url, [nothing, every_page]).await;
         let registry = Arc::new(ConnectionRegistry::default());
         registry.insert("prod", &ConnectionConfig::from_url(&url).unwrap()).unwrap();
-        let cluster = Cluster::remote(Arc::clone(&registry), &bench.cluster.scheduler_url).await.unwrap();
+        let config = Config::default();
+        let url = &bench.cluster.scheduler_url;
+        let cluster = Cluster::remote(Arc::clone(&registry), &config, url).await.unwrap();
         let table = EsTable::try_new(registry, "prod", "kill", &options(&[("slices", "8")])).await.unwrap();
         cluster.context().register_table("t", Arc::new(table)).unwrap();
         let plan = cluster.context().sql("SELECT * FROM t").await.unwrap().into_unoptimized_plan();

@@ -2,7 +2,8 @@
 
 use crate::golden::{ALONE, assert_golden, assert_nothing_open, count, detect, loaded, options, remake};
 use datafusion_elasticsearch::EsTable;
-use elastic_client::{Config, Connection, ConnectionRegistry, Method, Request};
+use elastic_client::{Connection, ConnectionRegistry, Method, Request};
+use flowsigma_node::Config;
 use flowsigma_tests::cluster::Cluster;
 use flowsigma_tests::cluster::{embedded_context, remote_context};
 use flowsigma_tests::golden::NOTEBOOK_QUERY;
@@ -12,7 +13,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) fn registry(config: &str) -> Arc<ConnectionRegistry> {
-    Arc::new(ConnectionRegistry::new(Config::parse(config, Path::new("flowsigma.toml")).unwrap()))
+    Arc::new(parsed(config).registry())
+}
+
+pub(crate) fn parsed(config: &str) -> Config {
+    Config::parse(config, Path::new("flowsigma.toml")).unwrap()
 }
 
 pub(crate) fn admin(server: &Secured) -> Arc<Connection> {

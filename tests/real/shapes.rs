@@ -10,6 +10,7 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::Result;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use flow_detect::{DetectSpec, counts_by_join_sql, counts_sql, plan_sql};
+use flowsigma_node::Config;
 use flowsigma_tests::cluster::{Cluster, Shape, remote_context};
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, load};
 use futures::TryStreamExt;
@@ -91,8 +92,12 @@ async fn what_is_asked_of_the_server_is_exact_however_tasks_are_given_out() {
             })
             .await
             .unwrap();
-            let remote =
-                ballista_elasticsearch::Cluster::remote(Arc::clone(&registry), &cluster.scheduler_url);
+            let config = Config::default();
+            let remote = ballista_elasticsearch::Cluster::remote(
+                Arc::clone(&registry),
+                &config,
+                &cluster.scheduler_url,
+            );
             let remote = remote.await.unwrap();
             let ctx = remote.context();
             ctx.sql("SET ballista.scheduler.max_partitions_per_task = 1")

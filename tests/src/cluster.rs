@@ -5,10 +5,9 @@ use anyhow::{Context, Result, bail};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::prelude::SessionContext;
 use elastic_client::{
-    ClientCertificate, ClusterTls, Config, Connection, ConnectionConfig, ConnectionRegistry, Method, Request,
-    Tls, Verify,
+    ClientCertificate, Connection, ConnectionConfig, ConnectionRegistry, Method, Request, Tls, Verify,
 };
-use flowsigma_node::LocalCredentials;
+use flowsigma_node::{ClusterTls, Config, LocalCredentials};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::ops::Range;
@@ -29,12 +28,21 @@ pub async fn embedded_context(registry: Arc<ConnectionRegistry>) -> DataFusionRe
     Ok(context)
 }
 
-/// A session that submits to a scheduler.
+/// A session that submits to a scheduler, as the account that runs it or as anyone.
 pub async fn remote_context(
     registry: Arc<ConnectionRegistry>,
     scheduler_url: &str,
 ) -> DataFusionResult<SessionContext> {
-    Ok(ballista_elasticsearch::Cluster::remote(registry, scheduler_url).await?.context().clone())
+    configured_context(registry, &Config::default(), scheduler_url).await
+}
+
+/// A session that submits to a scheduler, with the certificates of a configuration.
+pub async fn configured_context(
+    registry: Arc<ConnectionRegistry>,
+    config: &Config,
+    scheduler_url: &str,
+) -> DataFusionResult<SessionContext> {
+    Ok(ballista_elasticsearch::Cluster::remote(registry, config, scheduler_url).await?.context().clone())
 }
 
 /// Where cargo puts the binaries of this build.

@@ -4,8 +4,7 @@
 
 use crate::caller::Proof;
 use anyhow::Result;
-use elastic_client::ClusterTls;
-use flowsigma_node::{Authority, Issued, Role};
+use flowsigma_node::{Authority, ClusterTls, Issued, Role};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 

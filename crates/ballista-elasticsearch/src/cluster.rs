@@ -5,7 +5,7 @@
 use crate::client_planner::{ClientPlanner, refuse_unsendable};
 use crate::copy::{CopyRule, check_target};
 use crate::embedded::{ADDRESS, Embedded, PrivatePlace};
-use crate::protection::Protection;
+use crate::links::ClusterLinks;
 use crate::register::{session_config, session_state, with_functions};
 use crate::scheduler::{self, Scheduler};
 use ballista_core::extension::{SessionConfigExt, SessionStateExt};
@@ -15,6 +15,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
 use elastic_client::ConnectionRegistry;
+use flowsigma_node::{Config, Protection};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
@@ -52,13 +53,17 @@ impl Cluster {
     }
 
     /// Submits to a scheduler elsewhere, such as `http://scheduler.example:50050`, and asks it first whether it is there.
-    /// By TLS, whatever the URL says, if the configuration has `[cluster] tls` or the scheduler is this account's on
+    /// By TLS, whatever the URL says, if `config` has `[cluster] tls` or the scheduler is this account's on
     /// this machine.
     ///
     /// # Errors
     ///
     /// If the URL is none of a scheduler, or no scheduler answers.
-    pub async fn remote(registry: Arc<ConnectionRegistry>, scheduler_url: &str) -> Result<Self> {
+    pub async fn remote(
+        registry: Arc<ConnectionRegistry>,
+        config: &Config,
+        scheduler_url: &str,
+    ) -> Result<Self> {
         let refuse = |reason: &str| {
             DataFusionError::Configuration(format!(
                 "scheduler \"{scheduler_url}\" {reason}; write it as http://HOST:{DEFAULT_PORT}"
@@ -72,19 +77,21 @@ impl Cluster {
             return Err(refuse("is none of http://, https:// and df://"));
         }
         let port = url.port().unwrap_or(DEFAULT_PORT);
-        let protection = Protection::of_client(&registry, host, port)?;
-        if url.scheme() == "https" && protection.links().is_none() {
+        let protection = Protection::of_client(config, host, port)
+            .map_err(|e| DataFusionError::Configuration(e.to_string()))?;
+        let links = ClusterLinks::of(&protection);
+        if url.scheme() == "https" && links.is_none() {
             return Err(DataFusionError::Configuration(format!(
                 "scheduler \"{scheduler_url}\" is to be reached by TLS, and this configuration has no certificates: set \
                  [cluster] tls in flowsigma.toml"
             )));
         }
         let scheduler_url = format!("http://{host}:{port}");
-        let mut config = session_config(&registry, protection.links());
+        let mut session = session_config(&registry, links.as_ref());
         if let Some(bearer) = protection.bearer() {
-            config = config.with_ballista_grpc_metadata([(AUTHORIZATION.to_string(), bearer)].into());
+            session = session.with_ballista_grpc_metadata([(AUTHORIZATION.to_string(), bearer)].into());
         }
-        let state = session_state(&registry, config);
+        let state = session_state(&registry, session);
         let cluster =
             Self::over(state.upgrade_for_ballista(scheduler_url.clone())?, scheduler_url, protection)?;
         cluster.scheduler().await?;
@@ -127,7 +134,7 @@ impl Cluster {
     pub(crate) fn rest(&self) -> Result<(String, reqwest::ClientBuilder)> {
         // Neither a proxy nor a redirect: the scheduler is asked where it was submitted to.
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        match self.protection.links() {
+        match ClusterLinks::of(&self.protection) {
             None => Ok((self.scheduler_url.clone(), client)),
             Some(links) => {
                 let mut client =

@@ -37,9 +37,8 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use elastic_client::ConnectionRegistry;
-use std::fs::Permissions;
+use flowsigma_node::{private_folder, private_folder_in};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -207,14 +206,4 @@ pub fn delete_embedded_files() {
     for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
         std::fs::remove_dir_all(folder).ok();
     }
-}
-
-/// Among the temporary ones, for this user alone; deleted when it is dropped.
-pub fn private_folder(prefix: &str) -> std::io::Result<TempDir> {
-    private_folder_in(&std::env::temp_dir(), prefix)
-}
-
-fn private_folder_in(parent: &Path, prefix: &str) -> std::io::Result<TempDir> {
-    let private = Permissions::from_mode(0o700);
-    tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(parent)
 }

@@ -5,7 +5,7 @@
 //! Roots are resolved at each look: one that is made later counts from then on.
 
 use crate::admission::{OWNER, Protected, Roots, resolve};
-use elastic_client::{Config, FileRoots};
+use flowsigma_node::{Config, FileRoots};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! Elasticsearch tables on a Ballista cluster.
 //!
 //! Owns: the codecs, the one registration that client, scheduler, executor and the embedded cluster
-//! share, and what their processes do alike. Must not know: what the tables are used for.
+//! share, and the servers of scheduler and executor. Must not know: what the tables are used for, or options and logs
+//! of a process.
 
 mod admission;
 mod caller;
@@ -21,9 +22,7 @@ mod job_guard;
 mod links;
 mod listener;
 mod message;
-mod node;
 mod progress;
-mod protection;
 mod query_planner;
 mod register;
 mod running_jobs;
@@ -39,7 +38,7 @@ pub use admission::{
 pub use cluster::Cluster;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use copy::delete_staged_files;
-pub use embedded::{delete_embedded_files, private_folder};
+pub use embedded::delete_embedded_files;
 pub use execution_engine::{StoppingEngine, execution_engine};
 pub use executor_node::ExecutorNode;
 pub use file_access::FileAccess;
@@ -47,11 +46,18 @@ pub use job::{Job, ScanReport};
 pub use job_guard::JobGuard;
 pub use links::ClusterLinks;
 pub use message::one_line;
-pub use node::{NodeArgs, NodeLogs, node_runtime, told_to_end};
 pub use progress::JobProgress;
-pub use protection::{Protection, listen, listen_by};
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
 };
 pub use server::{RandomJobIds, SchedulerServices, WorkSignal, serve};
 pub use task_guard::TaskGuard;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_readme_shows_the_example() {
+        let example = include_str!("../examples/cluster.rs");
+        assert!(include_str!("../README.md").contains(&format!("```rust\n{example}```\n")));
+    }
+}

@@ -195,11 +195,11 @@ fn find_distributed(plan: &Arc<dyn ExecutionPlan>) -> Option<&DistributedQueryEx
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protection::Protection;
     use datafusion::arrow::datatypes::Schema;
     use datafusion::arrow::record_batch::RecordBatch;
     use datafusion::physical_plan::empty::EmptyExec;
     use datafusion::prelude::SessionContext;
+    use flowsigma_node::Protection;
     use futures::TryStreamExt;
 
     #[tokio::test]

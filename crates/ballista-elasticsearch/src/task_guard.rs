@@ -313,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn neither_an_environment_nor_a_server_is_a_file() {
-        let owner = TaskGuard::new(FileAccess::of(&elastic_client::Config::default(), true));
+        let owner = TaskGuard::new(FileAccess::of(&flowsigma_node::Config::default(), true));
         owner.check(&scan("file://", "etc/hostname").await).unwrap();
         for path in ["proc/self/environ", "dev/fd/3", "sys/kernel"] {
             let refused = owner.check(&scan("file://", path).await).unwrap_err().to_string();

@@ -23,3 +23,12 @@ pub use options::{Ignored, Pushdown, TableOptions};
 pub use snapshots::{OpenSnapshots, open_snapshots, planned_slices};
 pub use table::{EsTable, TableSpec};
 pub use top_rows::TopRows;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_readme_shows_the_example() {
+        let example = include_str!("../examples/sql.rs");
+        assert!(include_str!("../README.md").contains(&format!("```rust\n{example}```\n")));
+    }
+}

@@ -1,65 +1,27 @@
-//! Connections under a name: nodes, credentials and TLS, known only to each node's own configuration file.
+//! How connections are described: nodes, credentials and TLS, as plain values.
 //!
-//! Owns the file `flowsigma.toml`: where it is looked for, what it may say, and how a secret it names is read.
-//! It opens no connection, and it never holds a secret: a connection says where its secret is, and
-//! [`SecretSource::read`] fetches it when a client is built.
+//! Owns: what may be said of a connection, and how a secret it names is read. It opens no connection, and it never holds
+//! a secret: a connection says where its secret is, and [`SecretSource::read`] fetches it when a client is built. Must
+//! not know: where the values come from.
 
-mod access;
 mod cloud;
 mod error;
 mod fingerprint;
 mod node;
-mod parse;
 mod secret;
-mod table;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use etcetera::BaseStrategy;
 use url::Url;
 
-pub use access::{Access, FileRoots, Grants, Jobs};
+pub use cloud::parse_cloud_id;
 pub use error::{ConfigError, UrlProblem};
 pub use fingerprint::Fingerprint;
+pub use node::parse_node;
 pub use secret::SecretSource;
-
-/// The name of the configuration file, in the working directory and in the user's configuration folder.
-pub const CONFIG_FILE: &str = "flowsigma.toml";
-/// The environment variable that names the configuration file.
-pub const CONFIG_ENV: &str = "FLOWSIGMA_CONFIG";
-
-/// What one configuration file says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Config {
-    /// The connections by name.
-    pub connections: BTreeMap<String, ConnectionConfig>,
-    /// How scheduler, executors and clients of a cluster recognise each other; not at all if none.
-    pub cluster_tls: Option<ClusterTls>,
-    /// How a client without a certificate proves to a scheduler who it is.
-    pub cluster_token: Option<ClusterToken>,
-    /// Which certificates are a scheduler's or an executor's, beside those that say so themselves.
-    pub members: ClusterMembers,
-    /// Who may submit jobs to a scheduler of this configuration, by name.
-    pub access: BTreeMap<String, Access>,
-    /// What tasks of an executor of this configuration may read and write; none if the file does not say.
-    pub files: Option<FileRoots>,
-    /// The file they come from, named in messages.
-    pub file: Option<PathBuf>,
-}
-
-/// A configuration, and the file it was found in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LoadedConfig {
-    /// What the file says; empty if there is none.
-    pub config: Config,
-    /// The file, if one was found.
-    pub path: Option<PathBuf>,
-}
 
 /// How to reach one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,66 +119,13 @@ pub enum HeaderSource {
     Secret(SecretSource),
 }
 
-/// Certificates of one process of a cluster, all PEM. One pair proves who it is to those it calls
-/// and to those who call it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterTls {
-    /// Who signed the certificates of all processes of the cluster.
-    pub ca_file: PathBuf,
-    /// This process's certificate.
-    pub cert_file: PathBuf,
-    /// Its private key.
-    pub key_file: PathBuf,
-}
-
-/// A bearer token for a cluster's scheduler.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterToken {
-    /// Certificates of the authority that signed the scheduler's, PEM.
-    pub ca_file: PathBuf,
-    /// Where the token is.
-    pub token: SecretSource,
-}
-
-/// Common names of certificates of a cluster whose authority writes no roles into them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClusterMembers {
-    /// Of schedulers.
-    pub schedulers: Vec<String>,
-    /// Of executors.
-    pub executors: Vec<String>,
-}
-
-impl Config {
-    /// Reads the text of a configuration file. `path` is named in messages, and relative paths in the text start
-    /// at its folder.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        parse::parse_config(text, path)
-    }
-
-    /// Finds and reads the configuration file: `explicit` (`--config`), else `$FLOWSIGMA_CONFIG`, else
-    /// `./flowsigma.toml`, else `flowsigma/flowsigma.toml` in the user's configuration folder. The first two must
-    /// exist; with none of them the configuration is empty.
-    pub fn load(explicit: Option<&Path>) -> Result<LoadedConfig, ConfigError> {
-        let user_folder = etcetera::choose_base_strategy().ok().map(|strategy| strategy.config_dir());
-        load_first(plan_candidates(explicit, std::env::var_os(CONFIG_ENV), user_folder))
-    }
-
-    /// The connection called `name`.
-    pub fn connection(&self, name: &str) -> Result<&ConnectionConfig, ConfigError> {
-        self.connections.get(name).ok_or_else(|| ConfigError::UnknownConnection {
-            name: name.to_owned(),
-            file: self.file.clone(),
-            nearest: crate::nearest::nearest(name, self.connections.keys().map(String::as_str)),
-            known: self.connections.keys().cloned().collect(),
-        })
-    }
-}
-
 impl ConnectionConfig {
     /// A connection to one node, without credentials and with full TLS verification.
     ///
-    /// A URL with credentials is refused: it would end up in the shell's history and in the list of processes.
+    /// # Errors
+    ///
+    /// If it is no URL of a node. One with credentials is refused: it would end up in the shell's history and in the list
+    /// of processes.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
         let node = node::parse_node(url).map_err(|problem| ConfigError::Url { problem })?;
         Ok(Self {
@@ -232,47 +141,26 @@ impl ConnectionConfig {
     }
 }
 
-/// A place where the configuration file may be, and who said so if it must be there.
-#[derive(Debug, PartialEq, Eq)]
-struct Candidate {
-    path: PathBuf,
-    required_by: Option<&'static str>,
-}
-
-fn plan_candidates(
-    explicit: Option<&Path>,
-    env: Option<OsString>,
-    user_folder: Option<PathBuf>,
-) -> Vec<Candidate> {
-    if let Some(path) = explicit {
-        return vec![Candidate { path: path.to_owned(), required_by: Some("--config") }];
-    }
-    if let Some(path) = env.filter(|path| !path.is_empty()) {
-        return vec![Candidate { path: path.into(), required_by: Some("$FLOWSIGMA_CONFIG") }];
-    }
-    let mut candidates = vec![Candidate { path: CONFIG_FILE.into(), required_by: None }];
-    if let Some(folder) = user_folder {
-        candidates.push(Candidate { path: folder.join("flowsigma").join(CONFIG_FILE), required_by: None });
-    }
-    candidates
-}
-
-fn load_first(candidates: Vec<Candidate>) -> Result<LoadedConfig, ConfigError> {
-    for Candidate { path, required_by } in candidates {
-        match (std::fs::read_to_string(&path), required_by) {
-            (Ok(text), _) => {
-                let config = Config::parse(&text, &path)?;
-                return Ok(LoadedConfig { config, path: Some(path) });
-            }
-            (Err(source), None) if source.kind() == io::ErrorKind::NotFound => {}
-            (Err(source), Some(required_by)) if source.kind() == io::ErrorKind::NotFound => {
-                return Err(ConfigError::FileMissing { path, required_by });
-            }
-            (Err(source), _) => return Err(ConfigError::FileUnreadable { path, source }),
-        }
-    }
-    Ok(LoadedConfig::default())
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_by_hand() {
+        let connection = ConnectionConfig::from_url("http://localhost:9200/es").unwrap();
+        assert_eq!(connection.nodes, [Url::parse("http://localhost:9200/es/").unwrap()]);
+        assert_eq!((connection.auth, connection.tls), (Auth::None, Tls::default()));
+        for text in [
+            "https://u:hunter2@es1",
+            "https://hunter2@es1",
+            "ftp://u:hunter2@es1",
+            "u:hunter2@es1",
+            "hunter2",
+        ] {
+            let error = ConnectionConfig::from_url(text).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+        let credentials = ConnectionConfig::from_url("https://u:hunter2@es1").unwrap_err().to_string();
+        assert!(credentials.contains("go into auth of the connection"), "{credentials}");
+    }
+}

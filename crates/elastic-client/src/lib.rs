@@ -1,8 +1,8 @@
 //! Talks to Elasticsearch and OpenSearch: connections, server kinds, snapshots, slices, pages.
 //!
 //! Owns: everything that is sent to a server, and the proof that what came back is whole.
-//! Must not know: Arrow and DataFusion. A page's bytes are decoded by whoever reads it
-//! ([`DecodePage`]).
+//! Must not know: Arrow and DataFusion, or where a connection's description comes from. The reader of a page decodes its
+//! bytes ([`DecodePage`]).
 
 mod budget;
 mod config;
@@ -29,14 +29,17 @@ mod snapshot;
 mod sort_key;
 mod tls;
 
-pub use config::*;
+pub use config::{
+    Auth, ClientCertificate, ConfigError, ConnectionConfig, Fingerprint, HeaderSource, Proxy, SecretSource,
+    Tls, UrlProblem, Verify, parse_cloud_id, parse_node,
+};
 pub use connection::Connection;
 pub use error::{Error, HeldBy};
 pub use ignored::IgnoredValues;
 pub use index_name::check_index;
 pub use mapping::{IndexMappings, check_query, fetch_count, fetch_mappings, fetch_older_than};
 pub use nearest::nearest;
-pub use query::*;
+pub use query::{BaseQuery, QueryError, parse_base_query, pin_now, translate_filtered};
 pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};
 pub use registry::{ConnectionRegistry, ReadProgress};
 pub use renewal::keep_snapshot;

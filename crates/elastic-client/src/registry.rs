@@ -1,12 +1,13 @@
 //! The connections of this process, by name.
 //!
-//! Owns: resolving a name from this node's own configuration, once.
-//! Must not know: who asks. An address never comes from outside of this node.
+//! Owns: resolving a name, once. Must not know: who asks, or where the connections are described. An address never comes
+//! from outside of this process.
 
-use crate::config::{ClusterTls, Config, ConnectionConfig};
+use crate::config::{ConfigError, ConnectionConfig};
 use crate::connection::Connection;
 use crate::error::Error;
-use std::collections::HashMap;
+use crate::nearest::nearest;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,25 +28,22 @@ pub struct ReadProgress {
 /// Resolves names to live connections; one of each a process.
 #[derive(Debug, Default)]
 pub struct ConnectionRegistry {
-    config: Config,
+    connections: BTreeMap<String, ConnectionConfig>,
+    origin: Option<String>,
     live: Mutex<HashMap<String, Arc<Connection>>>,
     progress: ReadProgress,
 }
 
 impl ConnectionRegistry {
-    /// Over one node's configuration. Reads no secret yet.
-    pub fn new(config: Config) -> Self {
-        Self { config, live: Mutex::default(), progress: ReadProgress::default() }
+    /// Over connections by name. Reads no secret yet.
+    pub fn new(connections: BTreeMap<String, ConnectionConfig>) -> Self {
+        Self { connections, ..Self::default() }
     }
 
-    /// How this node recognises the others of its cluster.
-    pub fn cluster_tls(&self) -> Option<&ClusterTls> {
-        self.config.cluster_tls.as_ref()
-    }
-
-    /// What this node's configuration file says, connections that were added since aside.
-    pub fn config(&self) -> &Config {
-        &self.config
+    /// Says in the error of an unknown name where the connections come from, such as
+    /// `flowsigma.toml has no such connection`.
+    pub fn with_origin(self, origin: impl Into<String>) -> Self {
+        Self { origin: Some(origin.into()), ..self }
     }
 
     /// Adds a connection that this process made up itself, such as for `--url`.
@@ -66,9 +64,18 @@ impl ConnectionRegistry {
         if let Some(connection) = live.get(name) {
             return Ok(Arc::clone(connection));
         }
-        let connection = Arc::new(Connection::try_new(name, self.config.connection(name)?)?);
+        let connection = Arc::new(Connection::try_new(name, self.described(name)?)?);
         live.insert(name.to_owned(), Arc::clone(&connection));
         Ok(connection)
+    }
+
+    fn described(&self, name: &str) -> Result<&ConnectionConfig, ConfigError> {
+        self.connections.get(name).ok_or_else(|| ConfigError::UnknownConnection {
+            name: name.to_owned(),
+            origin: self.origin.clone(),
+            nearest: nearest(name, self.connections.keys().map(String::as_str)),
+            known: self.connections.keys().cloned().collect(),
+        })
     }
 
     /// Ends all connections, so that no server keeps anything open for this process. Servers that do not
@@ -82,5 +89,27 @@ impl ConnectionRegistry {
         let live: Vec<_> =
             self.live.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
         futures::future::join_all(live.iter().map(|connection| connection.close(longest))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_told_where_it_was_looked_for_and_what_is_there() {
+        let connections = ["prod", "lab"].map(|name| {
+            (name.to_owned(), ConnectionConfig::from_url("http://127.0.0.1:9200").expect("a URL"))
+        });
+        let registry = ConnectionRegistry::new(connections.into());
+        let error = |registry: &ConnectionRegistry, name| registry.get(name).unwrap_err().to_string();
+        assert_eq!(error(&registry, "xyz"), r#"unknown connection "xyz", known are "lab", "prod""#);
+        let registry = registry.with_origin("a.toml has no such connection");
+        assert_eq!(
+            error(&registry, "prd"),
+            r#"unknown connection "prd": a.toml has no such connection, did you mean "prod"?"#
+        );
+        assert_eq!(error(&ConnectionRegistry::default(), "prod"), r#"unknown connection "prod""#);
+        assert!(registry.get("prod").is_ok());
     }
 }

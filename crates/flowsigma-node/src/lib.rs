@@ -1,12 +1,36 @@
-//! What the processes of a cluster prove to each other.
+//! What the processes of a cluster share: client, scheduler and executor.
 //!
-//! Owns: certificates with a role, the authority that issues them, and the credentials of a cluster on one
-//! machine. Must not know: Ballista, DataFusion, Elasticsearch, or what a role may do.
+//! Owns: the file `flowsigma.toml`, certificates with a role and the authority that issues them, the credentials of a
+//! cluster on one machine, what protects a port, the runtime and the signals that end it, and, with the feature
+//! `process`, options and logs. Must not know: Ballista, DataFusion, or which process it is.
 
 mod authority;
+mod certificates;
+mod config;
+mod folders;
+mod listen;
 mod local;
+#[cfg(feature = "process")]
+mod logs;
+#[cfg(feature = "process")]
+mod options;
+mod protection;
 mod role;
+mod runtime;
 
 pub use authority::{Authority, AuthorityError, Issued};
+pub use certificates::ClusterCertificates;
+pub use config::{
+    Access, CONFIG_ENV, CONFIG_FILE, ClusterMembers, ClusterTls, ClusterToken, Config, ConfigFileError,
+    FileRoots, Grants, Jobs,
+};
+pub use folders::{private_folder, private_folder_in};
+pub use listen::{ListenError, listen, listen_by, parse_bind_host};
 pub use local::{LocalCredentials, LocalError, is_loopback_host};
+#[cfg(feature = "process")]
+pub use logs::{LogRotation, NodeLogs};
+#[cfg(feature = "process")]
+pub use options::NodeArgs;
+pub use protection::{Protection, ProtectionError};
 pub use role::{Role, Subject, subject_of};
+pub use runtime::{node_runtime, shutdown_signal};

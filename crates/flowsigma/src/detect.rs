@@ -20,6 +20,7 @@ use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::EsScanExec;
 use elastic_client::ConnectionRegistry;
 use flow_detect::{DetectSpec, Sigma, plan_sql, read_detection, validate};
+use flowsigma_node::Config;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -129,12 +130,13 @@ fn bound(option: &'static str, text: &str, now: i64, end: i64) -> anyhow::Result
 /// Finds the addresses that stand out, and prints them.
 pub(crate) async fn detect(
     mut args: DetectArgs,
+    config: &Config,
     registry: Arc<ConnectionRegistry>,
     interrupt: Interrupt,
 ) -> Result<(), Failure> {
     let spec = args.spec()?;
     args.source.settle()?;
-    let runner = Runner::start(Arc::clone(&registry), args.scheduler.as_deref(), interrupt).await?;
+    let runner = Runner::start(Arc::clone(&registry), config, args.scheduler.as_deref(), interrupt).await?;
     let context = runner.cluster().context();
     let (_, schema) = args.source.create_table(&registry, context, &spec.time_field).await?;
     check_fields(&schema, &spec)?;
@@ -155,6 +157,7 @@ pub(crate) async fn detect(
 /// Prints what `detect` would do, and reads no document.
 pub(crate) async fn plan(
     mut args: DetectArgs,
+    config: &Config,
     registry: Arc<ConnectionRegistry>,
     interrupt: Interrupt,
 ) -> Result<(), Failure> {
@@ -164,7 +167,7 @@ pub(crate) async fn plan(
     let spec = args.spec()?;
     args.source.settle()?;
     if let Some(url) = &args.scheduler {
-        Cluster::remote(Arc::clone(&registry), url).await?;
+        Cluster::remote(Arc::clone(&registry), config, url).await?;
     }
     // DataFusion's own planner: a cluster's would only say that the plan is sent there.
     let context = SessionContext::new_with_state(session_state(&registry, session_config(&registry, None)));

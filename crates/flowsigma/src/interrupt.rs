@@ -3,7 +3,8 @@
 //! Owns: turning it into something a run can wait for. The first asks the run to clean up; a second
 //! while it does so, or one when nothing runs, ends the process.
 
-use ballista_elasticsearch::{delete_embedded_files, told_to_end};
+use ballista_elasticsearch::delete_embedded_files;
+use flowsigma_node::shutdown_signal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
@@ -25,7 +26,7 @@ impl Interrupt {
         let this = Self { running: Arc::default(), asked: Arc::default(), notify: Arc::default() };
         let listener = this.clone();
         tokio::spawn(async move {
-            while told_to_end().await.is_ok() {
+            while shutdown_signal().await.is_ok() {
                 let running = listener.running.load(Ordering::SeqCst);
                 if !running || listener.asked.swap(true, Ordering::SeqCst) {
                     delete_embedded_files();

@@ -21,8 +21,9 @@ mod time;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use ballista_elasticsearch::{NodeArgs, NodeLogs, delete_embedded_files, delete_staged_files, node_runtime};
+use ballista_elasticsearch::{delete_embedded_files, delete_staged_files};
 use clap::{Parser, Subcommand};
+use flowsigma_node::{Config, NodeArgs, NodeLogs, node_runtime};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,15 +91,16 @@ fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::listen();
-    let registry = match &args.command {
+    let config = match &args.command {
         // It makes configurations and reads none.
-        Command::Cluster(_) => Arc::default(),
-        _ => args.node.registry()?,
+        Command::Cluster(_) => Config::default(),
+        _ => args.node.load_config()?,
     };
+    let registry = Arc::new(config.registry());
     let done = match args.command {
-        Command::Detect(args) => detect::detect(*args, Arc::clone(&registry), interrupt).await,
-        Command::Plan(args) => detect::plan(*args, Arc::clone(&registry), interrupt).await,
-        Command::Sql(args) => sql::sql(args, Arc::clone(&registry), interrupt).await,
+        Command::Detect(args) => detect::detect(*args, &config, Arc::clone(&registry), interrupt).await,
+        Command::Plan(args) => detect::plan(*args, &config, Arc::clone(&registry), interrupt).await,
+        Command::Sql(args) => sql::sql(args, &config, Arc::clone(&registry), interrupt).await,
         Command::Cluster(args) => cluster::cluster(args),
     };
     // Whatever the end, what the servers still hold open for this process is freed.

@@ -12,6 +12,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion_elasticsearch::{OpenSnapshots, open_snapshots};
 use elastic_client::ConnectionRegistry;
+use flowsigma_node::Config;
 use futures::StreamExt;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -45,11 +46,12 @@ impl Runner {
     /// Submits to the scheduler, or to a cluster inside this process if none is given.
     pub(crate) async fn start(
         registry: Arc<ConnectionRegistry>,
+        config: &Config,
         scheduler: Option<&str>,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let cluster = match scheduler {
-            Some(url) => Cluster::remote(Arc::clone(&registry), url).await?,
+            Some(url) => Cluster::remote(Arc::clone(&registry), config, url).await?,
             None => Cluster::embedded(Arc::clone(&registry)).await?,
         };
         Ok(Self { registry, cluster, interrupt, embedded: scheduler.is_none() })

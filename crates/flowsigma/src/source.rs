@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
-use elastic_client::{ConnectionConfig, ConnectionRegistry};
+use elastic_client::{ConfigError, ConnectionConfig, ConnectionRegistry, UrlProblem};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,18 @@ pub(crate) const TABLE: &str = "flows";
 
 /// The name that a server given by `--url` gets.
 pub(crate) const URL_CONNECTION: &str = "url";
+
+/// The connection that `--url` describes. Credentials in it are an error that says where they belong.
+pub(crate) fn connection_of_url(url: &str) -> anyhow::Result<ConnectionConfig> {
+    let connection = ConnectionConfig::from_url(url);
+    if let Err(ConfigError::Url { problem: UrlProblem::Credentials }) = connection {
+        bail!(
+            "cannot use the given URL: a URL must not hold credentials, describe a connection in flowsigma.toml with \
+             auth (password_env or password_file) and use its name"
+        );
+    }
+    Ok(connection?)
+}
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
@@ -147,7 +159,7 @@ impl Source {
         let connection = match (&self.origin.connection, &self.origin.url) {
             (Some(name), _) => name.as_str(),
             (None, Some(url)) => {
-                registry.insert(URL_CONNECTION, &ConnectionConfig::from_url(url)?)?;
+                registry.insert(URL_CONNECTION, &connection_of_url(url)?)?;
                 URL_CONNECTION
             }
             (None, None) => bail!("one of --connection, --url and --file is needed"),

@@ -7,11 +7,12 @@ use crate::interrupt::Interrupt;
 use crate::output::Format;
 use crate::prompt;
 use crate::run::Runner;
-use crate::source::URL_CONNECTION;
+use crate::source::{URL_CONNECTION, connection_of_url};
 use crate::statement::{Ran, parse, run};
 use anyhow::Context;
 use clap::Args;
-use elastic_client::{ConnectionConfig, ConnectionRegistry};
+use elastic_client::ConnectionRegistry;
+use flowsigma_node::Config;
 use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -41,11 +42,12 @@ pub(crate) struct SqlArgs {
 
 pub(crate) async fn sql(
     args: SqlArgs,
+    config: &Config,
     registry: Arc<ConnectionRegistry>,
     interrupt: Interrupt,
 ) -> Result<(), Failure> {
     if let Some(url) = &args.url {
-        registry.insert(URL_CONNECTION, &ConnectionConfig::from_url(url)?)?;
+        registry.insert(URL_CONNECTION, &connection_of_url(url)?)?;
     }
     // All of it is parsed before any of it is run.
     let mut statements = VecDeque::new();
@@ -63,7 +65,7 @@ pub(crate) async fn sql(
     if let Some(text) = &args.command {
         statements.extend(parse(text)?);
     }
-    let runner = Runner::start(registry, args.scheduler.as_deref(), interrupt).await?;
+    let runner = Runner::start(registry, config, args.scheduler.as_deref(), interrupt).await?;
     if ask {
         return prompt::serve(&runner, args.format).await;
     }

@@ -12,8 +12,7 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion_proto::logical_plan::AsLogicalPlan;
 use datafusion_proto::protobuf::LogicalPlanNode;
-use elastic_client::{Config, Grants};
-use flowsigma_node::Role;
+use flowsigma_node::{Config, Grants, Role};
 use prost::Message;
 
 use crate::made_plan::{self, INDEX, LINK};

@@ -5,8 +5,8 @@
 use super::Admission;
 use crate::caller::{Caller, Link};
 use crate::links::ClusterLinks;
-use elastic_client::{Fingerprint, Grants, Jobs};
-use flowsigma_node::Role;
+use elastic_client::Fingerprint;
+use flowsigma_node::{Grants, Jobs, Role};
 use http::Extensions;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;

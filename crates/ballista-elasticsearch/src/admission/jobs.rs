@@ -85,7 +85,7 @@ impl Jobs {
         match owner {
             Some(owner) if identity.may_see_jobs_of(owner) => Ok(job),
             // Not of this scheduler's life: only who may see all jobs is told so.
-            None if identity.grants.jobs == elastic_client::Jobs::All => Ok(None),
+            None if identity.grants.jobs == flowsigma_node::Jobs::All => Ok(None),
             _ => Err(Refusal::Forbidden(format!("\"{}\" has no job {id}", identity.name))),
         }
     }

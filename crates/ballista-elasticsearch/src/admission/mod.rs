@@ -32,7 +32,8 @@ pub(crate) use service::{Admitted, BallistaScheduler};
 use crate::codec::EsLogicalCodec;
 use ballista_core::config::BALLISTA_CLIENT_PULL;
 use datafusion::prelude::SessionConfig;
-use elastic_client::{Access, ConnectionRegistry};
+use elastic_client::ConnectionRegistry;
+use flowsigma_node::{Access, Config};
 use jobs::{Job, Jobs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -52,8 +53,9 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Admits by `[access]` of the registry's configuration, behind `guard`.
+    /// Admits by `[access]` of the configuration, behind `guard`.
     pub fn new(
+        config: &Config,
         registry: &Arc<ConnectionRegistry>,
         guard: Guard,
         defaults: SessionConfig,
@@ -61,8 +63,8 @@ impl Admission {
     ) -> Self {
         Self {
             guard,
-            access: registry.config().access.clone(),
-            protected: Protected::by(registry.config()),
+            access: config.access.clone(),
+            protected: Protected::by(config),
             defaults: defaults.set_bool(BALLISTA_CLIENT_PULL, true),
             codec: Arc::new(EsLogicalCodec::new(Arc::clone(registry))),
             jobs: Jobs::default(),

@@ -5,7 +5,8 @@
 //! Links, `.` and `..` are resolved as the system does. Of a path that does not exist yet, the part that does is
 //! resolved, and the rest must be plain names.
 
-use elastic_client::{Auth, Config, HeaderSource, SecretSource};
+use elastic_client::{Auth, HeaderSource, SecretSource};
+use flowsigma_node::Config;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 

@@ -324,8 +324,7 @@ mod tests {
     use datafusion_proto::protobuf::listing_table_scan_node::FileFormatType;
     use datafusion_proto::protobuf::logical_plan_node::LogicalPlanType;
     use datafusion_proto::protobuf::{AvroFormat, ListingTableScanNode};
-    use elastic_client::{Config, Grants};
-    use flowsigma_node::Role;
+    use flowsigma_node::{Config, Grants, Role};
     use prost::Message;
     use serde_json::json;
 

@@ -13,8 +13,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// `name:base64("host$elasticsearch$kibana")`, where `host` and `elasticsearch` may end in a port.
-pub(super) fn parse_cloud_id(text: &str) -> Option<Url> {
+/// Returns the URL of the Elasticsearch of a cloud id; none if it is no cloud id.
+///
+/// A cloud id is `name:base64("host$elasticsearch$kibana")`, where `host` and `elasticsearch` may end in a port.
+pub fn parse_cloud_id(text: &str) -> Option<Url> {
     let (_, encoded) = text.rsplit_once(':')?;
     let decoded = String::from_utf8(BASE64.decode(encoded).ok()?).ok()?;
     let mut parts = decoded.split('$');

@@ -1,143 +1,34 @@
-//! What can be wrong with a configuration. No message holds a value or a line of the file: either may be a secret.
+//! What can be wrong with how a connection is described. No message holds a secret, or a URL that may hold one.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Why a configuration cannot be used.
+/// Why a connection cannot be made as it is described.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A file that was asked for is not there.
-    #[error("configuration file {path:?} named by {required_by} does not exist")]
-    FileMissing {
-        /// The file.
-        path: PathBuf,
-        /// The option or variable that names it.
-        required_by: &'static str,
-    },
-    /// A file is there and cannot be read.
-    #[error("cannot read configuration file {path:?}: {source}")]
-    FileUnreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The text is not TOML.
-    #[error("{}: line {line}, column {column}: not valid TOML: {expected}", file.display())]
-    Syntax {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The column, from 1.
-        column: usize,
-        /// What the parser expected there.
-        expected: String,
-    },
-    /// A key that means nothing.
-    #[error("{}: unknown key {key:?} in {table}{}", file.display(), hint(nearest.as_deref(), known))]
-    UnknownKey {
-        /// The file.
-        file: PathBuf,
-        /// The key.
-        key: String,
-        /// The table it stands in, as in `[connections.prod]`.
-        table: String,
-        /// The known key it was probably meant to be.
-        nearest: Option<String>,
-        /// All keys known there.
-        known: Vec<String>,
-    },
-    /// A secret written into the file itself.
-    #[error(
-        "{}: line {line}: {key:?} in {table} puts a secret into the file itself, use {instead} (with auth.type = {auth_type:?}) instead",
-        file.display()
-    )]
-    InlineSecret {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The key.
-        key: String,
-        /// The table it stands in.
-        table: String,
-        /// The keys that say where a secret is.
-        instead: &'static str,
-        /// The kind of `auth` they belong to.
-        auth_type: &'static str,
-    },
-    /// A value that does not fit its key.
-    #[error("{}: line {line}: {key:?} in {table} must be {expected}", file.display())]
-    InvalidValue {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The key.
-        key: String,
-        /// The table it stands in.
-        table: String,
-        /// What was expected.
-        expected: String,
-    },
-    /// A key without which a table means nothing.
-    #[error("{}: {table} needs {needed}", file.display())]
-    MissingKey {
-        /// The file.
-        file: PathBuf,
-        /// The table.
-        table: String,
-        /// The key or keys, one of which is needed.
-        needed: String,
-    },
-    /// Two keys of one table that exclude each other.
-    #[error("{}: {table} has both {first:?} and {second:?}, only one of them can be", file.display())]
-    Conflict {
-        /// The file.
-        file: PathBuf,
-        /// The table.
-        table: String,
-        /// One key.
-        first: &'static str,
-        /// The other.
-        second: &'static str,
-    },
-    /// A node that cannot be used.
-    #[error("{}: line {line}: node {index} of {table}: {problem}", file.display())]
-    Node {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// Which one of `nodes`, from 1.
-        index: usize,
-        /// The table.
-        table: String,
-        /// What is wrong with it.
-        problem: UrlProblem,
-    },
     /// A URL given by hand that cannot be used.
     #[error("cannot use the given URL: {problem}")]
     Url {
         /// What is wrong with it.
         problem: UrlProblem,
     },
-    /// A connection nobody described.
+    /// A name that is none of the connections.
     #[error(
-        "unknown connection {name:?}: {}{}",
-        place(file.as_deref()),
-        connection_hint(nearest.as_deref(), known)
+        "unknown connection {name:?}{}{}",
+        origin.as_ref().map(|origin| format!(": {origin}")).unwrap_or_default(),
+        hint(nearest.as_deref(), known)
     )]
     UnknownConnection {
         /// The name asked for.
         name: String,
-        /// The file that would have to describe it.
-        file: Option<PathBuf>,
+        /// Where it was looked for, as [`ConnectionRegistry::with_origin`] was told.
+        ///
+        /// [`ConnectionRegistry::with_origin`]: crate::ConnectionRegistry::with_origin
+        origin: Option<String>,
         /// The connection that was probably meant.
         nearest: Option<String>,
-        /// All connections of the file.
+        /// All connections.
         known: Vec<String>,
     },
     /// A secret's environment variable is not there.
@@ -181,9 +72,7 @@ pub enum UrlProblem {
     #[error("expected a URL that starts with http:// or https://")]
     Scheme,
     /// A user name or a password in it.
-    #[error(
-        "a URL must not hold credentials, describe a connection in flowsigma.toml with auth (password_env or password_file) and use its name"
-    )]
+    #[error("a URL must not hold credentials, which go into auth of the connection")]
     Credentials,
     /// `?…` or `#…` at its end.
     #[error("a node's URL must not have a query or a fragment")]
@@ -193,25 +82,10 @@ pub enum UrlProblem {
 fn hint(nearest: Option<&str>, known: &[String]) -> String {
     match nearest {
         Some(nearest) => format!(", did you mean {nearest:?}?"),
-        None => format!(", known are {}", quoted(known)),
-    }
-}
-
-fn place(file: Option<&Path>) -> String {
-    match file {
-        Some(file) => format!("{} has no such connection", file.display()),
-        None => "no configuration file was found (--config, $FLOWSIGMA_CONFIG, ./flowsigma.toml, the user's folder)".to_owned(),
-    }
-}
-
-fn connection_hint(nearest: Option<&str>, known: &[String]) -> String {
-    match nearest {
-        Some(nearest) => format!(", did you mean {nearest:?}?"),
         None if known.is_empty() => String::new(),
-        None => format!(", known are {}", quoted(known)),
+        None => {
+            let known: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
+            format!(", known are {}", known.join(", "))
+        }
     }
-}
-
-fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }

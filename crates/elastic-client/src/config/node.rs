@@ -3,8 +3,12 @@
 use super::error::UrlProblem;
 use url::Url;
 
-/// Checks that `text` is a node, and makes its path end in `/`.
-pub(super) fn parse_node(text: &str) -> Result<Url, UrlProblem> {
+/// Reads the URL of a node, and makes its path end in `/`.
+///
+/// # Errors
+///
+/// If it is no URL, its scheme is neither `http` nor `https`, or it holds credentials, a query or a fragment.
+pub fn parse_node(text: &str) -> Result<Url, UrlProblem> {
     let mut url = Url::parse(text).map_err(UrlProblem::Malformed)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(UrlProblem::Scheme);

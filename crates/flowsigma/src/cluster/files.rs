@@ -12,8 +12,7 @@
 
 use crate::cluster::names::{ClientName, Host};
 use anyhow::Context;
-use elastic_client::CONFIG_FILE;
-use flowsigma_node::{Authority, AuthorityError, Role, subject_of};
+use flowsigma_node::{Authority, AuthorityError, CONFIG_FILE, Role, subject_of};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::fs::{DirBuilder, File, Permissions};
@@ -224,7 +223,7 @@ fn make_folder(folder: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use elastic_client::Config;
+    use flowsigma_node::Config;
 
     fn config_of(files: &[NewFile]) -> String {
         files.iter().find(|file| file.path.ends_with(CONFIG_FILE)).unwrap().text.clone()

@@ -1,4 +1,8 @@
 use super::*;
+use elastic_client::{Auth, ClientCertificate, HeaderSource, Proxy, Tls, Verify};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+use url::Url;
 
 const FULL: &str = r#"
 [connections.prod]
@@ -24,7 +28,7 @@ token_file = "/run/secrets/token"
 const FINGERPRINT: &str =
     "b5:bb:9d:80:14:a0:f9:b1:d6:1e:21:e7:96:d7:8d:cc:df:13:52:f2:3c:d3:28:12:f4:85:0b:87:8a:e4:94:4c";
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+fn parse(text: &str) -> Result<Config, ConfigFileError> {
     Config::parse(text, Path::new("flowsigma.toml"))
 }
 
@@ -51,11 +55,11 @@ fn a_full_file() {
         max_requests: NonZeroUsize::new(8),
         timeout: Some(Duration::from_secs(60)),
     };
-    assert_eq!(config.connection("prod").unwrap(), &prod);
-    let lab = config.connection("lab").unwrap();
+    assert_eq!(config.connections["prod"], prod);
+    let lab = &config.connections["lab"];
     assert_eq!(lab.auth, Auth::ApiKey { key: SecretSource::File("/etc/flowsigma/keys/lab".into()) });
     assert_eq!(lab.tls, Tls { verify: Verify::Off, ..Tls::default() });
-    let cloud = config.connection("cloud").unwrap();
+    let cloud = &config.connections["cloud"];
     assert_eq!(cloud.auth, Auth::Bearer { token: SecretSource::File("/run/secrets/token".into()) });
     assert_eq!(prod.nodes[1].join("_search").unwrap().as_str(), "https://es2:9200/es/_search");
 }
@@ -158,7 +162,7 @@ fn messages() {
         ),
         (
             "[connections.prod]\nnodes = [\n  \"https://es1\",\n  \"https://u:hunter2@es2\"]".into(),
-            "line 4: node 2 of [connections.prod]: a URL must not hold credentials, describe a connection in flowsigma.toml with auth (password_env or password_file) and use its name",
+            "line 4: node 2 of [connections.prod]: a URL must not hold credentials, which go into auth of the connection (username with password_env or password_file)",
         ),
         (
             "[connections.prod]\nnodes = [\"es1:9200\"]".into(),
@@ -284,7 +288,7 @@ tls = {{ ca_file = "ca.pem", cert_file = "node.pem", key_file = "node.key" }}
         FINGERPRINT.to_uppercase()
     );
     let config = Config::parse(&text, Path::new("/etc/flowsigma.toml")).unwrap();
-    let prod = config.connection("prod").unwrap();
+    let prod = &config.connections["prod"];
     let Verify::Fingerprint(fingerprint) = prod.tls.verify else { panic!("{:?}", prod.tls) };
     assert_eq!(fingerprint.to_string(), FINGERPRINT.replace(':', ""));
     let client = ClientCertificate { cert_file: "/etc/c.pem".into(), key_file: "/k.pem".into() };
@@ -348,7 +352,7 @@ fn durations() {
 #[test]
 fn an_unknown_connection_names_the_file_and_the_others() {
     let config = parse(FULL).unwrap();
-    let error = |config: &Config, name| config.connection(name).unwrap_err().to_string();
+    let error = |config: &Config, name| config.registry().get(name).unwrap_err().to_string();
     assert_eq!(
         error(&config, "prd"),
         r#"unknown connection "prd": flowsigma.toml has no such connection, did you mean "prod"?"#
@@ -361,21 +365,6 @@ fn an_unknown_connection_names_the_file_and_the_others() {
         error(&Config::default(), "prod"),
         r#"unknown connection "prod": no configuration file was found (--config, $FLOWSIGMA_CONFIG, ./flowsigma.toml, the user's folder)"#
     );
-}
-
-#[test]
-fn a_url_by_hand() {
-    let connection = ConnectionConfig::from_url("http://localhost:9200/es").unwrap();
-    assert_eq!(connection.nodes, [url("http://localhost:9200/es/")]);
-    assert_eq!((connection.auth, connection.tls), (Auth::None, Tls::default()));
-    for text in
-        ["https://u:hunter2@es1", "https://hunter2@es1", "ftp://u:hunter2@es1", "u:hunter2@es1", "hunter2"]
-    {
-        let error = ConnectionConfig::from_url(text).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
-    }
-    let credentials = ConnectionConfig::from_url("https://u:hunter2@es1").unwrap_err().to_string();
-    assert!(credentials.contains("describe a connection in flowsigma.toml"), "{credentials}");
 }
 
 #[test]
@@ -402,15 +391,14 @@ fn the_first_file_found_wins() {
     let candidate = |name: &str, required_by| Candidate { path: folder.join(name), required_by };
 
     let loaded = load_first(vec![candidate("first.toml", None), candidate("second.toml", None)]).unwrap();
-    assert_eq!(loaded.path.as_ref(), Some(&path));
-    assert_eq!(loaded.config.file, loaded.path);
-    assert_eq!(loaded.config.connections["prod"].tls.ca_file, Some(folder.join("ca.pem")));
-    assert_eq!(load_first(vec![candidate("first.toml", None)]).unwrap(), LoadedConfig::default());
+    assert_eq!(loaded.file.as_ref(), Some(&path));
+    assert_eq!(loaded.connections["prod"].tls.ca_file, Some(folder.join("ca.pem")));
+    assert_eq!(load_first(vec![candidate("first.toml", None)]).unwrap(), Config::default());
 
     let missing = Config::load(Some(&folder.join("first.toml"))).unwrap_err().to_string();
     let expected =
         format!("configuration file {:?} named by --config does not exist", folder.join("first.toml"));
     assert_eq!(missing, expected);
-    assert!(matches!(Config::load(Some(&folder)), Err(ConfigError::FileUnreadable { .. })));
+    assert!(matches!(Config::load(Some(&folder)), Err(ConfigFileError::FileUnreadable { .. })));
     std::fs::remove_dir_all(&folder).unwrap();
 }

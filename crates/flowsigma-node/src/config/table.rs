@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, SecretSource};
-use crate::nearest::nearest;
+use super::ConfigFileError;
+use elastic_client::{SecretSource, nearest};
 
 const PASSWORD: (&str, &str) = ("password_env or password_file", "basic");
 const API_KEY: (&str, &str) = ("key_env or key_file", "api_key");
@@ -44,17 +44,17 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// That all keys are known ones. A key that would hold a secret is told where secrets belong.
-    pub(super) fn check_keys(&self, known: &[&str]) -> Result<(), ConfigError> {
+    pub(super) fn check_keys(&self, known: &[&str]) -> Result<(), ConfigFileError> {
         self.refuse_inline_secrets()?;
         self.check_plain_keys(known)
     }
 
     /// That all keys are known ones, in a table in which nobody would write a secret.
-    pub(super) fn check_plain_keys(&self, known: &[&str]) -> Result<(), ConfigError> {
+    pub(super) fn check_plain_keys(&self, known: &[&str]) -> Result<(), ConfigFileError> {
         for key in self.entries.keys() {
             let key = key.get_ref().as_ref();
             if !known.contains(&key) {
-                return Err(ConfigError::UnknownKey {
+                return Err(ConfigFileError::UnknownKey {
                     file: self.file.to_owned(),
                     key: key.to_owned(),
                     table: self.to_string(),
@@ -66,14 +66,14 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    pub(super) fn refuse_inline_secrets(&self) -> Result<(), ConfigError> {
+    pub(super) fn refuse_inline_secrets(&self) -> Result<(), ConfigFileError> {
         for (key, value) in self.entries.iter() {
             let lower = key.get_ref().to_lowercase().replace('-', "_");
             let Some((_, (instead, auth_type))) = INLINE_SECRETS.iter().find(|(name, _)| *name == lower)
             else {
                 continue;
             };
-            return Err(ConfigError::InlineSecret {
+            return Err(ConfigFileError::InlineSecret {
                 file: self.file.to_owned(),
                 line: self.line(value.span()),
                 key: key.get_ref().to_string(),
@@ -91,7 +91,7 @@ impl<'a> Table<'a> {
         key: &str,
         expected: &str,
         read: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
-    ) -> Result<Option<T>, ConfigError> {
+    ) -> Result<Option<T>, ConfigFileError> {
         let Some(value) = self.entries.get(key) else {
             return Ok(None);
         };
@@ -101,19 +101,19 @@ impl<'a> Table<'a> {
         }
     }
 
-    pub(super) fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<String>, ConfigFileError> {
         self.take(key, "a text that is not empty", |value| {
             value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
         })
     }
 
     /// A path, which starts at the file's own folder.
-    pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+    pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigFileError> {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         Ok(self.text(key)?.map(|path| folder.join(path)))
     }
 
-    pub(super) fn table(&self, key: &str) -> Result<Option<Table<'a>>, ConfigError> {
+    pub(super) fn table(&self, key: &str) -> Result<Option<Table<'a>>, ConfigFileError> {
         self.take(key, "a table", |value| self.inner(key, value))
     }
 
@@ -123,7 +123,7 @@ impl<'a> Table<'a> {
         value.as_table().map(|entries| Table { file: self.file, text: self.text, name, entries })
     }
 
-    pub(super) fn required_table(&self, key: &str) -> Result<Table<'a>, ConfigError> {
+    pub(super) fn required_table(&self, key: &str) -> Result<Table<'a>, ConfigFileError> {
         self.table(key)?.ok_or_else(|| self.missing(&format!("{key:?}")))
     }
 
@@ -131,7 +131,7 @@ impl<'a> Table<'a> {
         &self,
         env_key: &'static str,
         file_key: &'static str,
-    ) -> Result<SecretSource, ConfigError> {
+    ) -> Result<SecretSource, ConfigFileError> {
         // Whoever writes the secret itself here must not find it in a message about a variable that is not set.
         let variable = self.take(env_key, "the name of an environment variable", |value| {
             value.as_str().filter(|name| is_variable_name(name)).map(str::to_owned)
@@ -144,20 +144,20 @@ impl<'a> Table<'a> {
         }
     }
 
-    pub(super) fn conflict(&self, first: &'static str, second: &'static str) -> ConfigError {
-        ConfigError::Conflict { file: self.file.to_owned(), table: self.to_string(), first, second }
+    pub(super) fn conflict(&self, first: &'static str, second: &'static str) -> ConfigFileError {
+        ConfigFileError::Conflict { file: self.file.to_owned(), table: self.to_string(), first, second }
     }
 
-    pub(super) fn missing(&self, needed: &str) -> ConfigError {
-        ConfigError::MissingKey {
+    pub(super) fn missing(&self, needed: &str) -> ConfigFileError {
+        ConfigFileError::MissingKey {
             file: self.file.to_owned(),
             table: self.to_string(),
             needed: needed.to_owned(),
         }
     }
 
-    pub(super) fn invalid_at(&self, key: &str, span: Range<usize>, expected: String) -> ConfigError {
-        ConfigError::InvalidValue {
+    pub(super) fn invalid_at(&self, key: &str, span: Range<usize>, expected: String) -> ConfigFileError {
+        ConfigFileError::InvalidValue {
             file: self.file.to_owned(),
             line: self.line(span),
             key: key.to_owned(),

@@ -3,8 +3,9 @@
 //! Owns: `[access.NAME]` and `[files]`, and judging connections and index expressions by them. Pure. Must not know:
 //! how a caller proves who it is, or what a path leads to.
 
+use super::ConfigFileError;
 use super::table::Table;
-use super::{ConfigError, Fingerprint};
+use elastic_client::Fingerprint;
 use std::path::PathBuf;
 use toml::de::DeValue;
 
@@ -115,7 +116,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     rest.len() >= last.len() && rest.ends_with(last)
 }
 
-pub(super) fn parse_access(table: &Table<'_>, name: &str) -> Result<Access, ConfigError> {
+pub(super) fn parse_access(table: &Table<'_>, name: &str) -> Result<Access, ConfigFileError> {
     table.check_plain_keys(ACCESS_KEYS)?;
     let jobs = table.take("jobs", "\"own\" or \"all\"", |value| match value.as_str() {
         Some("own") => Some(Jobs::Own),
@@ -137,13 +138,13 @@ pub(super) fn parse_access(table: &Table<'_>, name: &str) -> Result<Access, Conf
     })
 }
 
-pub(super) fn parse_files(table: &Table<'_>) -> Result<FileRoots, ConfigError> {
+pub(super) fn parse_files(table: &Table<'_>) -> Result<FileRoots, ConfigFileError> {
     table.check_plain_keys(FILES_KEYS)?;
     Ok(FileRoots { read: roots(table, "read")?, write: roots(table, "write")? })
 }
 
 /// The texts of a list; none if there is no such key.
-pub(super) fn texts(table: &Table<'_>, key: &str) -> Result<Vec<String>, ConfigError> {
+pub(super) fn texts(table: &Table<'_>, key: &str) -> Result<Vec<String>, ConfigFileError> {
     let list = table.take(key, "a list of texts, none of them empty", |value| match value {
         DeValue::Array(items) => items
             .iter()
@@ -155,7 +156,7 @@ pub(super) fn texts(table: &Table<'_>, key: &str) -> Result<Vec<String>, ConfigE
 }
 
 /// A relative path would mean another folder to each process.
-fn roots(table: &Table<'_>, key: &str) -> Result<Vec<PathBuf>, ConfigError> {
+fn roots(table: &Table<'_>, key: &str) -> Result<Vec<PathBuf>, ConfigFileError> {
     let list = table.take(key, "a list of absolute paths", |value| match value {
         DeValue::Array(items) => items
             .iter()

@@ -11,12 +11,11 @@ use toml::de::{DeTable, DeValue};
 use url::Url;
 
 use super::access::{parse_access, parse_files, texts};
-use super::cloud::parse_cloud_id;
-use super::node::parse_node;
 use super::table::{Table, position};
-use super::{
-    Auth, ClientCertificate, ClusterMembers, ClusterTls, ClusterToken, Config, ConfigError, ConnectionConfig,
-    Fingerprint, HeaderSource, Proxy, Tls, Verify,
+use super::{ClusterMembers, ClusterTls, ClusterToken, Config, ConfigFileError};
+use elastic_client::{
+    Auth, ClientCertificate, ConnectionConfig, Fingerprint, HeaderSource, Proxy, Tls, Verify, parse_cloud_id,
+    parse_node,
 };
 
 const ROOT_KEYS: &[&str] = &["connections", "cluster", "access", "files"];
@@ -54,10 +53,10 @@ const BASIC_KEYS: &[&str] = &["type", "username", "password_env", "password_file
 const API_KEY_KEYS: &[&str] = &["type", "key_env", "key_file"];
 const BEARER_KEYS: &[&str] = &["type", "token_env", "token_file"];
 
-pub(super) fn parse_config(text: &str, path: &Path) -> Result<Config, ConfigError> {
+pub(super) fn parse_config(text: &str, path: &Path) -> Result<Config, ConfigFileError> {
     let root = DeTable::parse(text).map_err(|error| {
         let (line, column) = position(text, error.span().map_or(text.len(), |span| span.start));
-        ConfigError::Syntax { file: path.to_owned(), line, column, expected: error.message().to_owned() }
+        ConfigFileError::Syntax { file: path.to_owned(), line, column, expected: error.message().to_owned() }
     })?;
     let root = Table { file: path, text, name: String::new(), entries: root.get_ref() };
     root.check_keys(ROOT_KEYS)?;
@@ -90,7 +89,7 @@ pub(super) fn parse_config(text: &str, path: &Path) -> Result<Config, ConfigErro
     Ok(Config { connections, cluster_tls, cluster_token, members, access, files, file })
 }
 
-fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigError> {
+fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigFileError> {
     table.check_keys(CONNECTION_KEYS)?;
     let auth = match table.table("auth")? {
         Some(auth) => parse_auth(&auth)?,
@@ -125,7 +124,7 @@ fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigError> 
     })
 }
 
-fn parse_nodes(table: &Table<'_>) -> Result<Vec<Url>, ConfigError> {
+fn parse_nodes(table: &Table<'_>) -> Result<Vec<Url>, ConfigFileError> {
     let expected = "a list of one or more URLs like [\"https://host:9200\"]";
     let cloud_id =
         table.take("cloud_id", "an id like \"name:…\", as the cloud's console shows it", |value| {
@@ -145,7 +144,7 @@ fn parse_nodes(table: &Table<'_>) -> Result<Vec<Url>, ConfigError> {
         let Some(text) = item.get_ref().as_str() else {
             return Err(table.invalid_at("nodes", item.span(), expected.to_owned()));
         };
-        nodes.push(parse_node(text).map_err(|problem| ConfigError::Node {
+        nodes.push(parse_node(text).map_err(|problem| ConfigFileError::Node {
             file: table.file.to_owned(),
             line: table.line(item.span()),
             index: index + 1,
@@ -159,7 +158,7 @@ fn parse_nodes(table: &Table<'_>) -> Result<Vec<Url>, ConfigError> {
     Ok(nodes)
 }
 
-fn parse_auth(table: &Table<'_>) -> Result<Auth, ConfigError> {
+fn parse_auth(table: &Table<'_>) -> Result<Auth, ConfigFileError> {
     table.refuse_inline_secrets()?;
     let Some(kind) = table.take("type", "\"basic\", \"api_key\" or \"bearer\"", |value| {
         value.as_str().filter(|kind| ["basic", "api_key", "bearer"].contains(kind)).map(str::to_owned)
@@ -186,7 +185,7 @@ fn parse_auth(table: &Table<'_>) -> Result<Auth, ConfigError> {
     }
 }
 
-fn parse_tls(table: &Table<'_>) -> Result<Tls, ConfigError> {
+fn parse_tls(table: &Table<'_>) -> Result<Tls, ConfigFileError> {
     table.check_plain_keys(TLS_KEYS)?;
     let checked = table.take("verify", "true or false", |value| match value {
         DeValue::Boolean(checked) => Some(*checked),
@@ -213,7 +212,7 @@ fn parse_tls(table: &Table<'_>) -> Result<Tls, ConfigError> {
     Ok(Tls { ca_file, verify, client })
 }
 
-fn parse_proxy(table: &Table<'_>) -> Result<Option<Proxy>, ConfigError> {
+fn parse_proxy(table: &Table<'_>) -> Result<Option<Proxy>, ConfigFileError> {
     let auth = match table.table("proxy_auth")? {
         Some(auth) => {
             auth.check_keys(PROXY_AUTH_KEYS)?;
@@ -233,7 +232,7 @@ fn parse_proxy(table: &Table<'_>) -> Result<Option<Proxy>, ConfigError> {
     }
 }
 
-fn parse_headers(table: &Table<'_>) -> Result<BTreeMap<String, HeaderSource>, ConfigError> {
+fn parse_headers(table: &Table<'_>) -> Result<BTreeMap<String, HeaderSource>, ConfigFileError> {
     let mut headers = BTreeMap::new();
     let Some(table) = table.table("headers")? else { return Ok(headers) };
     for (name, value) in table.entries.iter() {
@@ -268,7 +267,7 @@ struct Cluster {
     members: ClusterMembers,
 }
 
-fn parse_cluster(table: &Table<'_>) -> Result<Cluster, ConfigError> {
+fn parse_cluster(table: &Table<'_>) -> Result<Cluster, ConfigFileError> {
     table.check_keys(CLUSTER_KEYS)?;
     let members =
         ClusterMembers { schedulers: texts(table, "schedulers")?, executors: texts(table, "executors")? };

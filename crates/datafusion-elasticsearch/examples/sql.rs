@@ -1,0 +1,31 @@
+//! Runs SQL over an index: `cargo run --example sql http://127.0.0.1:9200`.
+
+use datafusion::execution::SessionStateBuilder;
+use datafusion::prelude::SessionContext;
+use datafusion_elasticsearch::{AddressOrder, EsTable, TopRows, functions, open_snapshots};
+use elastic_client::{ConnectionConfig, ConnectionRegistry};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::args().nth(1).ok_or("expected the URL of a server")?;
+    let registry = Arc::new(ConnectionRegistry::default());
+    registry.insert("prod", &ConnectionConfig::from_url(&url)?)?;
+    let flows = EsTable::try_new(Arc::clone(&registry), "prod", "flows*", &HashMap::new()).await?;
+
+    // A session that compares addresses as servers do, and lets servers sort for ORDER BY with LIMIT.
+    let state = SessionStateBuilder::new().with_default_features();
+    let state =
+        state.with_analyzer_rule(Arc::new(AddressOrder)).with_physical_optimizer_rule(Arc::new(TopRows));
+    let context = SessionContext::new_with_state(state.build());
+    functions().iter().for_each(|function| context.register_udf(function.as_ref().clone()));
+    context.register_table("flows", Arc::new(flows))?;
+
+    // One point in time for the whole query, which is closed whether the query fails or not.
+    let plan = context.sql("SELECT count(*) AS flows FROM flows").await?.into_unoptimized_plan();
+    let (plan, open) = open_snapshots(plan).await?;
+    let shown = context.execute_logical_plan(plan).await?.show().await;
+    open.close().await?;
+    Ok(shown?)
+}

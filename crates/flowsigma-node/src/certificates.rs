@@ -1,0 +1,223 @@
+//! The certificates of this process, by which the processes of a cluster recognise each other.
+//!
+//! Owns: reading them, what a TLS server is made of, and which role a certificate has. Must not know: what a role may
+//! do, or which protocol is spoken over TLS.
+
+use crate::config::{ClusterMembers, ClusterTls, Config};
+use crate::local::LocalCredentials;
+use crate::protection::ProtectionError;
+use crate::role::{Role, Subject};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The certificates of this process, for both ends of a connection. Cloning shares them.
+#[derive(Clone)]
+pub struct ClusterCertificates {
+    authority: Arc<[u8]>,
+    /// None of a client that has no certificate.
+    own: Option<Own>,
+    trust: Trust,
+}
+
+/// What proves who this process is.
+#[derive(Clone)]
+struct Own {
+    certificate: Arc<[u8]>,
+    key: Arc<[u8]>,
+    server: Arc<ServerConfig>,
+}
+
+/// Which roles certificates of the authority may have.
+#[derive(Clone)]
+enum Trust {
+    /// As they say themselves, but for an owner; and as the configuration lists.
+    Configured(ClusterMembers),
+    /// As they say themselves: the authority was made for this machine's cluster.
+    Local,
+}
+
+impl ClusterCertificates {
+    /// Reads the files of `[cluster] tls`; none if the configuration has no such table.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or is not what its key says.
+    pub fn of(config: &Config) -> Result<Option<Self>, ProtectionError> {
+        config.cluster_tls.as_ref().map(|tls| Self::of_files(tls, config.members.clone())).transpose()
+    }
+
+    fn of_files(tls: &ClusterTls, members: ClusterMembers) -> Result<Self, ProtectionError> {
+        let (ca, cert, key) = (
+            read("ca_file", &tls.ca_file)?,
+            read("cert_file", &tls.cert_file)?,
+            read("key_file", &tls.key_file)?,
+        );
+        Self::of_pem(&ca, &cert, &key, Trust::Configured(members))
+            .map_err(|problem| ProtectionError::NoCertificates { files: Box::new(tls.clone()), problem })
+    }
+
+    /// By credentials that a scheduler on this machine wrote for its account.
+    ///
+    /// # Errors
+    ///
+    /// If they are no certificates.
+    pub fn local(credentials: &LocalCredentials) -> Result<Self, ProtectionError> {
+        let LocalCredentials { authority, owner, .. } = credentials;
+        let (certificate, key) = (owner.certificate.as_bytes(), owner.key.as_bytes());
+        Self::of_pem(authority.as_bytes(), certificate, key, Trust::Local)
+            .map_err(|problem| ProtectionError::NoCredentials { problem })
+    }
+
+    /// Of a client that shows no certificate: it recognises the scheduler, and proves itself otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If the file of the authority cannot be read or holds no certificate.
+    pub(crate) fn of_authority(ca_file: &Path) -> Result<Self, ProtectionError> {
+        let ca = read("ca_file", ca_file)?;
+        let refused = |problem: String| ProtectionError::NoAuthority { file: ca_file.to_owned(), problem };
+        let mut roots = RootCertStore::empty();
+        let (usable, _) = roots.add_parsable_certificates(certificates(&ca).map_err(refused)?);
+        if usable == 0 {
+            return Err(refused("it holds no certificate in PEM".to_owned()));
+        }
+        let trust = Trust::Configured(ClusterMembers::default());
+        Ok(Self { authority: ca.into(), own: None, trust })
+    }
+
+    fn of_pem(ca: &[u8], cert: &[u8], key: &[u8], trust: Trust) -> Result<Self, String> {
+        // Made here, where the files can be named. What a server takes, a client takes as well.
+        let server = Arc::new(server_config(ca, cert, key)?);
+        let own = Some(Own { certificate: cert.into(), key: key.into(), server });
+        Ok(Self { authority: ca.into(), own, trust })
+    }
+
+    /// The certificates of the cluster's authority, PEM.
+    pub fn authority_pem(&self) -> &[u8] {
+        &self.authority
+    }
+
+    /// This process's certificate and its key, PEM; none of a client that shows no certificate.
+    pub fn own_pem(&self) -> Option<(&[u8], &[u8])> {
+        self.own.as_ref().map(|own| (own.certificate.as_ref(), own.key.as_ref()))
+    }
+
+    /// TLS for a server of this process, with HTTP/2 and HTTP/1.1; none of a client that shows no certificate. Callers
+    /// need no certificate to connect: what they may do without one is decided by what serves them.
+    pub fn server_config(&self) -> Option<Arc<ServerConfig>> {
+        self.own.as_ref().map(|own| Arc::clone(&own.server))
+    }
+
+    /// The role of a certificate of this cluster's authority; a client unless it is said otherwise.
+    pub fn role(&self, subject: &Subject) -> Role {
+        match &self.trust {
+            Trust::Local => subject.role.unwrap_or(Role::Client),
+            Trust::Configured(members) => match subject.role {
+                _ if members.schedulers.contains(&subject.name) => Role::Scheduler,
+                _ if members.executors.contains(&subject.name) => Role::Executor,
+                Some(role @ (Role::Scheduler | Role::Executor)) => role,
+                // An owner is one only of the cluster that was made for it.
+                Some(Role::Client | Role::Owner) | None => Role::Client,
+            },
+        }
+    }
+}
+
+fn server_config(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<ServerConfig, String> {
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        roots.add(certificate).map_err(|e| e.to_string())?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| e.to_string())?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| e.to_string())?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates(cert)?, key)
+        .map_err(|e| e.to_string())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| e.to_string())
+}
+
+fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, ProtectionError> {
+    std::fs::read(path).map_err(|source| ProtectionError::Unreadable { key, path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::Authority;
+
+    fn subject(name: &str, role: Option<Role>) -> Subject {
+        Subject { name: name.to_owned(), role }
+    }
+
+    #[test]
+    fn files_are_tried_when_they_are_read_and_named_when_they_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new("test").unwrap();
+        let node = authority.issue(Role::Executor, "node", &["localhost".to_owned()]).unwrap();
+        for (name, text) in [
+            ("ca.pem", authority.certificate()),
+            ("node.pem", &node.certificate),
+            ("node.key", &node.key),
+            ("empty.pem", ""),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let of = |ca: &str, cert: &str, key: &str| {
+            let [ca_file, cert_file, key_file] = [ca, cert, key].map(|name| folder.path().join(name));
+            let cluster_tls = Some(ClusterTls { ca_file, cert_file, key_file });
+            ClusterCertificates::of(&Config { cluster_tls, ..Config::default() })
+        };
+        let made = of("ca.pem", "node.pem", "node.key").unwrap().unwrap();
+        assert!(made.server_config().is_some());
+        assert_eq!(made.own_pem().unwrap().1, node.key.as_bytes());
+        for (files, named) in [
+            (["ca.pem", "node.pem", "none.key"], "cannot read key_file"),
+            (["ca.pem", "node.pem", "ca.pem"], "are not an authority, a certificate and its key"),
+            (["empty.pem", "node.pem", "node.key"], "are not an authority, a certificate and its key"),
+        ] {
+            let error = of(files[0], files[1], files[2]).map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with("[cluster] tls: ") && error.contains(named), "{error}");
+            assert!(files.iter().any(|file| error.contains(file)), "{error}");
+        }
+        let client = ClusterCertificates::of_authority(&folder.path().join("ca.pem")).unwrap();
+        assert!(client.server_config().is_none() && client.own_pem().is_none());
+        let none = ClusterCertificates::of_authority(&folder.path().join("empty.pem")).map(|_| ());
+        assert!(none.unwrap_err().to_string().contains("empty.pem is not the certificate of an authority"));
+        assert!(ClusterCertificates::of(&Config::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_owner_is_one_only_of_the_cluster_that_was_made_for_it() {
+        let local = ClusterCertificates::local(&LocalCredentials::generate().unwrap()).unwrap();
+        assert_eq!(local.role(&subject("owner", Some(Role::Owner))), Role::Owner);
+        assert_eq!(local.role(&subject("x", None)), Role::Client);
+        let members = ClusterMembers { schedulers: vec!["s".into()], executors: vec!["e".into()] };
+        let configured = ClusterCertificates { trust: Trust::Configured(members), ..local };
+        for (name, said, role) in [
+            ("owner", Some(Role::Owner), Role::Client),
+            ("s", None, Role::Scheduler),
+            ("e", Some(Role::Client), Role::Executor),
+            ("x", Some(Role::Executor), Role::Executor),
+            ("x", None, Role::Client),
+        ] {
+            assert_eq!(configured.role(&subject(name, said)), role, "{name} {said:?}");
+        }
+    }
+}
