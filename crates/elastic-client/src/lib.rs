@@ -20,14 +20,17 @@ mod paging;
 mod query;
 mod read;
 mod registry;
+mod release;
 mod renewal;
 mod request;
 mod retry;
 mod server;
+mod server_error;
 mod slices;
 mod snapshot;
 mod sort_key;
 mod tls;
+mod transport_error;
 
 pub use config::*;
 pub use connection::Connection;
