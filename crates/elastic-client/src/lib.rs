@@ -3,6 +3,12 @@
 //! Owns: everything that is sent to a server, and the proof that what came back is whole.
 //! Must not know: Arrow and DataFusion. A page's bytes are decoded by whoever reads it
 //! ([`DecodePage`]).
+//!
+//! A module uses those before it only:
+//! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `request`: what is asked for, and of whom;
+//! - `retry`, `health`, `budget`, `headers`, `tls`, `server_error`, `transport_error`, `held`, `connection`, `release`,
+//!   `registry`: how it is sent, and what became of it;
+//! - `server`, `mapping`, `sort_key`, `slices`, `snapshot`, `renewal`, `ignored`, `paging`, `read`: what is read.
 
 mod budget;
 mod config;
