@@ -3,6 +3,7 @@
 //! Owns: the record of them, and the request that frees each. Must not know: who sends it (`release`), or who reads
 //! them.
 
+use crate::paths;
 use crate::request::{Method, Request};
 use serde_json::json;
 use std::collections::HashSet;
@@ -29,9 +30,9 @@ impl Held {
             Self::Scroll(_) => "free a scroll",
         };
         let (path, body) = match self {
-            Self::SharedPit(id) => ("/_pit", json!({ "id": id })),
-            Self::IndexPit(id) => ("/_search/point_in_time", json!({ "pit_id": [id] })),
-            Self::Scroll(id) => ("/_search/scroll", json!({ "scroll_id": [id] })),
+            Self::SharedPit(id) => (paths::close_pit(), json!({ "id": id })),
+            Self::IndexPit(id) => (paths::close_opensearch_pits(), json!({ "pit_id": [id] })),
+            Self::Scroll(id) => (paths::clear_scroll(), json!({ "scroll_id": [id] })),
         };
         Request::new(Method::Delete, path, what).with_body(&body)
     }

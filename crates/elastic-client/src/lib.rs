@@ -5,7 +5,7 @@
 //! ([`DecodePage`]).
 //!
 //! A module uses those before it only:
-//! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `request`: what is asked for, and of whom;
+//! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `paths`, `request`: what is asked for, and of whom;
 //! - `retry`, `health`, `budget`, `headers`, `tls`, `server_error`, `transport_error`, `held`, `connection`, `release`,
 //!   `registry`: how it is sent, and what became of it;
 //! - `server`, `mapping`, `sort_key`, `slices`, `snapshot`, `renewal`, `ignored`, `paging`, `read`: what is read.
@@ -23,6 +23,7 @@ mod index_name;
 mod mapping;
 mod nearest;
 mod paging;
+mod paths;
 mod query;
 mod read;
 mod registry;

@@ -4,7 +4,11 @@
 //! not know: how a request was sent.
 
 use crate::error::is_retryable_status;
+use elasticsearch::http::response::Exception;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+
+const NO_REASON: &str = "no reason given";
 
 /// What a server said instead of a 2xx response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,28 +74,29 @@ impl ServerError {
     }
 }
 
-/// `error.type` and the most telling reason of an error body.
+/// The type and the reason of the most telling cause in an error body.
 fn cause(body: &[u8]) -> (String, String) {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        return (String::new(), "the answer is not JSON".into());
+    let Ok(exception) = serde_json::from_slice::<Exception>(body) else {
+        let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
+        return (String::new(), if is_json { NO_REASON } else { "the answer is not JSON" }.to_owned());
     };
-    let error = &value["error"];
-    if let Some(text) = error.as_str() {
-        return (String::new(), text.to_owned());
-    }
-    let deepest = [
-        &error["failed_shards"][0]["reason"]["caused_by"],
-        &error["failed_shards"][0]["reason"],
-        &error["root_cause"][0],
-        error,
-    ]
-    .into_iter()
-    .find(|e| e["reason"].is_string() || e["type"].is_string());
-    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    match deepest {
-        Some(e) => (text(&e["type"]), e["reason"].as_str().unwrap_or("no reason given").to_owned()),
-        None => (text(&error["type"]), "no reason given".into()),
-    }
+    let error = exception.error();
+    // The official type has failed shards among its details.
+    let shard = error.additional_details().get("failed_shards").map(|shards| &shards[0]["reason"]);
+    let root = error.root_cause().first();
+    let causes = [
+        shard.map(|shard| in_json(&shard["caused_by"])),
+        shard.map(in_json),
+        root.map(|root| (root.ty(), root.reason())),
+        Some((error.ty(), error.reason())),
+    ];
+    let told = causes.into_iter().flatten().find(|(kind, reason)| kind.is_some() || reason.is_some());
+    let (kind, reason) = told.unwrap_or_default();
+    (kind.unwrap_or_default().to_owned(), reason.unwrap_or(NO_REASON).to_owned())
+}
+
+fn in_json(cause: &Value) -> (Option<&str>, Option<&str>) {
+    (cause["type"].as_str(), cause["reason"].as_str())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Owns: its id, its order, and the cursor. Must not know: who opened it, or what becomes of responses.
 
 use super::requests::SearchRequests;
+use crate::paths;
 use crate::request::Request;
 use crate::slices::Sort;
 use crate::snapshot::keep_alive_text;
@@ -46,7 +47,7 @@ impl PitRead {
             if self.cursor.is_some() || part > 0 {
                 body["track_total_hits"] = json!(false);
             }
-            page.bounded(page.search("/_search".into(), part, &body))
+            page.bounded(page.search(paths::search(), part, &body))
         });
         requests.collect()
     }
@@ -55,7 +56,7 @@ impl PitRead {
     pub(super) fn count_request(&self, page: &SearchRequests<'_>) -> Request {
         let mut body = self.body(page, 0);
         body["size"] = json!(0);
-        page.search("/_search".into(), 0, &body)
+        page.search(paths::search(), 0, &body)
     }
 
     fn body(&self, page: &SearchRequests<'_>, part: usize) -> Value {

@@ -7,8 +7,8 @@ use super::requests::SearchRequests;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
-use crate::index_name::index_path;
 use crate::paging::{MOST_BYTES, PageSize};
+use crate::paths;
 use crate::request::{Answer, Method, Repeat, Request};
 use crate::slices::Slice;
 use crate::snapshot::keep_alive_text;
@@ -49,7 +49,7 @@ impl ScrollRead {
                 break;
             }
             let page = SearchRequests { slice, options, rows: size.rows() };
-            let path = index_path(&slice.index, "_search")?;
+            let path = paths::search_index(&slice.index)?;
             let mut body = page.body(0);
             body["sort"] = json!(["_doc"]);
             body["track_total_hits"] = json!(false);
@@ -127,7 +127,7 @@ impl ScrollRead {
             return Err(Error::Protocol { what: page.what(), detail: "no _scroll_id".into() });
         };
         let body = json!({ "scroll_id": id, "scroll": keep_alive_text(page.options.keep_alive) });
-        let request = Request::new(Method::Post, "/_search/scroll", page.what())
+        let request = Request::new(Method::Post, paths::scroll(), page.what())
             .with_param("filter_path", page.filter_path(0))
             .with_body(&body)
             .with_repeat(Repeat::Never);
@@ -166,7 +166,7 @@ fn opening_request(page: &SearchRequests<'_>) -> Result<Request, Error> {
     let order = page.order();
     // A scroll needs no unique order: no page of it is found again.
     body["sort"] = if order.is_empty() { json!(["_doc"]) } else { json!(order) };
-    let path = index_path(index, "_search")?;
+    let path = paths::search_index(index)?;
     let keep_alive = keep_alive_text(page.options.keep_alive);
     Ok(page.bounded(page.search(path, 0, &body).with_param("scroll", keep_alive)))
 }
