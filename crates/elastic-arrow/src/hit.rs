@@ -8,29 +8,13 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 use crate::field::MetaField;
-use crate::page::PageDecoder;
+use crate::json_text::JsonText;
+use crate::layout::Layout;
 use crate::rows::Rows;
 use crate::source::SourceSeed;
 use crate::values::{Misfit, Scalar};
-
-/// A value as JSON text, untouched.
-pub(crate) fn json_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
-    let raw = <&'de RawValue>::deserialize(deserializer)?;
-    Ok(Cow::Borrowed(raw.get()))
-}
-
-struct JsonText;
-
-impl<'de> DeserializeSeed<'de> for JsonText {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        json_text(deserializer)
-    }
-}
 
 #[derive(Deserialize)]
 #[serde(transparent)]
@@ -100,9 +84,9 @@ impl<'de> Visitor<'de> for HitSeed<'_, '_> {
 }
 
 fn read_source<'de, A: MapAccess<'de>>(map: &mut A, rows: &mut Rows<'_>) -> Result<(), A::Error> {
-    let decoder = rows.decoder;
-    let tree = &decoder.source;
-    let whole = decoder.metadata.iter().find(|(meta, _)| *meta == MetaField::Source);
+    let layout = rows.layout;
+    let tree = &layout.source;
+    let whole = layout.metadata.iter().find(|(meta, _)| *meta == MetaField::Source);
     let Some((_, column)) = whole else {
         if tree.is_empty() {
             return map.next_value::<IgnoredAny>().map(|_| ());
@@ -139,15 +123,15 @@ impl<'de> Visitor<'de> for FieldsSeed<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let decoder = self.rows.decoder;
+        let layout = self.rows.layout;
         *self.hint = 0;
-        while let Some(position) = map.next_key_seed(FieldKey { decoder, hint: *self.hint })? {
+        while let Some(position) = map.next_key_seed(FieldKey { layout, hint: *self.hint })? {
             let Some(position) = position else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
             *self.hint = position + 1;
-            map.next_value_seed(ValuesSeed { rows: &mut *self.rows, column: decoder.doc_values[position] })?;
+            map.next_value_seed(ValuesSeed { rows: &mut *self.rows, column: layout.doc_values[position] })?;
         }
         Ok(())
     }
@@ -155,7 +139,7 @@ impl<'de> Visitor<'de> for FieldsSeed<'_, '_> {
 
 /// A key of `fields` as a position among the doc value columns.
 struct FieldKey<'d> {
-    decoder: &'d PageDecoder,
+    layout: &'d Layout,
     hint: usize,
 }
 
@@ -175,7 +159,7 @@ impl<'de> Visitor<'de> for FieldKey<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.decoder.position_of(name, self.hint))
+        Ok(self.layout.position_of(name, self.hint))
     }
 }
 

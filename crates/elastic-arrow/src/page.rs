@@ -3,10 +3,9 @@
 //! Owns: the shape of a search answer down to its hits (`hit.rs`). Must not know how it was asked
 //! for, nor what a value becomes.
 //!
-//! Everything is generic over the deserializer; `hit::json_text` and `PageDecoder::decode` are all that a
+//! Everything is generic over the deserializer; `json_text` and `PageDecoder::decode` are all that a
 //! second format has to have its own of.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use arrow::array::RecordBatch;
@@ -16,11 +15,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::field::{Column, FieldType, MetaField, ReadFrom, to_schema};
+use crate::field::Column;
 use crate::hit::HitSeed;
+use crate::layout::Layout;
 use crate::rows::Rows;
-use crate::source::SourceTree;
-use crate::values::MAX_DEPTH;
 
 /// Over this a string column might not fit its 32 bit offsets.
 const MAX_BODY: usize = i32::MAX as usize;
@@ -66,65 +64,23 @@ pub struct DecodedPage {
 /// Decodes pages into batches of the same columns.
 #[derive(Debug)]
 pub struct PageDecoder {
-    pub(crate) columns: Vec<Column>,
-    schema: SchemaRef,
-    /// Doc value columns in their order, which answers mostly keep.
-    pub(crate) doc_values: Vec<usize>,
-    /// Name to position in `doc_values`.
-    by_name: HashMap<String, usize>,
-    pub(crate) source: SourceTree,
-    pub(crate) metadata: Vec<(MetaField, usize)>,
+    layout: Layout,
 }
 
 impl PageDecoder {
     /// A decoder of these columns. Fails if one of them is `Unavailable` or there twice.
     pub fn new(columns: Vec<Column>) -> Result<Self, Error> {
-        let schema = to_schema(&columns);
-        let mut decoder = Self {
-            columns: Vec::new(),
-            schema,
-            doc_values: Vec::new(),
-            by_name: HashMap::new(),
-            source: SourceTree::default(),
-            metadata: Vec::new(),
-        };
-        let mut names = std::collections::HashSet::new();
-        for (position, column) in columns.iter().enumerate() {
-            if !names.insert(&column.name) {
-                return Err(Error::DuplicateColumn { column: column.name.clone() });
-            }
-            match (&column.read_from, &column.field_type) {
-                (ReadFrom::Unavailable { reason }, _) => {
-                    return Err(Error::Unavailable { column: column.name.clone(), reason: reason.clone() });
-                }
-                (ReadFrom::Metadata, FieldType::Metadata(meta)) => decoder.metadata.push((*meta, position)),
-                (ReadFrom::Metadata, field_type) => {
-                    let reason = format!("type {field_type} is not read from metadata");
-                    return Err(Error::Unavailable { column: column.name.clone(), reason });
-                }
-                (ReadFrom::Source, _) if column.source_path.split('.').count() > MAX_DEPTH => {
-                    let reason = format!("its path in _source has more than {MAX_DEPTH} levels");
-                    return Err(Error::Unavailable { column: column.name.clone(), reason });
-                }
-                (ReadFrom::Source, _) => decoder.source.insert(&column.source_path, position),
-                (ReadFrom::DocValues { .. }, _) => {
-                    decoder.by_name.insert(column.name.clone(), decoder.doc_values.len());
-                    decoder.doc_values.push(position);
-                }
-            }
-        }
-        decoder.columns = columns;
-        Ok(decoder)
+        Ok(Self { layout: Layout::try_new(columns)? })
     }
 
     /// The schema of every batch.
     pub fn schema(&self) -> SchemaRef {
-        SchemaRef::clone(&self.schema)
+        SchemaRef::clone(&self.layout.schema)
     }
 
     /// The columns, in schema order.
     pub fn columns(&self) -> &[Column] {
-        &self.columns
+        &self.layout.columns
     }
 
     /// One search answer in JSON.
@@ -132,7 +88,7 @@ impl PageDecoder {
         if body.len() > MAX_BODY {
             return Err(Error::TooLarge { bytes: body.len(), limit: MAX_BODY });
         }
-        let mut rows = Rows::new(self);
+        let mut rows = Rows::new(&self.layout);
         let mut deserializer = serde_json::Deserializer::from_slice(body);
         let answer = PageSeed { rows: &mut rows }.deserialize(&mut deserializer);
         let answer = answer.and_then(|envelope| deserializer.end().map(|()| envelope));
@@ -142,12 +98,6 @@ impl PageDecoder {
         let envelope = answer.map_err(|source| Error::Malformed { bytes: body.len(), source })?;
         let batch = rows.finish()?;
         Ok(DecodedPage { envelope, batch })
-    }
-
-    /// The position of `name` in `doc_values`, which is `hint` more often than not.
-    pub(crate) fn position_of(&self, name: &str, hint: usize) -> Option<usize> {
-        let hinted = self.doc_values.get(hint).filter(|column| self.columns[**column].name == name);
-        if hinted.is_some() { Some(hint) } else { self.by_name.get(name).copied() }
     }
 }
 

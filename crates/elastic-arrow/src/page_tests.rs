@@ -8,6 +8,7 @@ use arrow::datatypes::{
 use serde_json::json;
 
 use super::*;
+use crate::field::MetaField;
 use crate::mapping::{IndexMapping, SchemaOptions, plan_columns};
 
 fn decoder_with(properties: Value, arrays: &[&str], metadata: &[MetaField]) -> PageDecoder {

@@ -4,15 +4,16 @@
 //! the shape of a page.
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Place};
 use crate::field::MetaField;
-use crate::page::PageDecoder;
+use crate::layout::Layout;
 use crate::values::{ColumnBuilder, Misfit, Scalar};
 
 /// The rows of a page while it is read.
 pub(crate) struct Rows<'d> {
-    pub(crate) decoder: &'d PageDecoder,
+    pub(crate) layout: &'d Layout,
     builders: Vec<ColumnBuilder>,
     pub(crate) rows: usize,
     /// The first value of this row that was not taken. Known before `_id` may be, so it waits.
@@ -23,9 +24,9 @@ pub(crate) struct Rows<'d> {
 }
 
 impl<'d> Rows<'d> {
-    pub(crate) fn new(decoder: &'d PageDecoder) -> Self {
-        let builders = decoder.columns.iter().map(ColumnBuilder::new).collect();
-        Self { decoder, builders, rows: 0, misfit: None, error: None, whole_source: false }
+    pub(crate) fn new(layout: &'d Layout) -> Self {
+        let builders = layout.columns.iter().map(ColumnBuilder::new).collect();
+        Self { layout, builders, rows: 0, misfit: None, error: None, whole_source: false }
     }
 
     pub(crate) fn push(&mut self, column: usize, value: Scalar<'_>) {
@@ -52,7 +53,7 @@ impl<'d> Rows<'d> {
     /// Below a column there is a value by a dotted key. If the column is an object, that is a part of it,
     /// of which its JSON text would say nothing.
     pub(crate) fn keep_part(&mut self, column: usize) {
-        if self.decoder.columns[column].field_type.is_json() {
+        if self.layout.columns[column].field_type.is_json() {
             let reason = "an object that is given by dotted keys, which is not put together";
             self.misfit.get_or_insert((column, Misfit::value("…", reason)));
         }
@@ -60,7 +61,7 @@ impl<'d> Rows<'d> {
 
     /// Ends a row; `false` if the page cannot be used, and `error` says why.
     pub(crate) fn end_row(&mut self, id: Option<&str>, index: Option<&str>) -> bool {
-        for (meta, column) in &self.decoder.metadata {
+        for (meta, column) in &self.layout.metadata {
             let value = match meta {
                 MetaField::Id => id,
                 MetaField::Index => index,
@@ -93,7 +94,7 @@ impl<'d> Rows<'d> {
     }
 
     fn describe(&self, column: usize, misfit: Misfit, place: Box<Place>) -> Error {
-        let column = &self.decoder.columns[column];
+        let column = &self.layout.columns[column];
         let field = column.name.clone();
         match misfit {
             Misfit::Several => Error::MultipleValues { place, field },
@@ -113,6 +114,6 @@ impl<'d> Rows<'d> {
             arrays.push(builder.finish()?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        Ok(RecordBatch::try_new_with_options(self.decoder.schema(), arrays, &options)?)
+        Ok(RecordBatch::try_new_with_options(SchemaRef::clone(&self.layout.schema), arrays, &options)?)
     }
 }

@@ -3,53 +3,14 @@
 //! Owns: finding columns in a document, whether its keys are dotted or nested. Must not know what a
 //! value becomes, nor the rest of a page.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::hit::json_text;
+use crate::json_text::json_text;
 use crate::rows::Rows;
+use crate::source_tree::{Descent, SourceTree};
 use crate::values::MAX_DEPTH;
-
-/// The paths that columns are read from, as a tree.
-#[derive(Debug, Default)]
-pub(crate) struct SourceTree {
-    columns: Vec<usize>,
-    children: HashMap<String, SourceTree>,
-}
-
-impl SourceTree {
-    pub(crate) fn insert(&mut self, path: &str, column: usize) {
-        let mut node = self;
-        for segment in path.split('.') {
-            node = node.children.entry(segment.to_owned()).or_default();
-        }
-        node.columns.push(column);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.children.is_empty()
-    }
-
-    fn descend(&self, key: &str) -> Descent<'_> {
-        let (mut node, mut passed): (&Self, &[usize]) = (self, &[]);
-        for segment in key.split('.') {
-            match node.children.get(segment) {
-                Some(child) => (node, passed) = (child, &child.columns),
-                None => return Descent::Beside(passed),
-            }
-        }
-        Descent::At(node)
-    }
-}
-
-/// Where a key leads.
-enum Descent<'a> {
-    At(&'a SourceTree),
-    /// To no column, but below these.
-    Beside(&'a [usize]),
-}
 
 /// Reads what stands at `tree` into the columns below it.
 pub(crate) struct SourceSeed<'a, 'd> {

@@ -42,6 +42,8 @@ pub struct ConnectionConfig {
     pub max_requests: Option<NonZeroUsize>,
     /// The longest one request may take.
     pub timeout: Option<Duration>,
+    /// The longest all tries of one request may take together, with the waits between them.
+    pub deadline: Option<Duration>,
 }
 
 /// How requests prove who sends them.
@@ -137,6 +139,7 @@ impl ConnectionConfig {
             server: None,
             max_requests: None,
             timeout: None,
+            deadline: None,
         })
     }
 }

@@ -1,30 +1,32 @@
 //! A live connection: the nodes of one named configuration, their credentials and TLS.
 //!
-//! Owns: sending one request, on which node, how often, and what its failure is called.
-//! Must not know: what the request means.
+//! Owns: sending one request, on which node, how often and how long, and what its failure is called.
+//! Must not know: what the request means, nor what a server means by an error.
 //!
-//! The transport is reqwest: the official client's can neither be told to follow no redirect, by
-//! which a server would send requests to hosts that no configuration names, nor does it retry.
+//! The transport is reqwest: the official client's follows redirects, by which a server would send requests to
+//! hosts that no configuration names, bounds no response, and does not retry.
 
 use crate::budget::Budget;
 use crate::config::ConnectionConfig;
-use crate::error::{Error, HeldBy, is_retryable_status};
+use crate::error::{Error, HeldBy};
 use crate::health::Health;
 use crate::held::Holdings;
 use crate::request::{Answer, Method, Repeat, Request};
 use crate::retry::RetryPolicy;
+use crate::server_error::ServerError;
+use crate::transport_error::{TransportError, TransportErrorKind, causes};
 use crate::{headers, tls};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
-use serde_json::Value;
-use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use url::Url;
 
 const DEFAULT_MAX_REQUESTS: usize = 32;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Over all tries of one request, where neither `deadline` nor a longer `timeout` is set.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
 /// A node that takes no connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -53,6 +55,7 @@ pub struct Connection {
     health: Health,
     in_flight: Budget,
     retry: RetryPolicy,
+    deadline: Duration,
     reached: AtomicBool,
     retries: AtomicU64,
     held: Holdings,
@@ -64,29 +67,71 @@ impl std::fmt::Debug for Connection {
     }
 }
 
+/// Why one try came to nothing.
 enum Failure {
-    /// The node was not reached, so that it cannot have done anything.
-    Unsent(String),
-    /// Something was sent, and nothing whole came back.
-    Transport(String),
+    Transport(TransportError),
     TooLarge {
         most: usize,
         bytes: usize,
         head: Bytes,
     },
     Status {
-        status: u16,
+        error: ServerError,
         retry_after: Option<Duration>,
-        kind: String,
-        reason: String,
+        /// Whether the server called itself Elasticsearch.
         elastic: bool,
     },
+    /// The try was ended by the deadline of all tries.
+    Deadline,
+}
+
+impl Failure {
+    fn is_unsent(&self) -> bool {
+        matches!(self, Self::Transport(TransportError { kind: TransportErrorKind::Unsent, .. }))
+    }
+
+    /// Whether another try may go better.
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.kind != TransportErrorKind::Untrusted,
+            Self::TooLarge { .. } | Self::Deadline => false,
+            Self::Status { error, .. } => error.is_retryable(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Transport(_) | Self::TooLarge { .. } | Self::Deadline => None,
+        }
+    }
+
+    /// For the log and for errors, without anything of a body but an error's type.
+    fn describe(&self) -> String {
+        match self {
+            Self::Transport(error) => error.reason.clone(),
+            Self::TooLarge { bytes, .. } => format!("{bytes} bytes"),
+            Self::Status { error, .. } => format!("{} {}", error.status, error.kind),
+            Self::Deadline => "the last try got no whole response".into(),
+        }
+    }
+}
+
+/// The tries of one request so far.
+#[derive(Default)]
+struct Tries {
+    count: u32,
+    /// When the first was sent. Waiting for a turn before it does not count.
+    first: Option<Instant>,
+    /// Why the one before came to nothing.
+    last: Option<String>,
 }
 
 impl Connection {
     /// Reads the secrets that the configuration names and prepares the client. Sends nothing.
     pub fn try_new(name: &str, config: &ConnectionConfig) -> Result<Self, Error> {
         let timeout = config.timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let deadline = config.deadline.unwrap_or(DEFAULT_DEADLINE.max(timeout));
         let mut always = HeaderMap::new();
         always.insert(ACCEPT, HeaderValue::from_static("application/json"));
         always.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -94,6 +139,8 @@ impl Connection {
         let mut builder = reqwest::Client::builder()
             .redirect(Policy::none())
             .no_proxy()
+            // reqwest could, by a feature that the official client asks for. Responses are taken as they are sent.
+            .no_gzip()
             .default_headers(always)
             .user_agent(concat!("flowsigma/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
@@ -114,6 +161,7 @@ impl Connection {
             health: Health::new(config.nodes.len()),
             in_flight: Budget::new(config.max_requests.map_or(DEFAULT_MAX_REQUESTS, |n| n.get())),
             retry: RetryPolicy::default(),
+            deadline,
             reached: AtomicBool::new(false),
             retries: AtomicU64::new(0),
             held: Holdings::default(),
@@ -152,70 +200,90 @@ impl Connection {
     /// Sends a request and returns the whole body of a 2xx answer.
     ///
     /// 429, 502, 503, 504 and transport errors are tried again on the next node, with back-off, if
-    /// the request may be repeated. A node that could not be reached is left out for a while, if
+    /// the request may be repeated, and until the connection's deadline: from the first try to the last,
+    /// with the waits between them. A node that could not be reached is left out for a while, if
     /// there are others. Cancelled by dropping the future.
     pub async fn send(&self, request: &Request) -> Result<Answer, Error> {
         if self.held.closing() && request.method != Method::Delete {
             return Err(Error::Closed { what: request.what.clone(), connection: self.name.clone() });
         }
         let urls = self.nodes.iter().map(|node| request.url(&node.url)).collect::<Result<Vec<_>, _>>()?;
-        let mut attempt = 0;
+        let mut tries = Tries::default();
         loop {
             let place = self.health.pick(Instant::now(), request.repeat);
             let node = &self.nodes[place];
-            let answer = self.send_once(&urls[place], request).await;
+            let answer = self.send_once(&urls[place], request, &mut tries).await;
             match &answer {
-                Err(Failure::Unsent(_) | Failure::Transport(_)) => self.health.failed(place, Instant::now()),
+                Err(Failure::Transport(_)) => self.health.failed(place, Instant::now()),
                 Ok(_) | Err(Failure::Status { .. } | Failure::TooLarge { .. }) => self.health.answered(place),
+                // It may have had a moment only.
+                Err(Failure::Deadline) => {}
             }
             let failure = match answer {
                 Ok(mut answer) => {
                     self.reached.store(true, Ordering::Relaxed);
-                    answer.retries = attempt;
+                    answer.retries = tries.count - 1;
                     return Ok(answer);
                 }
                 Err(failure) => failure,
             };
-            attempt += 1;
-            let (again, retry_after) = match &failure {
-                Failure::Unsent(reason) | Failure::Transport(reason) => (!is_untrusted(reason), None),
-                Failure::TooLarge { .. } => (false, None),
-                Failure::Status { status, retry_after, .. } => (is_retryable_status(*status), *retry_after),
-            };
             // A server that was never reached is more likely misspelt than busy: say so soon.
             let most = match &failure {
-                Failure::Unsent(_) | Failure::Transport(_) if !self.reached.load(Ordering::Relaxed) => {
+                Failure::Transport(_) if !self.reached.load(Ordering::Relaxed) => {
                     2.max(self.nodes.len() as u32)
                 }
                 _ => self.retry.max_retries,
             };
-            let may = request.repeat == Repeat::Allowed || matches!(failure, Failure::Unsent(_));
-            if !may || !again || attempt > most {
-                return Err(self.error(node, request, failure, attempt));
+            let may = request.repeat == Repeat::Allowed || failure.is_unsent();
+            if !may || !failure.is_retryable() || tries.count > most {
+                return Err(self.error(node, request, failure, &tries));
+            }
+            let wait = self.retry.delay(tries.count - 1, failure.retry_after(), &mut rand::rng());
+            if wait >= self.left(&tries) {
+                return Err(self.too_late(request, &failure, &tries));
             }
             self.retries.fetch_add(1, Ordering::Relaxed);
-            let wait = self.retry.delay(attempt - 1, retry_after, &mut rand::rng());
-            let reason = match &failure {
-                Failure::Unsent(reason) | Failure::Transport(reason) => reason.clone(),
-                Failure::TooLarge { bytes, .. } => format!("{bytes} bytes"),
-                Failure::Status { status, kind, .. } => format!("{status} {kind}"),
-            };
+            let reason = failure.describe();
             tracing::warn!(connection = self.name, what = request.what, reason, ?wait, "request retried");
+            tries.last = Some(reason);
             tokio::time::sleep(wait).await;
         }
     }
 
-    async fn send_once(&self, url: &Url, request: &Request) -> Result<Answer, Failure> {
+    /// How long this request may still take.
+    fn left(&self, tries: &Tries) -> Duration {
+        self.deadline.saturating_sub(tries.first.map_or(Duration::ZERO, |first| first.elapsed()))
+    }
+
+    fn too_late(&self, request: &Request, failure: &Failure, tries: &Tries) -> Error {
+        let mut reason = failure.describe();
+        if let (Failure::Deadline, Some(last)) = (failure, &tries.last) {
+            reason = format!("{reason}, and the one before: {last}");
+        }
+        Error::DeadlineExceeded {
+            what: request.what.clone(),
+            connection: self.name.clone(),
+            nodes: self.node_list(),
+            deadline: self.deadline,
+            elapsed: tries.first.map_or(Duration::ZERO, |first| first.elapsed()),
+            attempts: tries.count,
+            reason,
+        }
+    }
+
+    async fn send_once(&self, url: &Url, request: &Request, tries: &mut Tries) -> Result<Answer, Failure> {
         let permit = self.in_flight.acquire().await;
-        let answer = self.exchange(url, request).await;
+        tries.first.get_or_insert_with(Instant::now);
+        tries.count += 1;
+        let answer = match tokio::time::timeout(self.left(tries), self.exchange(url, request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::Deadline),
+        };
         match &answer {
             Ok(_) => permit.good(),
-            Err(Failure::Status { status: 429, .. }) => permit.too_many(),
+            Err(Failure::Status { error, .. }) if error.status == 429 => permit.too_many(),
             Err(
-                Failure::Status { .. }
-                | Failure::Unsent(_)
-                | Failure::Transport(_)
-                | Failure::TooLarge { .. },
+                Failure::Status { .. } | Failure::Transport(_) | Failure::TooLarge { .. } | Failure::Deadline,
             ) => {}
         }
         answer
@@ -229,10 +297,7 @@ impl Connection {
         if let Some(body) = &request.body {
             sent = sent.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let mut response = sent.send().await.map_err(|e| match e.is_connect() {
-            true => Failure::Unsent(causes(&e.without_url())),
-            false => Failure::Transport(causes(&e.without_url())),
-        })?;
+        let mut response = sent.send().await.map_err(|e| Failure::Transport(e.into()))?;
         let status = response.status().as_u16();
         let header =
             |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
@@ -241,49 +306,40 @@ impl Connection {
         if (300..400).contains(&status) {
             let to = header(LOCATION.as_str()).and_then(|to| url.join(&to).ok());
             let to = to.map_or_else(|| "nowhere".into(), |to| to.origin().ascii_serialization());
-            let reason = format!("the server points to {to}");
-            return Err(Failure::Status { status, retry_after, kind: "redirect".into(), reason, elastic });
+            return Err(Failure::Status { error: ServerError::redirect(status, &to), retry_after, elastic });
         }
         let body = read_body(&mut response, request.most_bytes).await?;
         if (200..300).contains(&status) {
             return Ok(Answer { body, elastic_product: elastic, retries: 0 });
         }
-        let (kind, reason) = error_in_body(&body);
-        Err(Failure::Status { status, retry_after, kind, reason, elastic })
+        Err(Failure::Status { error: ServerError::parse(status, &body), retry_after, elastic })
     }
 
-    fn error(&self, node: &Node, request: &Request, failure: Failure, attempts: u32) -> Error {
+    fn error(&self, node: &Node, request: &Request, failure: Failure, tries: &Tries) -> Error {
+        let attempts = tries.count;
         let (what, connection) = (request.what.clone(), self.name.clone());
         match failure {
+            Failure::Deadline => self.too_late(request, &failure, tries),
             Failure::TooLarge { most, bytes, head } => Error::TooLarge { what, most, bytes, head },
-            Failure::Unsent(reason) | Failure::Transport(reason) if is_untrusted(&reason) => {
-                Error::Untrusted { what, connection, node: node.name().to_owned(), reason }
-            }
-            Failure::Unsent(reason) | Failure::Transport(reason) => {
-                Error::Unreachable { what, connection, nodes: self.node_list(), attempts, reason }
-            }
-            Failure::Status { status, kind, reason, .. } if is_lost_node(status, &kind, &reason) => {
+            Failure::Transport(TransportError { kind, reason }) => match kind {
+                TransportErrorKind::Untrusted => {
+                    Error::Untrusted { what, connection, node: node.name().to_owned(), reason }
+                }
+                TransportErrorKind::Unsent | TransportErrorKind::Interrupted => {
+                    Error::Unreachable { what, connection, nodes: self.node_list(), attempts, reason }
+                }
+            },
+            Failure::Status { error, .. } if error.is_lost_node() => {
                 let held = match request.repeat {
                     Repeat::Never => HeldBy::Slice,
                     Repeat::Allowed => HeldBy::Query,
                 };
-                let reason = if reason.is_empty() { "it gives no reason".into() } else { reason };
+                let reason = if error.reason.is_empty() { "it gives no reason".into() } else { error.reason };
                 Error::NodeLost { what, connection, reason, held }
             }
-            Failure::Status { status, kind, reason, elastic, .. } => {
-                let hint = match status {
-                    300..=399 => "; redirects are not followed, name the node itself in this connection",
-                    401 => "; check the credentials of this connection",
-                    403 => {
-                        "; this user needs read and view_index_metadata on the index, and on OpenSearch what \
-                         opens points in time, which read = \"scroll\" does without"
-                    }
-                    404 if kind == "search_context_missing_exception" => {
-                        "; the snapshot expired, raise keep_alive, or its node was started again, run it again"
-                    }
-                    404 if kind == "index_not_found_exception" => "; check the index name",
-                    _ => "",
-                };
+            Failure::Status { error, elastic, .. } => {
+                let hint = error.hint();
+                let ServerError { status, kind, reason } = error;
                 // Kept for the caller that only wants to know who answered.
                 let kind = if kind.is_empty() && elastic { "elasticsearch".into() } else { kind };
                 Error::Status { what, connection, status, kind, reason, hint, attempts }
@@ -295,35 +351,14 @@ impl Connection {
     pub(crate) async fn is_elasticsearch(&self, request: &Request) -> bool {
         for node in &self.nodes {
             let Ok(url) = request.url(&node.url) else { continue };
-            match self.send_once(&url, request).await {
+            match self.send_once(&url, request, &mut Tries::default()).await {
                 Ok(answer) => return answer.elastic_product,
                 Err(Failure::Status { elastic, .. }) => return elastic,
-                Err(Failure::Unsent(_) | Failure::Transport(_) | Failure::TooLarge { .. }) => {}
+                Err(Failure::Transport(_) | Failure::TooLarge { .. } | Failure::Deadline) => {}
             }
         }
         false
     }
-}
-
-/// As a server says that it has lost one of its own nodes: with the connection to it, and then, once
-/// it is given up, for a point in time and for a scroll.
-fn is_lost_node(status: u16, kind: &str, reason: &str) -> bool {
-    match kind {
-        "node_disconnected_exception" | "node_not_connected_exception" => true,
-        // While the last copy of a shard goes, it fails without the reason of any shard.
-        "search_phase_execution_exception" => {
-            status == 500 && ["", "all shards failed", "Partial shards failure"].contains(&reason)
-        }
-        "illegal_state_exception" => {
-            reason.starts_with("no node found for id")
-                || (reason.starts_with("node [") && reason.ends_with("is not available"))
-        }
-        _ => false,
-    }
-}
-
-fn is_untrusted(reason: &str) -> bool {
-    reason.contains("certificate")
 }
 
 /// Into one buffer, of the announced length where that is believable: a page is held once. Of a body that is
@@ -331,9 +366,7 @@ fn is_untrusted(reason: &str) -> bool {
 async fn read_body(response: &mut reqwest::Response, most: Option<usize>) -> Result<Bytes, Failure> {
     let announced = response.content_length().map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let mut body = BytesMut::with_capacity(announced.min(most.unwrap_or(LARGEST_BELIEVED)));
-    while let Some(chunk) =
-        response.chunk().await.map_err(|e| Failure::Transport(causes(&e.without_url())))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|e| Failure::Transport(e.into()))? {
         body.extend_from_slice(&chunk);
         let bytes = announced.max(body.len());
         if let Some(most) = most.filter(|most| bytes > *most && body.len() >= HEAD) {
@@ -343,40 +376,5 @@ async fn read_body(response: &mut reqwest::Response, most: Option<usize>) -> Res
     Ok(body.freeze())
 }
 
-/// An error with its causes, on one line.
-fn causes(error: &(dyn StdError + 'static)) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut current = Some(error);
-    while let Some(e) = current {
-        let text = e.to_string();
-        if parts.last().is_none_or(|last| !last.contains(&text)) {
-            parts.push(text);
-        }
-        current = e.source();
-    }
-    parts.join(": ")
-}
-
-/// `error.type` and the most telling reason of an error body; a body that is no JSON is not quoted.
-fn error_in_body(body: &[u8]) -> (String, String) {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        return (String::new(), "the answer is not JSON".into());
-    };
-    let error = &value["error"];
-    if let Some(text) = error.as_str() {
-        return (String::new(), text.to_owned());
-    }
-    let deepest = [
-        &error["failed_shards"][0]["reason"]["caused_by"],
-        &error["failed_shards"][0]["reason"],
-        &error["root_cause"][0],
-        error,
-    ]
-    .into_iter()
-    .find(|e| e["reason"].is_string() || e["type"].is_string());
-    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    match deepest {
-        Some(e) => (text(&e["type"]), e["reason"].as_str().unwrap_or("no reason given").to_owned()),
-        None => (text(&error["type"]), "no reason given".into()),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 use crate::config::ConfigError;
 use crate::query::QueryError;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// Every message stands alone: it names the connection, the index or slice, and what to do next.
 #[derive(thiserror::Error)]
@@ -30,6 +31,27 @@ pub enum Error {
         /// How many requests were sent.
         attempts: u32,
         /// The last transport error, causes included.
+        reason: String,
+    },
+    /// A request and its repetitions took as long as all of them may.
+    #[error(
+        "{what}: connection \"{connection}\": gave up after {attempts} attempts in {elapsed:.1?} ({nodes}): {reason}; the \
+         deadline of a request is {deadline:?}, set deadline of this connection if the server needs longer"
+    )]
+    DeadlineExceeded {
+        /// What was being done.
+        what: String,
+        /// The connection's name.
+        connection: String,
+        /// The nodes of the connection, without credentials.
+        nodes: String,
+        /// How long all tries of a request may take.
+        deadline: Duration,
+        /// How long they took.
+        elapsed: Duration,
+        /// How many requests were sent.
+        attempts: u32,
+        /// Why the last try came to nothing.
         reason: String,
     },
     /// The server's certificate was not accepted; trying again cannot help.
@@ -174,7 +196,10 @@ impl Error {
     /// Whether the same read, from its start, may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Incomplete { .. } | Self::Closed { .. } => true,
+            Self::Unreachable { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::Incomplete { .. }
+            | Self::Closed { .. } => true,
             Self::Status { status, .. } => is_retryable_status(*status),
             Self::NodeLost { held, .. } => *held == HeldBy::Slice,
             Self::Config(_)

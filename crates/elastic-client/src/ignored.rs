@@ -6,7 +6,7 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::index_name::index_path;
+use crate::paths;
 use crate::request::{Method, Request};
 use crate::slices::{Slice, SliceSource};
 use crate::snapshot::keep_alive_text;
@@ -42,10 +42,10 @@ pub(crate) async fn refuse_ignored(
             if let Some(cut) = slice.cut {
                 body["slice"] = json!({ "id": cut.id, "max": cut.max });
             }
-            "/_search".to_owned()
+            paths::search()
         }
         // Only what holds a state can be sliced: here each asks for all of the index.
-        SliceSource::Scroll => index_path(&slice.index, "_search")?,
+        SliceSource::Scroll => paths::search_index(&slice.index)?,
     };
     let what = format!("look for ignored values: {}", slice.describe());
     let request = Request::new(Method::Post, path, &what)

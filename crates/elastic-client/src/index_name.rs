@@ -1,7 +1,6 @@
 //! Which indices a request names.
 //!
-//! Owns: the expressions that may name indices, and the paths that are built of them. Must not know: what
-//! is behind a name.
+//! Owns: the expressions that may name indices. Must not know: what is behind a name.
 //!
 //! A name stands in a path. One that is `..` would ask another API, and leave the path of a connection whose
 //! nodes stand behind one; one that is `_cat` would be taken for an API. Both are refused, also where a proxy
@@ -28,26 +27,6 @@ pub fn check_index(expression: &str) -> Result<(), Error> {
         }
         text = decoded;
     }
-}
-
-/// The path of an API of these indices, such as `/flows-*/_mapping`.
-pub(crate) fn index_path(expression: &str, api: &str) -> Result<String, Error> {
-    check_index(expression)?;
-    Ok(format!("/{}/{api}", encode(expression)))
-}
-
-/// Percent-encodes everything but what the servers give a meaning.
-fn encode(expression: &str) -> String {
-    let mut out = String::with_capacity(expression.len());
-    for byte in expression.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b',' | b'*' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 fn percent_decode(text: &str) -> String {
@@ -140,31 +119,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_aliases_patterns_and_date_math_are_sent_percent_encoded() {
-        for (expression, path) in [
-            ("flows", "/flows/_mapping"),
-            ("flows-*,-flows-2020*,Alias", "/flows-*,-flows-2020*,Alias/_mapping"),
-            ("_all", "/_all/_mapping"),
-            ("*", "/*/_mapping"),
-            (".internal,.ds-flows-000001", "/.internal,.ds-flows-000001/_mapping"),
-            ("...", "/.../_mapping"),
-            ("a%b", "/a%25b/_mapping"),
-            ("größe", "/gr%C3%B6%C3%9Fe/_mapping"),
-            ("eu:flows-*", "/eu%3Aflows-*/_mapping"),
-            ("eu:<flows-{now/d}>", "/eu%3A%3Cflows-%7Bnow%2Fd%7D%3E/_mapping"),
-            ("flows::failures", "/flows%3A%3Afailures/_mapping"),
-            ("<flows-{now/d}>", "/%3Cflows-%7Bnow%2Fd%7D%3E/_mapping"),
-            (
-                "<flows-{now-1M/M{yyyy.MM|+01:00}}-*>,other",
-                "/%3Cflows-%7Bnow-1M%2FM%7Byyyy.MM%7C%2B01%3A00%7D%7D-*%3E,other/_mapping",
-            ),
-            ("<flows-{2026-01-01||/M}>", "/%3Cflows-%7B2026-01-01%7C%7C%2FM%7D%3E/_mapping"),
-        ] {
-            assert_eq!(index_path(expression, "_mapping").unwrap(), path);
-        }
-    }
-
-    #[test]
     fn what_would_ask_another_api_is_refused() {
         for expression in [
             "",
@@ -220,7 +174,7 @@ mod tests {
             "<a-{then}>",
             "a<b>",
         ] {
-            let error = index_path(expression, "_mapping").unwrap_err();
+            let error = check_index(expression).unwrap_err();
             assert!(!error.is_retryable());
             let text = error.to_string();
             assert!(text.starts_with(&format!("index {expression:?} ")), "{text}");

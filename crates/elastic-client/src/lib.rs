@@ -3,6 +3,12 @@
 //! Owns: everything that is sent to a server, and the proof that what came back is whole.
 //! Must not know: Arrow and DataFusion, or where a connection's description comes from. The reader of a page decodes its
 //! bytes ([`DecodePage`]).
+//!
+//! A module uses those before it only:
+//! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `paths`, `request`: what is asked for, and of whom;
+//! - `retry`, `health`, `budget`, `headers`, `tls`, `server_error`, `transport_error`, `held`, `connection`, `release`,
+//!   `registry`: how it is sent, and what became of it;
+//! - `server`, `mapping`, `sort_key`, `slices`, `snapshot`, `renewal`, `ignored`, `paging`, `read`: what is read.
 
 mod budget;
 mod config;
@@ -17,17 +23,21 @@ mod index_name;
 mod mapping;
 mod nearest;
 mod paging;
+mod paths;
 mod query;
 mod read;
 mod registry;
+mod release;
 mod renewal;
 mod request;
 mod retry;
 mod server;
+mod server_error;
 mod slices;
 mod snapshot;
 mod sort_key;
 mod tls;
+mod transport_error;
 
 pub use config::{
     Auth, ClientCertificate, ConfigError, ConnectionConfig, Fingerprint, HeaderSource, Proxy, SecretSource,

@@ -4,7 +4,7 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::index_name::index_path;
+use crate::paths;
 use crate::request::{Method, Request};
 use crate::server::fetch_json;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub async fn fetch_older_than(
     version: (u32, u32),
 ) -> Result<Vec<String>, Error> {
     let what = format!("read the settings of index \"{index}\"");
-    let path = index_path(index, "_settings/index.version.created")?;
+    let path = paths::setting(index, "index.version.created")?;
     let request = Request::new(Method::Get, path, &what).with_param("flat_settings", "true");
     let Value::Object(indices) = fetch_json(connection, request).await? else {
         return Err(Error::Protocol { what, detail: "not an object".into() });
@@ -65,7 +65,7 @@ async fn count(
     what: String,
     most_per_shard: Option<u32>,
 ) -> Result<u64, Error> {
-    let path = index_path(index, "_count")?;
+    let path = paths::count(index)?;
     let mut request = Request::new(Method::Post, path, &what).with_body(&json!({ "query": query }));
     if let Some(most) = most_per_shard {
         request = request.with_param("terminate_after", most.to_string());
@@ -82,7 +82,7 @@ async fn count(
 /// empty table would read as "no traffic".
 pub async fn fetch_mappings(connection: &Connection, index: &str) -> Result<IndexMappings, Error> {
     let what = format!("read the mapping of index \"{index}\"");
-    let path = index_path(index, "_mapping")?;
+    let path = paths::mapping(index)?;
     let body = fetch_json(connection, Request::new(Method::Get, path, &what)).await?;
     let mut mappings =
         read_mappings(body).map_err(|detail| Error::Protocol { what: what.clone(), detail })?;

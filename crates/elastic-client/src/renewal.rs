@@ -4,6 +4,7 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::paths;
 use crate::request::{Method, Request};
 use crate::snapshot::{Snapshot, keep_alive_text};
 use futures::future::join_all;
@@ -89,8 +90,12 @@ impl PointInTime<'_> {
             "track_total_hits": false,
             "pit": { "id": self.id, "keep_alive": keep_alive_text(self.keep_alive) },
         });
-        Request::new(Method::Post, "/_search", format!("keep a point in time on index \"{}\"", self.index))
-            .with_param("filter_path", "timed_out")
-            .with_body(&body)
+        Request::new(
+            Method::Post,
+            paths::search(),
+            format!("keep a point in time on index \"{}\"", self.index),
+        )
+        .with_param("filter_path", "timed_out")
+        .with_body(&body)
     }
 }

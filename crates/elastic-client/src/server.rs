@@ -4,6 +4,7 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::paths;
 use crate::request::{Method, Request};
 use serde_json::Value;
 
@@ -99,7 +100,7 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
             ))
         });
     }
-    let root = Request::new(Method::Get, "/", what);
+    let root = Request::new(Method::Get, paths::info(), what);
     match connection.send(&root).await {
         Ok(answer) => {
             let body = answer.json(what)?;
@@ -116,7 +117,7 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
     }
     let is_elasticsearch = is_elasticsearch(connection, &root).await;
     let nodes =
-        Request::new(Method::Get, "/_nodes/_local", what).with_param("filter_path", "nodes.*.version");
+        Request::new(Method::Get, paths::local_node(), what).with_param("filter_path", "nodes.*.version");
     let version = match connection.send(&nodes).await {
         Ok(answer) => answer.json(what)?["nodes"]
             .as_object()
@@ -134,7 +135,7 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
 /// carry `X-Elastic-Product`, those of security do not (8.8.2); but Elasticsearch tells whoever is
 /// signed in who they are, at a path that OpenSearch does not have.
 async fn is_elasticsearch(connection: &Connection, refused: &Request) -> bool {
-    let who = Request::new(Method::Get, "/_security/_authenticate", "ask who is signed in");
+    let who = Request::new(Method::Get, paths::authenticate(), "ask who is signed in");
     connection.is_elasticsearch(refused).await || connection.send(&who).await.is_ok()
 }
 

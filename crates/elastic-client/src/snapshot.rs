@@ -6,7 +6,8 @@
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
-use crate::index_name::{check_index, index_path};
+use crate::index_name::check_index;
+use crate::paths;
 use crate::request::{Method, Request};
 use crate::server::{SnapshotSupport, fetch_json, fetch_server};
 use crate::slices::{Cut, IndexShards, MAX_SLICES, Slice, SliceSource, Sort, plan_cuts};
@@ -117,7 +118,7 @@ pub(crate) fn keep_alive_text(keep_alive: Duration) -> String {
 /// The concrete indices behind a name with the shards that it reaches, sorted by name.
 pub async fn fetch_shards(connection: &Connection, index: &str) -> Result<Vec<IndexShards>, Error> {
     let what = format!("find the shards of index \"{index}\"");
-    let path = index_path(index, "_search_shards")?;
+    let path = paths::search_shards(index)?;
     let body = fetch_json(connection, Request::new(Method::Get, path, &what)).await?;
     let Some(groups) = body["shards"].as_array() else {
         return Err(Error::Protocol { what, detail: "no \"shards\"".into() });
@@ -206,7 +207,7 @@ async fn open_shared_pit(
     indices: &[IndexShards],
 ) -> Result<Snapshot, Error> {
     let what = format!("open a point in time on index \"{}\"", request.index);
-    let open = Request::new(Method::Post, index_path(&request.index, "_pit")?, &what)
+    let open = Request::new(Method::Post, paths::open_pit(&request.index)?, &what)
         .with_param("keep_alive", keep_alive_text(request.keep_alive));
     let (_, id) = open_held(connection, open, "id", Held::SharedPit).await?;
     let shards: u32 = indices.iter().map(|i| i.shards).sum();
@@ -259,7 +260,7 @@ async fn open_index_pit(
     index: &IndexShards,
 ) -> Result<String, Error> {
     let what = format!("open a point in time on index \"{}\"", index.index);
-    let path = index_path(&index.index, "_search/point_in_time")?;
+    let path = paths::open_opensearch_pit(&index.index)?;
     let open = Request::new(Method::Post, path, &what)
         .with_param("keep_alive", keep_alive_text(request.keep_alive))
         .with_param("allow_partial_pit_creation", "false");

@@ -10,7 +10,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,6 +75,16 @@ fn private_key(option: &str, path: &Path) -> Result<PrivateKeyDer<'static>, Stri
         .map_err(|_| format!("{option} {} holds no private key in PEM without a passphrase", path.display()))
 }
 
+/// No certificate that the server shows is the one that is trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("no certificate that the server shows has the fingerprint")]
+struct OtherCertificates;
+
+/// A certificate that is refused, for callers that tell errors apart by their type.
+fn refused(reason: impl std::error::Error + Send + Sync + 'static) -> rustls::Error {
+    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
+}
+
 /// Trusts the certificate of one fingerprint, and what it signed.
 #[derive(Debug)]
 struct FingerprintVerifier {
@@ -96,15 +108,13 @@ impl ServerCertVerifier for FingerprintVerifier {
         }
         let Some(authority) = intermediates.iter().find(|shown| Fingerprint::of(shown) == self.fingerprint)
         else {
-            return Err(rustls::Error::General(
-                "no certificate that the server shows has the fingerprint".into(),
-            ));
+            return Err(refused(OtherCertificates));
         };
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
             .build()
-            .map_err(|e| rustls::Error::General(format!("certificate of the fingerprint: {e}")))?
+            .map_err(refused)?
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 

@@ -3,7 +3,8 @@
 //! Owns: asking for that in place of reading. Must not know: how answers are checked, which is the
 //! reader's.
 
-use super::{DecodePage, SliceReader};
+use super::DecodePage;
+use super::reader::SliceReader;
 use crate::error::Error;
 use std::sync::atomic::Ordering;
 
@@ -11,8 +12,7 @@ impl<D: DecodePage> SliceReader<D> {
     /// The number of the slice's documents; none of them is read. It is taken on the snapshot, by the
     /// same count that a read is held against.
     pub async fn count(mut self) -> Result<u64, Error> {
-        let request = self.count_request()?;
-        self.state = super::State::Fetching(self.fetch(vec![request]));
+        self.begin_count()?;
         let answers = self.answers().await?.unwrap_or_default();
         let Some(answer) = answers.first() else {
             return Err(Error::Protocol { what: self.what(), detail: "no answer".into() });
@@ -22,7 +22,7 @@ impl<D: DecodePage> SliceReader<D> {
             .decode(0, &answer.body)
             .map_err(|source| Error::Decode { what: self.what(), source })?;
         let page = self.check(envelope)?;
-        self.free_scroll();
+        self.free();
         self.counters.documents.fetch_add(page.total, Ordering::Relaxed);
         Ok(page.total)
     }

@@ -32,6 +32,7 @@ const CONNECTION_KEYS: &[&str] = &[
     "server",
     "max_requests",
     "timeout",
+    "deadline",
 ];
 const TLS_KEYS: &[&str] = &["ca_file", "ca_fingerprint", "client_cert_file", "client_key_file", "verify"];
 const PROXY_AUTH_KEYS: &[&str] = &["username", "password_env", "password_file"];
@@ -108,10 +109,11 @@ fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigFileErr
         }
         _ => None,
     })?;
-    let timeout =
-        table.take("timeout", "a duration above zero like \"500ms\", \"60s\" or \"2m\"", |value| {
+    let duration = |key: &str| {
+        table.take(key, "a duration above zero like \"500ms\", \"60s\" or \"2m\"", |value| {
             value.as_str().and_then(parse_duration)
-        })?;
+        })
+    };
     Ok(ConnectionConfig {
         nodes: parse_nodes(table)?,
         auth,
@@ -120,7 +122,8 @@ fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigFileErr
         headers: parse_headers(table)?,
         server: table.text("server")?,
         max_requests,
-        timeout,
+        timeout: duration("timeout")?,
+        deadline: duration("deadline")?,
     })
 }
 

@@ -12,6 +12,7 @@ tls = { ca_file = "ca.pem" }
 server = "opensearch 2.19.1"
 max_requests = 8
 timeout = "60s"
+deadline = "5m"
 
 [connections.lab]
 nodes = ["http://127.0.0.1:9200"]
@@ -54,6 +55,7 @@ fn a_full_file() {
         server: Some("opensearch 2.19.1".into()),
         max_requests: NonZeroUsize::new(8),
         timeout: Some(Duration::from_secs(60)),
+        deadline: Some(Duration::from_secs(300)),
     };
     assert_eq!(config.connections["prod"], prod);
     let lab = &config.connections["lab"];

@@ -1,0 +1,76 @@
+//! Which columns a page has, and where in a hit each of them is found.
+//!
+//! Owns: the plan of a decoder, made once and never changed. Must not know: pages, or the values in them.
+
+use std::collections::{HashMap, HashSet};
+
+use arrow::datatypes::SchemaRef;
+
+use crate::error::Error;
+use crate::field::{Column, FieldType, MetaField, ReadFrom, to_schema};
+use crate::source_tree::SourceTree;
+use crate::values::MAX_DEPTH;
+
+/// The columns of a decoder, by where a hit has them.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) schema: SchemaRef,
+    /// Doc value columns in their order, which responses mostly keep.
+    pub(crate) doc_values: Vec<usize>,
+    /// Name to position in `doc_values`.
+    by_name: HashMap<String, usize>,
+    pub(crate) source: SourceTree,
+    pub(crate) metadata: Vec<(MetaField, usize)>,
+}
+
+impl Layout {
+    /// The layout of these columns.
+    ///
+    /// # Errors
+    /// If one of them is `Unavailable` or there twice.
+    pub(crate) fn try_new(columns: Vec<Column>) -> Result<Self, Error> {
+        let schema = to_schema(&columns);
+        let mut layout = Self {
+            columns: Vec::new(),
+            schema,
+            doc_values: Vec::new(),
+            by_name: HashMap::new(),
+            source: SourceTree::default(),
+            metadata: Vec::new(),
+        };
+        let mut names = HashSet::new();
+        for (position, column) in columns.iter().enumerate() {
+            if !names.insert(&column.name) {
+                return Err(Error::DuplicateColumn { column: column.name.clone() });
+            }
+            match (&column.read_from, &column.field_type) {
+                (ReadFrom::Unavailable { reason }, _) => {
+                    return Err(Error::Unavailable { column: column.name.clone(), reason: reason.clone() });
+                }
+                (ReadFrom::Metadata, FieldType::Metadata(meta)) => layout.metadata.push((*meta, position)),
+                (ReadFrom::Metadata, field_type) => {
+                    let reason = format!("type {field_type} is not read from metadata");
+                    return Err(Error::Unavailable { column: column.name.clone(), reason });
+                }
+                (ReadFrom::Source, _) if column.source_path.split('.').count() > MAX_DEPTH => {
+                    let reason = format!("its path in _source has more than {MAX_DEPTH} levels");
+                    return Err(Error::Unavailable { column: column.name.clone(), reason });
+                }
+                (ReadFrom::Source, _) => layout.source.insert(&column.source_path, position),
+                (ReadFrom::DocValues { .. }, _) => {
+                    layout.by_name.insert(column.name.clone(), layout.doc_values.len());
+                    layout.doc_values.push(position);
+                }
+            }
+        }
+        layout.columns = columns;
+        Ok(layout)
+    }
+
+    /// The position of `name` in `doc_values`, which is `hint` more often than not.
+    pub(crate) fn position_of(&self, name: &str, hint: usize) -> Option<usize> {
+        let hinted = self.doc_values.get(hint).filter(|column| self.columns[**column].name == name);
+        if hinted.is_some() { Some(hint) } else { self.by_name.get(name).copied() }
+    }
+}

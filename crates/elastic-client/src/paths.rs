@@ -1,0 +1,165 @@
+//! Where each API of a server is.
+//!
+//! Owns: the paths of requests. Must not know: what is sent to them.
+//!
+//! Paths are those of the official client, so that what the API is stays Elastic's; index expressions are checked
+//! before ([`check_index`]). What OpenSearch has alone is spelt out here.
+
+use crate::error::Error;
+use crate::index_name::check_index;
+use elasticsearch::indices::{IndicesGetMappingParts, IndicesGetSettingsParts};
+use elasticsearch::nodes::NodesInfoParts;
+use elasticsearch::security::SecurityAuthenticateParts;
+use elasticsearch::{
+    ClearScrollParts, ClosePointInTimeParts, CountParts, InfoParts, OpenPointInTimeParts, ScrollParts,
+    SearchParts, SearchShardsParts,
+};
+
+/// What a server is.
+pub(crate) fn info() -> String {
+    InfoParts::None.url().into_owned()
+}
+
+/// The node that answers.
+pub(crate) fn local_node() -> String {
+    NodesInfoParts::NodeId(&["_local"]).url().into_owned()
+}
+
+/// Who is signed in.
+pub(crate) fn authenticate() -> String {
+    SecurityAuthenticateParts::None.url().into_owned()
+}
+
+/// A search of what its body names: a point in time.
+pub(crate) fn search() -> String {
+    SearchParts::None.url().into_owned()
+}
+
+/// A search of indices.
+pub(crate) fn search_index(index: &str) -> Result<String, Error> {
+    check_index(index)?;
+    Ok(SearchParts::Index(&[index]).url().into_owned())
+}
+
+/// The shards that a search of indices reaches.
+pub(crate) fn search_shards(index: &str) -> Result<String, Error> {
+    check_index(index)?;
+    Ok(SearchShardsParts::Index(&[index]).url().into_owned())
+}
+
+/// The number of documents that match.
+pub(crate) fn count(index: &str) -> Result<String, Error> {
+    check_index(index)?;
+    Ok(CountParts::Index(&[index]).url().into_owned())
+}
+
+/// The mappings of indices.
+pub(crate) fn mapping(index: &str) -> Result<String, Error> {
+    check_index(index)?;
+    Ok(IndicesGetMappingParts::Index(&[index]).url().into_owned())
+}
+
+/// One setting of indices.
+pub(crate) fn setting(index: &str, name: &str) -> Result<String, Error> {
+    check_index(index)?;
+    Ok(IndicesGetSettingsParts::IndexName(&[index], &[name]).url().into_owned())
+}
+
+/// The next page of a scroll.
+pub(crate) fn scroll() -> String {
+    ScrollParts::None.url().into_owned()
+}
+
+/// The end of scrolls that the body names.
+pub(crate) fn clear_scroll() -> String {
+    ClearScrollParts::None.url().into_owned()
+}
+
+/// A new point in time over indices, of Elasticsearch.
+pub(crate) fn open_pit(index: &str) -> Result<String, Error> {
+    check_index(index)?;
+    Ok(OpenPointInTimeParts::Index(&[index]).url().into_owned())
+}
+
+/// The end of a point in time that the body names, of Elasticsearch.
+pub(crate) fn close_pit() -> String {
+    ClosePointInTimeParts::None.url().into_owned()
+}
+
+/// A new point in time over indices, of OpenSearch: its path is that of a search with one more part.
+pub(crate) fn open_opensearch_pit(index: &str) -> Result<String, Error> {
+    Ok(format!("{}/point_in_time", search_index(index)?))
+}
+
+/// The end of points in time that the body names, of OpenSearch.
+pub(crate) fn close_opensearch_pits() -> String {
+    format!("{}/point_in_time", search())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_servers() {
+        for (path, expected) in [
+            (info(), "/"),
+            (local_node(), "/_nodes/_local"),
+            (authenticate(), "/_security/_authenticate"),
+            (search(), "/_search"),
+            (scroll(), "/_search/scroll"),
+            (clear_scroll(), "/_search/scroll"),
+            (close_pit(), "/_pit"),
+            (close_opensearch_pits(), "/_search/point_in_time"),
+        ] {
+            assert_eq!(path, expected);
+        }
+        let index = "eu:<a-{now/d}>,b*";
+        for (path, api) in [
+            (search_index(index), "_search"),
+            (search_shards(index), "_search_shards"),
+            (count(index), "_count"),
+            (mapping(index), "_mapping"),
+            (setting(index, "index.version.created"), "_settings/index.version.created"),
+            (open_pit(index), "_pit"),
+            (open_opensearch_pit(index), "_search/point_in_time"),
+        ] {
+            assert_eq!(path.unwrap(), format!("/eu%3A%3Ca-%7Bnow%2Fd%7D%3E,b*/{api}"));
+        }
+    }
+
+    #[test]
+    fn names_aliases_patterns_and_date_math_are_sent_percent_encoded() {
+        for (expression, path) in [
+            ("flows", "/flows/_mapping"),
+            ("flows-*,-flows-2020*,Alias", "/flows-*,-flows-2020*,Alias/_mapping"),
+            ("_all", "/_all/_mapping"),
+            ("*", "/*/_mapping"),
+            (".internal,.ds-flows-000001", "/.internal,.ds-flows-000001/_mapping"),
+            ("...", "/.../_mapping"),
+            ("a%b", "/a%25b/_mapping"),
+            ("a~b", "/a%7Eb/_mapping"),
+            ("größe", "/gr%C3%B6%C3%9Fe/_mapping"),
+            ("eu:flows-*", "/eu%3Aflows-*/_mapping"),
+            ("eu:<flows-{now/d}>", "/eu%3A%3Cflows-%7Bnow%2Fd%7D%3E/_mapping"),
+            ("flows::failures", "/flows%3A%3Afailures/_mapping"),
+            ("<flows-{now/d}>", "/%3Cflows-%7Bnow%2Fd%7D%3E/_mapping"),
+            (
+                "<flows-{now-1M/M{yyyy.MM|+01:00}}-*>,other",
+                "/%3Cflows-%7Bnow-1M%2FM%7Byyyy.MM%7C%2B01%3A00%7D%7D-*%3E,other/_mapping",
+            ),
+            ("<flows-{2026-01-01||/M}>", "/%3Cflows-%7B2026-01-01%7C%7C%2FM%7D%3E/_mapping"),
+        ] {
+            assert_eq!(mapping(expression).unwrap(), path);
+        }
+    }
+
+    #[test]
+    fn no_path_is_made_of_what_is_no_index() {
+        let paths = [search_index, search_shards, count, mapping, open_pit, open_opensearch_pit];
+        for path in paths {
+            path("a/b").unwrap_err();
+        }
+        setting("..", "x").unwrap_err();
+    }
+}

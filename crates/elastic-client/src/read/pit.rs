@@ -1,0 +1,134 @@
+//! A slice of a point in time.
+//!
+//! Owns: its id, its order, and the cursor. Must not know: who opened it, or what becomes of responses.
+
+use super::requests::SearchRequests;
+use crate::paths;
+use crate::request::Request;
+use crate::slices::Sort;
+use crate::snapshot::keep_alive_text;
+use serde_json::{Value, json};
+
+/// Where a read by point in time is.
+pub(super) struct PitRead {
+    /// The newest id.
+    id: String,
+    /// The order that is unique within the slice.
+    sort: Sort,
+    /// The last row's sort values.
+    cursor: Option<Vec<Value>>,
+}
+
+impl PitRead {
+    pub(super) fn new(id: String, sort: Sort) -> Self {
+        Self { id, sort, cursor: None }
+    }
+
+    /// Takes over the id that a page gave, if it gave one.
+    pub(super) fn renamed(&mut self, id: Option<String>) {
+        if let Some(id) = id {
+            self.id = id;
+        }
+    }
+
+    /// The next page begins after this row.
+    pub(super) fn advance(&mut self, last_sort: Vec<Value>) {
+        self.cursor = Some(last_sort);
+    }
+
+    /// One for each of the page's parts. The same page may be asked for again.
+    pub(super) fn page_requests(&self, page: &SearchRequests<'_>) -> Vec<Request> {
+        let requests = (0..page.parts()).map(|part| {
+            let mut body = self.body(page, part);
+            body["sort"] = self.order(page);
+            if let Some(cursor) = &self.cursor {
+                body["search_after"] = json!(cursor);
+            }
+            if self.cursor.is_some() || part > 0 {
+                body["track_total_hits"] = json!(false);
+            }
+            page.bounded(page.search(paths::search(), part, &body))
+        });
+        requests.collect()
+    }
+
+    /// Asks for the number of rows, and for none of them.
+    pub(super) fn count_request(&self, page: &SearchRequests<'_>) -> Request {
+        let mut body = self.body(page, 0);
+        body["size"] = json!(0);
+        page.search(paths::search(), 0, &body)
+    }
+
+    fn body(&self, page: &SearchRequests<'_>, part: usize) -> Value {
+        let mut body = page.body(part);
+        let keep_alive = keep_alive_text(page.options.keep_alive);
+        body["pit"] = json!({ "id": self.id, "keep_alive": keep_alive });
+        body
+    }
+
+    /// The order that was asked for, then the unique one, by which pages are found again.
+    fn order(&self, page: &SearchRequests<'_>) -> Value {
+        let unique = match self.sort {
+            Sort::ShardDoc => "_shard_doc",
+            Sort::Doc => "_doc",
+        };
+        let mut order = page.order();
+        order.push(json!(unique));
+        Value::Array(order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FieldsRequest, PageOptions};
+    use super::*;
+    use crate::slices::{Cut, Slice, SliceSource};
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    #[test]
+    fn pages_name_the_newest_id_and_begin_after_the_last_row() {
+        let slice = Slice {
+            ordinal: 0,
+            of: 2,
+            index: "flows".into(),
+            source: SliceSource::Pit { id: "p1".into(), sort: Sort::ShardDoc },
+            cut: Some(Cut { id: 0, max: 2 }),
+            filter: None,
+        };
+        let options = PageOptions {
+            query: json!({ "match_all": {} }),
+            fields: vec![FieldsRequest::default(), FieldsRequest::default()],
+            page_size: NonZeroU32::MIN,
+            keep_alive: Duration::from_secs(60),
+            limit: None,
+            ignored: None,
+            order: Vec::new(),
+        };
+        let page = SearchRequests { slice: &slice, options: &options, rows: 10 };
+        let bodies = |pit: &PitRead| -> Vec<Value> {
+            let requests = pit.page_requests(&page);
+            requests.iter().map(|r| serde_json::from_slice(r.body.as_ref().unwrap()).unwrap()).collect()
+        };
+        let mut pit = PitRead::new("p1".into(), Sort::ShardDoc);
+        let first = bodies(&pit);
+        assert_eq!(first.len(), 2);
+        assert_eq!(first[0]["pit"], json!({ "id": "p1", "keep_alive": "60000ms" }));
+        assert_eq!(first[0]["sort"], json!(["_shard_doc"]));
+        assert_eq!(first[0]["slice"], json!({ "id": 0, "max": 2 }));
+        assert_eq!(first.iter().map(|b| b["track_total_hits"] == true).collect::<Vec<_>>(), [true, false]);
+        assert!(first[0].get("search_after").is_none());
+        pit.renamed(Some("p2".into()));
+        pit.renamed(None);
+        pit.advance(vec![json!(7)]);
+        for body in bodies(&pit) {
+            assert_eq!(body["pit"]["id"], "p2");
+            assert_eq!(body["search_after"], json!([7]));
+            assert_eq!(body["track_total_hits"], false);
+        }
+        let count = pit.count_request(&SearchRequests { rows: 0, ..page });
+        let count: Value = serde_json::from_slice(count.body.as_ref().unwrap()).unwrap();
+        assert_eq!((&count["size"], &count["track_total_hits"]), (&json!(0), &json!(true)));
+        assert!(count.get("search_after").is_none());
+    }
+}

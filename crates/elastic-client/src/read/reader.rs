@@ -1,0 +1,373 @@
+//! Reading a slice by one of its two modes.
+//!
+//! Owns: the order of requests, and the checks that no row is missing. Must not know: how a mode names what it
+//! reads, or columns.
+
+use super::pit::PitRead;
+use super::requests::SearchRequests;
+use super::scroll::{Opened, ScrollRead};
+use super::{DecodeError, DecodePage, Envelope, PageOptions, ReadCounters};
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::ignored::refuse_ignored;
+use crate::paging::{PageSize, TARGET_BYTES};
+use crate::request::{Answer, Request};
+use crate::slices::{Slice, SliceSource};
+use futures::future::try_join_all;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tokio::task::JoinHandle;
+use tracing::Instrument;
+
+/// How the slice is read, with the state of that.
+pub(super) enum Mode {
+    Pit(PitRead),
+    Scroll(ScrollRead),
+}
+
+/// A page that lacks nothing.
+pub(super) struct Checked {
+    pub(super) total: u64,
+    hits: usize,
+    last_sort: Option<Vec<Value>>,
+}
+
+impl Checked {
+    /// Pages of a point in time have the same order each time, so the last row tells all of them.
+    fn has_rows_of(&self, other: &Self) -> bool {
+        self.hits == other.hits && self.last_sort == other.last_sort
+    }
+}
+
+pub(super) enum State {
+    Start,
+    /// One response for each of the page's requests.
+    Fetching(JoinHandle<Result<Vec<Answer>, Error>>),
+    /// The first page of a scroll, whose response is the only place where its id is.
+    Opening(JoinHandle<Result<Opened, Error>>),
+    /// Asked for when it is wanted.
+    Later(Vec<Request>),
+    Done,
+}
+
+/// Reads one slice. Dropping it stops the read and frees its scroll.
+pub struct SliceReader<D: DecodePage> {
+    connection: Arc<Connection>,
+    slice: Slice,
+    options: PageOptions,
+    pub(super) decoder: D,
+    pub(super) counters: Arc<ReadCounters>,
+    pub(super) mode: Mode,
+    pub(super) state: State,
+    pub(super) page_size: PageSize,
+    /// The rows that the request under way asks for.
+    asked: u32,
+    total: Option<u64>,
+    read: u64,
+}
+
+impl<D: DecodePage> SliceReader<D> {
+    /// Sends nothing yet.
+    pub fn new(
+        connection: Arc<Connection>,
+        slice: Slice,
+        options: PageOptions,
+        decoder: D,
+        counters: Arc<ReadCounters>,
+    ) -> Self {
+        let mode = match &slice.source {
+            SliceSource::Pit { id, sort } => Mode::Pit(PitRead::new(id.clone(), *sort)),
+            SliceSource::Scroll => Mode::Scroll(ScrollRead::new(Arc::clone(&connection))),
+        };
+        let page_size = PageSize::first(options.most_rows(0), options.reads_source());
+        Self {
+            connection,
+            slice,
+            options,
+            decoder,
+            counters,
+            mode,
+            state: State::Start,
+            page_size,
+            asked: page_size.rows(),
+            total: None,
+            read: 0,
+        }
+    }
+
+    /// The next page's rows; `None` only once every row that the server counted was returned, or as
+    /// many as are enough.
+    pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
+        if matches!(self.state, State::Start) {
+            if let Some(ignored) = &self.options.ignored {
+                refuse_ignored(&self.connection, &self.slice, ignored, self.options.keep_alive).await?;
+            }
+            if let Mode::Scroll(scroll) = &self.mode {
+                self.page_size = scroll.sample(&self.slice, &self.options, self.page_size).await?;
+            }
+            self.begin()?;
+        }
+        if let State::Later(requests) = &mut self.state {
+            let requests = std::mem::take(requests);
+            self.state = State::Fetching(self.fetch(requests));
+        }
+        let Some(answers) = self.answers().await? else { return Ok(None) };
+        let bytes = answers.iter().map(|answer| answer.body.len()).sum();
+        let mut page: Option<Checked> = None;
+        let mut parts = Vec::with_capacity(answers.len());
+        for (part, answer) in answers.into_iter().enumerate() {
+            let started = Instant::now();
+            let (envelope, rows) = match self.decoder.decode(part, &answer.body) {
+                Ok(decoded) => decoded,
+                Err(source) => return Err(self.name_document(part, source).await),
+            };
+            add(&self.counters.decode_nanos, started.elapsed().as_nanos() as u64);
+            let checked = self.check(envelope)?;
+            if page.as_ref().is_some_and(|page| !page.has_rows_of(&checked)) {
+                let detail = "two requests for one page found other rows".into();
+                return Err(Error::Incomplete { what: self.what(), detail });
+            }
+            page.get_or_insert(checked);
+            parts.push(rows);
+        }
+        let (Some(page), Some(last)) = (page, parts.pop()) else {
+            return Err(Error::Protocol { what: self.what(), detail: "no answer".into() });
+        };
+        let rows = if parts.is_empty() {
+            last
+        } else {
+            parts.push(last);
+            self.decoder.join(parts).map_err(|source| Error::Decode { what: self.what(), source })?
+        };
+        self.take_over(page, bytes)?;
+        Ok(Some(rows))
+    }
+
+    /// What requests are made of, for as many rows as the page size is now.
+    fn ask(&mut self) -> (&mut Mode, SearchRequests<'_>) {
+        self.asked = self.page_size.rows();
+        let page = SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked };
+        (&mut self.mode, page)
+    }
+
+    /// Asks for the first page.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        let (mode, page) = self.ask();
+        self.state = match mode {
+            Mode::Pit(pit) => {
+                let requests = pit.page_requests(&page);
+                State::Fetching(self.fetch(requests))
+            }
+            Mode::Scroll(scroll) => State::Opening(scroll.open(&page)?),
+        };
+        Ok(())
+    }
+
+    /// Asks for the number of rows alone, which a point in time tells without any of them.
+    pub(super) fn begin_count(&mut self) -> Result<(), Error> {
+        if let Mode::Pit(pit) = &self.mode {
+            self.asked = 0;
+            let page = SearchRequests { slice: &self.slice, options: &self.options, rows: 0 };
+            self.state = State::Fetching(self.fetch(vec![pit.count_request(&page)]));
+            return Ok(());
+        }
+        self.page_size = self.page_size.at_most(1);
+        self.begin()
+    }
+
+    /// The answers to the requests under way; none if there are none.
+    pub(super) async fn answers(&mut self) -> Result<Option<Vec<Answer>>, Error> {
+        let started = Instant::now();
+        let answers = loop {
+            // The task stays in the state while it is waited for: if this future is dropped, `drop`
+            // has to find it.
+            let fetched = match &mut self.state {
+                State::Start | State::Later(_) | State::Done => return Ok(None),
+                State::Fetching(task) => task.await,
+                State::Opening(task) => task.await.map(|opened| {
+                    let Opened { answer, id } = opened?;
+                    if let (Mode::Scroll(scroll), Some(id)) = (&mut self.mode, id) {
+                        scroll.opened(id);
+                    }
+                    Ok(vec![answer])
+                }),
+            };
+            self.state = State::Done;
+            let fetched = fetched.map_err(|e| Error::Protocol {
+                what: self.what(),
+                detail: format!("the request was cancelled: {e}"),
+            })?;
+            match fetched {
+                Err(Error::TooLarge { bytes, most, .. }) if self.asked > 1 => {
+                    let parts = self.options.fields.len().max(1);
+                    self.page_size = self.page_size.after_too_large(bytes.saturating_mul(parts));
+                    if matches!(&self.mode, Mode::Scroll(scroll) if scroll.is_open()) {
+                        let (rows, fitting) = (self.asked, self.page_size.rows());
+                        return Err(Error::ScrollPageTooLarge { what: self.what(), rows, most, fitting });
+                    }
+                    self.begin()?;
+                }
+                fetched => break fetched?,
+            }
+        };
+        add(&self.counters.wait_nanos, started.elapsed().as_nanos() as u64);
+        add(&self.counters.retries, answers.iter().map(|answer| u64::from(answer.retries)).sum());
+        add(&self.counters.pages, 1);
+        let bytes = answers.iter().map(|answer| answer.body.len() as u64).sum();
+        add(&self.counters.bytes, bytes);
+        self.counters.peak_page_bytes.fetch_max(bytes, Ordering::Relaxed);
+        Ok(Some(answers))
+    }
+
+    /// A page carries no `_id` unless it is wanted, for it costs. Where the same page can be asked for
+    /// again, it is, with `_id`, so that the error names the document.
+    async fn name_document(&mut self, part: usize, source: DecodeError) -> Error {
+        let mut source = source;
+        if let Mode::Pit(pit) = &self.mode
+            && let Some(fields) = self.options.fields.get_mut(part).filter(|fields| !fields.metadata)
+        {
+            fields.metadata = true;
+            let page = SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked };
+            if let Some(request) = pit.page_requests(&page).get(part)
+                && let Ok(answer) = self.connection.send(request).await
+                && let Err(named) = self.decoder.decode(part, &answer.body)
+            {
+                source = named;
+            }
+        }
+        Error::Decode { what: self.what(), source }
+    }
+
+    pub(super) fn what(&self) -> String {
+        SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked }.what()
+    }
+
+    /// Refuses an answer that may lack rows.
+    pub(super) fn check(&mut self, page: Envelope) -> Result<Checked, Error> {
+        // The ids first: what is refused below has to be freed.
+        match &mut self.mode {
+            Mode::Pit(pit) => pit.renamed(page.pit_id),
+            Mode::Scroll(scroll) => scroll.renamed(page.scroll_id),
+        }
+        let incomplete = |detail: String| Error::Incomplete { what: self.what(), detail };
+        if !page.complete {
+            return Err(incomplete("no _shards or no timed_out in the answer".into()));
+        }
+        if page.timed_out {
+            return Err(incomplete("the server timed out and left rows out".into()));
+        }
+        // Elasticsearch 7 says so of every page of a scroll but the first, where it means that a page is full. Rows are
+        // held against the total of the first page in any case.
+        let is_later_of_scroll = matches!(self.mode, Mode::Scroll(_)) && self.total.is_some();
+        if page.terminated_early && !is_later_of_scroll {
+            return Err(incomplete("the server ended the search early and left rows out".into()));
+        }
+        if page.clusters_incomplete > 0 {
+            let clusters = page.clusters_incomplete;
+            return Err(incomplete(format!("{clusters} remote clusters left rows out")));
+        }
+        if page.shards_failed > 0 {
+            let reason = page.shard_failure.unwrap_or_else(|| "no reason given".into());
+            return Err(incomplete(format!("{} shards failed: {reason}", page.shards_failed)));
+        }
+        if page.shards_total == Some(0) {
+            return Err(incomplete(
+                "the server searched no shard, as it does of a frozen index: unfreeze it".into(),
+            ));
+        }
+        // A row twice could otherwise stand for a row less.
+        if page.hits > self.asked as usize {
+            return Err(incomplete(format!("{} rows on a page of {}", page.hits, self.asked)));
+        }
+        let total = match (self.total, page.total) {
+            (Some(total), Some(now)) if now != total => {
+                return Err(incomplete(format!("{total} rows at first, and now {now}")));
+            }
+            (Some(total), _) => total,
+            (None, Some(total)) => {
+                add(&self.counters.matched, total);
+                self.total = Some(total);
+                total
+            }
+            (None, None) => return Err(incomplete("no exact hits.total".into())),
+        };
+        Ok(Checked { total, hits: page.hits, last_sort: page.last_sort })
+    }
+
+    fn take_over(&mut self, page: Checked, bytes: usize) -> Result<(), Error> {
+        let total = page.total;
+        self.read += page.hits as u64;
+        // Servers fill every page but the last one. Where a limit ends the read, nothing else would tell.
+        let short = page.hits < self.asked as usize;
+        if self.read > total || (short && self.read < total) {
+            return Err(Error::Incomplete {
+                what: self.what(),
+                detail: format!("{} rows read of {total} on the same snapshot", self.read),
+            });
+        }
+        add(&self.counters.documents, page.hits as u64);
+        let enough = self.options.limit.is_some_and(|limit| self.read >= u64::from(limit.get()));
+        // The last page proves the end: it has fewer rows than asked for, or none.
+        let end = self.read == total && short;
+        if end || enough {
+            self.free();
+            return Ok(());
+        }
+        // All pages of a scroll have as many rows as its first.
+        if let Mode::Pit(pit) = &mut self.mode {
+            let Some(cursor) = page.last_sort else {
+                return Err(Error::Protocol { what: self.what(), detail: "a row without sort".into() });
+            };
+            pit.advance(cursor);
+            let most = self.options.most_rows(self.read);
+            self.page_size = self.page_size.after(page.hits, bytes).at_most(most);
+        }
+        let (mode, page) = self.ask();
+        let requests = match mode {
+            Mode::Scroll(scroll) => vec![scroll.next_request(&page)?],
+            Mode::Pit(pit) => pit.page_requests(&page),
+        };
+        // The next page is under way while this one is used: two in memory, never more, and only one
+        // if it is large.
+        self.state = match bytes > 2 * TARGET_BYTES {
+            true => State::Later(requests),
+            false => State::Fetching(self.fetch(requests)),
+        };
+        Ok(())
+    }
+
+    fn fetch(&self, requests: Vec<Request>) -> JoinHandle<Result<Vec<Answer>, Error>> {
+        let connection = Arc::clone(&self.connection);
+        let fetch =
+            async move { try_join_all(requests.iter().map(|request| connection.send(request))).await };
+        // What is logged of a page names its slice.
+        tokio::spawn(fetch.in_current_span())
+    }
+
+    /// Frees what this reader opened.
+    pub(super) fn free(&mut self) {
+        match &mut self.mode {
+            Mode::Pit(_) => {}
+            Mode::Scroll(scroll) => scroll.free(),
+        }
+    }
+}
+
+impl<D: DecodePage> Drop for SliceReader<D> {
+    fn drop(&mut self) {
+        match (std::mem::replace(&mut self.state, State::Done), &mut self.mode) {
+            (State::Opening(task), Mode::Scroll(scroll)) => scroll.free_when_opened(task),
+            (State::Fetching(task), _) => task.abort(),
+            // Only a scroll is opened here.
+            (State::Opening(_), Mode::Pit(_)) => {}
+            (State::Start | State::Later(_) | State::Done, _) => {}
+        }
+        self.free();
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
