@@ -8,7 +8,6 @@ mod fields;
 mod predicates;
 
 use crate::golden::{ALONE, options, registry, servers};
-use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field as ArrowField, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -23,6 +22,7 @@ use datafusion_elasticsearch::{AddressOrder, EsTable, OpenSnapshots, TopRows, op
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
 use fields::pick;
 use fields::{Cell, Field, Support, to_scalar};
+use flowsigma_tests::bulk::{Found, bulk};
 use predicates::predicate;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -71,17 +71,9 @@ async fn create(
 }
 
 async fn load(connection: &Connection, index: &str, documents: &[Value]) {
-    let mut body = String::new();
-    for (id, document) in documents.iter().enumerate() {
-        // The same documents in the same shards, whenever they are loaded.
-        body.push_str(&format!("{{\"index\":{{\"_id\":\"{id}\"}}}}\n"));
-        body.push_str(&document.to_string());
-        body.push('\n');
-    }
-    let mut bulk = Request::new(Method::Post, format!("/{index}/_bulk"), "load a test index")
-        .with_param("refresh", "true");
-    bulk.body = Some(Bytes::from(body));
-    let answer = connection.send(&bulk).await.unwrap().json("load").unwrap();
+    // The same documents in the same shards, whenever they are loaded.
+    let by_id = documents.iter().enumerate().map(|(id, document)| (id.to_string(), document));
+    let answer = bulk(connection, index, by_id, Found::AtOnce).await.unwrap();
     let failed =
         answer["items"].as_array().unwrap().iter().position(|item| item["index"]["error"].is_object());
     if let Some(at) = failed {

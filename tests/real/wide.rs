@@ -2,13 +2,13 @@
 
 use crate::faults::registry;
 use crate::golden::{ALONE, assert_nothing_open, options, servers};
-use bytes::Bytes;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
+use flowsigma_tests::bulk::{Found, load};
 use flowsigma_tests::cluster::embedded_context;
 use flowsigma_tests::proxy::{Fault, Proxy};
 use serde_json::{Map, Value, json};
@@ -46,17 +46,13 @@ async fn make(connection: &Connection) {
         "mappings": { "properties": properties },
     }));
     connection.send(&create).await.unwrap();
-    let mut lines = String::new();
-    for document in 0..DOCUMENTS {
-        let cells = (0..COLUMNS).filter_map(|c| Some((format!("c{c}"), cell(c, document).1?)));
-        let source: Map<String, Value> = cells.collect();
-        lines.push_str(&format!("{{\"index\":{{\"_id\":\"{document:03}\"}}}}\n{}\n", json!(source)));
-    }
-    let mut bulk =
-        Request::new(Method::Post, "/wide/_bulk", "load a test index").with_param("refresh", "true");
-    bulk.body = Some(Bytes::from(lines));
-    let answer = connection.send(&bulk).await.unwrap().json("load").unwrap();
-    assert_eq!(answer["errors"], false, "{}", answer["items"][0]);
+    let document = |number: usize| {
+        let cells = (0..COLUMNS).filter_map(|c| Some((format!("c{c}"), cell(c, number).1?)));
+        json!(cells.collect::<Map<String, Value>>())
+    };
+    let documents: Vec<Value> = (0..DOCUMENTS).map(document).collect();
+    let by_id = documents.iter().enumerate().map(|(id, document)| (format!("{id:03}"), document));
+    load(connection, "wide", by_id, Found::AtOnce).await.unwrap();
 }
 
 async fn table(registry: &Arc<ConnectionRegistry>, ctx: &SessionContext, with: &[(&str, &str)]) {

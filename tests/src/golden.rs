@@ -1,7 +1,7 @@
 //! The golden flows: 1,430 documents whose statistics are known, and others that must not count.
 
+use crate::bulk::{self, Found};
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use elastic_client::{Connection, Method, Request};
 use serde_json::{Value, json};
 
@@ -79,19 +79,9 @@ pub async fn load(
         } },
     }));
     connection.send(&create).await?;
-    let mut body = String::new();
-    for (id, document) in documents.iter().enumerate() {
-        // With ids of their own, documents are in the same shards each time.
-        body.push_str(&format!("{{\"index\":{{\"_id\":\"flow-{id}\"}}}}\n"));
-        body.push_str(&document.to_string());
-        body.push('\n');
-    }
-    let mut bulk = Request::new(Method::Post, format!("/{index}/_bulk"), "load a test index")
-        .with_param("refresh", "true");
-    bulk.body = Some(Bytes::from(body));
-    let answer = connection.send(&bulk).await?.json("load")?;
-    anyhow::ensure!(answer["errors"] == false, "bulk had errors: {}", answer["items"][0]);
-    Ok(())
+    // With ids of their own, documents are in the same shards each time.
+    let documents = documents.iter().enumerate().map(|(id, document)| (format!("flow-{id}"), document));
+    bulk::load(connection, index, documents, Found::AtOnce).await
 }
 
 /// How many points in time and scrolls the server holds open.

@@ -2,6 +2,7 @@
 //!
 //! Owns: loading test data and starting processes. Must not know: what a test expects.
 
+pub mod bulk;
 pub mod caller;
 pub mod certificates;
 pub mod cluster;

@@ -173,6 +173,11 @@ impl Connection {
         &self.name
     }
 
+    /// The addresses of its nodes, at least one, in the order of the configuration. They hold no credentials.
+    pub fn nodes(&self) -> impl Iterator<Item = &Url> {
+        self.nodes.iter().map(|node| &node.url)
+    }
+
     /// What the configuration says the server is, for servers that do not tell.
     pub fn declared_server(&self) -> Option<&str> {
         self.declared_server.as_deref()
