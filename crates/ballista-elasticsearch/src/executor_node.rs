@@ -39,6 +39,10 @@ const CONNECT_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two looks at whether requests for tasks are answered.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How long an executor that ends still serves the rows of its last task: a client fetches them when it hears of the
+/// job's end.
+const ROWS_FETCHED_WITHIN: Duration = Duration::from_secs(3);
+
 /// What an executor process is made of.
 pub struct ExecutorNode {
     /// Ballista's options, with the codecs, functions, session settings and endpoints of this system set.
@@ -106,6 +110,7 @@ impl ExecutorNode {
         config.health.mark_heartbeat_failed();
         say_goodbye(&mut scheduler, &executor, stopped.is_ok()).await;
         TasksDrainedFuture(executor).await;
+        wake.settled(ROWS_FETCHED_WITHIN).await;
         stopped
     }
 }

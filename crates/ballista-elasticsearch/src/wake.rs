@@ -5,8 +5,8 @@
 //! An idle executor's request waits at the scheduler, and is sent again as soon as it was answered with nothing. A busy
 //! one asks when one of its tasks has ended, and now and then, since another executor's task may have made work for it.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 /// The longest pause between an answer without tasks and the next request.
@@ -20,12 +20,13 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(500);
 pub(crate) struct Wake {
     ask: Arc<Notify>,
     free: Arc<Semaphore>,
+    last_end: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Wake {
     /// For an executor of so many vcores, all of them free.
     pub(crate) fn new(vcores: usize) -> Self {
-        Self { ask: Arc::default(), free: Arc::new(Semaphore::new(vcores)) }
+        Self { ask: Arc::default(), free: Arc::new(Semaphore::new(vcores)), last_end: Arc::default() }
     }
 
     /// What Ballista's loop waits for between two requests.
@@ -45,6 +46,7 @@ impl Wake {
 
     /// A task has ended: asks as soon as its report can go with the request.
     pub(crate) fn task_ended(&self) {
+        *self.last_end.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let (wake, before) = (self.clone(), self.free.available_permits());
         tokio::spawn(async move {
             let freed = async {
@@ -55,6 +57,13 @@ impl Wake {
             tokio::time::timeout(REPORT_READY, freed).await.ok();
             wake.ask.notify_one();
         });
+    }
+
+    /// Returns `after` the end of the last task; at once if that is past, or there was none.
+    pub(crate) async fn settled(&self, after: Duration) {
+        let last_end = *self.last_end.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = last_end.map(|end| after.saturating_sub(end.elapsed()));
+        tokio::time::sleep(left.unwrap_or_default()).await;
     }
 
     /// Ends each pause within [`PAUSE`]. Returns only with the process.
