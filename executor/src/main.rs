@@ -158,7 +158,10 @@ async fn run_until_drained<E>(
         ended = &mut process => return ended,
         () = overdue => {}
     }
-    tracing::warn!(?drain, "tasks still run: they end here, and are begun again by other executors");
+    tracing::warn!(
+        ?drain,
+        "tasks still run, or jobs still read their rows: they end here, and are begun again by other executors"
+    );
     // Reads fail with their next request, and the scheduler hears of it while there is time.
     registry.close().await;
     tokio::time::timeout(LAST_REPORTS, process).await.unwrap_or(Ok(()))

@@ -141,11 +141,17 @@ async fn an_executor_that_drains_is_not_ready() {
             assert!(bench.cluster.probe(0, "/readyz").unwrap().contains("503"), "{policy}");
             assert!(bench.cluster.probe(0, "/healthz").unwrap().contains("200"), "{policy}");
             bench.release();
-            bench.cluster.wait_for_end(0, WORK).unwrap();
+            // First: a client whose output nobody reads fetches no more rows.
             let output = bench.end(client, WORK);
+            bench.cluster.wait_for_end(0, WORK).unwrap();
             // Ballista's own process, which takes pushed tasks, ends with them, and may take the result's rows along.
             let took_rows = policy == "push-staged" && stderr(&output).contains("submit the job again");
-            assert!(output.status.success() || took_rows, "{url} {policy}: {}", stderr(&output));
+            assert!(
+                output.status.success() || took_rows,
+                "{url} {policy}: {}; logs:\n{}",
+                stderr(&output),
+                bench.cluster.logs()
+            );
             assert_nothing_open(&bench.connection).await;
         }
     }
