@@ -13,11 +13,8 @@ use ballista_core::RuntimeProducer;
 use ballista_core::error::{BallistaError, Result};
 use ballista_core::serde::BallistaCodec;
 use ballista_core::serde::protobuf::executor_status::Status;
-use ballista_core::serde::protobuf::job_status::Status as JobEnd;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
-use ballista_core::serde::protobuf::{
-    ExecutorStatus, ExecutorStoppedParams, GetJobStatusParams, HeartBeatParams,
-};
+use ballista_core::serde::protobuf::{ExecutorStatus, ExecutorStoppedParams, HeartBeatParams};
 use ballista_core::utils::{GrpcClientConfig, create_grpc_client_endpoint};
 use ballista_executor::execution_loop::poll_loop;
 use ballista_executor::executor::{Executor, TasksDrainedFuture};
@@ -42,9 +39,6 @@ const CONNECT_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two looks at whether requests for tasks are answered.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long an executor that ends still serves rows after the job's end: a client fetches them when it hears of that.
-const ROWS_FETCHED_WITHIN: Duration = Duration::from_secs(3);
-
 /// What an executor process is made of.
 pub struct ExecutorNode {
     /// Ballista's options, with the codecs, functions, session settings and endpoints of this system set.
@@ -58,7 +52,7 @@ pub struct ExecutorNode {
 }
 
 impl ExecutorNode {
-    /// Runs until `ended`, and then until its tasks have.
+    /// Runs until `ended`, and then until its tasks have. Rows are served for as long as the process lives.
     ///
     /// # Errors
     ///
@@ -86,8 +80,8 @@ impl ExecutorNode {
             config.job_data_clean_up_interval_seconds,
             config.job_data_ttl_seconds,
         ));
-        tokio::spawn(wake.clone().now_and_then());
         let polled = ExecutorHealth::new();
+        tokio::spawn(wake.clone().while_answered(polled.clone()));
         let polls = poll_loop(
             scheduler.clone(),
             Arc::clone(&executor),
@@ -100,7 +94,7 @@ impl ExecutorNode {
         let mirror = AbortOnDropHandle::new(tokio::spawn(mirror(polled, config.health.clone())));
         let decoding = config.grpc_max_decoding_message_size as usize;
         let encoding = config.grpc_max_encoding_message_size as usize;
-        let router = executor_router(work_dir.clone(), decoding, encoding, links.as_ref());
+        let router = executor_router(work_dir, decoding, encoding, links.as_ref());
         let serving = tokio::spawn(async move { serve(listener, router, links.as_ref()).await });
         let stopped = tokio::select! {
             polled = polls => polled.map_err(BallistaError::TokioError)?,
@@ -112,10 +106,6 @@ impl ExecutorNode {
         config.health.mark_heartbeat_failed();
         say_goodbye(&mut scheduler, &executor, stopped.is_ok()).await;
         TasksDrainedFuture(executor).await;
-        match rows_no_longer_wanted(&mut scheduler, &work_dir).await {
-            Waited::ForJobs => tokio::time::sleep(ROWS_FETCHED_WITHIN).await,
-            Waited::Never => wake.settled(ROWS_FETCHED_WITHIN).await,
-        }
         stopped
     }
 }
@@ -249,36 +239,6 @@ async fn say_goodbye(scheduler: &mut SchedulerGrpcClient<Channel>, executor: &Ex
     if let Err(error) = told.await {
         tracing::warn!(%error, "the scheduler was not told that this executor ends");
     }
-}
-
-/// Whether an executor that ends had to wait for jobs that may read its rows.
-enum Waited {
-    ForJobs,
-    Never,
-}
-
-/// Waits until no job goes on that has rows here; the drain timeout bounds it. A scheduler that does not answer reads none.
-async fn rows_no_longer_wanted(scheduler: &mut SchedulerGrpcClient<Channel>, work_dir: &str) -> Waited {
-    let mut waited = Waited::Never;
-    while has_rows_of_a_running_job(scheduler, work_dir).await {
-        waited = Waited::ForJobs;
-        tokio::time::sleep(HEALTH_INTERVAL).await;
-    }
-    waited
-}
-
-async fn has_rows_of_a_running_job(scheduler: &mut SchedulerGrpcClient<Channel>, work_dir: &str) -> bool {
-    // Rows of a job are in a folder with its id.
-    let Ok(mut entries) = tokio::fs::read_dir(work_dir).await else { return false };
-    while let Ok(Some(entry)) = entries.next_entry().await {
-        let job_id = entry.file_name().to_string_lossy().into_owned();
-        let Ok(answer) = scheduler.get_job_status(GetJobStatusParams { job_id }).await else { continue };
-        let status = answer.into_inner().status.and_then(|status| status.status);
-        if matches!(status, Some(JobEnd::Queued(_) | JobEnd::Running(_))) {
-            return true;
-        }
-    }
-    false
 }
 
 /// Deletes the rows of jobs that nobody has touched for `ttl` seconds, every `interval` seconds; never if that is zero.
