@@ -6,8 +6,8 @@
 use anyhow::Context;
 use ballista_core::config::{LogRotationPolicy, TaskSchedulingPolicy};
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, ExecutorNode, FileAccess, TaskGuard, delete_staged_files, execution_engine,
-    executor_endpoint_override, function_registry, one_line, physical_codec, session_config,
+    ClusterLinks, EsLogicalCodec, ExecutorNode, FileAccess, LastRows, TaskGuard, delete_staged_files, execution_engine,
+    executor_endpoint_override, function_registry, one_line, open_rows_service, physical_codec, session_config,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
@@ -32,8 +32,8 @@ use tempfile::TempDir;
 struct Args {
     #[command(flatten)]
     node: NodeArgs,
-    /// How long after SIGTERM or Ctrl-C tasks may still run. Others begin those again that have not
-    /// ended by then
+    /// How long after SIGTERM or Ctrl-C tasks may still run, and jobs may still read rows of this executor.
+    /// Others begin those tasks again that have not ended by then
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain_timeout_seconds: u64,
     /// Take tasks from anyone who reaches the ports, unencrypted: for a scheduler that was started with
@@ -104,7 +104,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     config.override_runtime_producer =
         config.work_dir.as_deref().map(|work_dir| access.runtime_producer(work_dir));
     let engine = execution_engine(Duration::from_secs(config.client_ttl), TaskGuard::new(access));
-    engine.watch_jobs(format!("http://{}:{}", config.scheduler_host, config.scheduler_port), session);
+    let scheduler_url = format!("http://{}:{}", config.scheduler_host, config.scheduler_port);
+    engine.watch_jobs(scheduler_url.clone(), session.clone());
+    let last_rows =
+        config.work_dir.as_ref().map(|work_dir| LastRows::new(scheduler_url, session, work_dir.into()));
     config.override_execution_engine = Some(Arc::clone(&engine) as _);
     let (for_config, for_links) = (Arc::clone(&registry), links.clone());
     config.override_config_producer = Some(Arc::new(move || session_config(&for_config, for_links.as_ref())));
@@ -119,15 +122,22 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let health = spawn_health_server(health, readiness.clone(), stopped);
     // Where tasks are pushed, an executor has a port that nothing protects.
     let pushed = matches!(config.task_scheduling_policy, TaskSchedulingPolicy::PushStaged);
-    let result = if links.is_none() && pushed {
-        let process = pin!(start_executor_process(Arc::new(config)));
-        run_until_drained(process, drain, &readiness, &registry).await
-    } else {
-        config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
-        let listener = listen(rows, "executor")?;
-        let process = pin!(ExecutorNode { config, engine, links, listener }.run(shutdown_signal()));
-        run_until_drained(process, drain, &readiness, &registry).await
+    let listener = listen(rows, "executor")?;
+    let process = async {
+        let ended = if links.is_none() && pushed {
+            config.override_arrow_flight_service = Some(open_rows_service(listener, &config));
+            start_executor_process(Arc::new(config)).await
+        } else {
+            config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
+            ExecutorNode { config, engine, links, listener }.run(shutdown_signal()).await
+        };
+        // What serves them goes on for as long as this process.
+        if let (Ok(()), Some(last_rows)) = (&ended, last_rows) {
+            tokio::time::timeout(drain, last_rows.until_read()).await.ok();
+        }
+        ended
     };
+    let result = run_until_drained(pin!(process), drain, &readiness, &registry).await;
     // Scrolls are freed in the background, which ends with this process.
     registry.close().await;
     delete_staged_files();
@@ -162,7 +172,11 @@ async fn run_until_drained<E>(
         ended = &mut process => return ended,
         () = overdue => {}
     }
-    tracing::warn!(?drain, "tasks still run: they end here, and are begun again by other executors");
+    tracing::warn!(
+        ?drain,
+        "the drain timeout is over: other executors begin tasks again that still run, and jobs that still need rows of \
+         this executor fail"
+    );
     // Reads fail with their next request, and the scheduler hears of it while there is time.
     registry.close().await;
     tokio::time::timeout(LAST_REPORTS, process).await.unwrap_or(Ok(()))

@@ -21,6 +21,13 @@ pub(crate) fn flowsigma(args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// `flowsigma` with no stdin, whose output is kept until it is asked for.
+pub(crate) fn captured(args: &[&str]) -> Command {
+    let mut command = Command::new(binary("flowsigma").unwrap());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
 pub(crate) fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }

@@ -4,17 +4,17 @@
 //! Proxies before the executors hold back the rows that a stage reads, so it runs when the executor dies;
 //! a proxy before the server holds the pages of a scan.
 
-use crate::command::{assert_golden, stderr};
+use crate::command::{assert_golden, captured, stderr};
 use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
 use crate::kill::{WORK, end, every_page, nothing};
 use elastic_client::{Connection, Method, Request};
-use flowsigma_tests::cluster::{Cluster, Shape, binary};
+use flowsigma_tests::cluster::{Cluster, Shape};
 use flowsigma_tests::golden::NOTEBOOK_QUERY;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use flowsigma_tests::rows_proxy::{Gate, Hold, RowsProxy};
 use futures::StreamExt;
 use serde_json::Value;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -166,13 +166,25 @@ impl Bench {
         self.client(&["sql", "--format", "json", "-c", &sql])
     }
 
+    fn detect(&self) -> Child {
+        let here = ["--connection", "prod", "--index", "deaths", "--query", NOTEBOOK_QUERY, "--slices", "8"];
+        self.client(&[&["detect", "--format", "json"], &here[..]].concat())
+    }
+
+    /// The golden numbers, by a job that was submitted again so often.
+    fn assert_detected(&self, output: &Output, again: usize) {
+        let said = stderr(output);
+        assert!(output.status.success(), "{said}; {}", self.logs());
+        assert_eq!(said.matches("the job is submitted again").count(), again, "{said}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_golden(&answer, said);
+        assert_eq!(answer["coverage"]["slices"], 8);
+    }
+
     fn client(&self, args: &[&str]) -> Child {
-        Command::new(binary("flowsigma").unwrap())
-            .args(args)
+        captured(args)
             .args(["--scheduler", &self.cluster.scheduler_url, "--config"])
             .arg(self.cluster.folder.path().join("flowsigma.toml"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap()
     }
@@ -312,15 +324,33 @@ async fn a_detection_whose_rows_are_lost_is_submitted_again_under_the_same_point
     let _alone = ALONE.lock().await;
     let (url, connection) = prepare().await;
     let mut bench = Bench::new(&url, FIRST_ROWS.policy, FIRST_ROWS.when).await;
-    let here = ["--connection", "prod", "--index", "deaths", "--query", NOTEBOOK_QUERY, "--slices", "8"];
-    let client = bench.client(&[&["detect", "--format", "json"], &here[..]].concat());
+    let client = bench.detect();
     let output = bench.kill(FIRST_ROWS, client).await.unwrap();
-    let said = stderr(&output);
-    assert!(output.status.success(), "{said}; {}", bench.logs());
-    assert!(said.contains("the job is submitted again"), "{said}");
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_golden(&answer, said);
-    assert_eq!(answer["coverage"]["slices"], 8);
+    bench.assert_detected(&output, 1);
+    assert_nothing_open(&connection).await;
+}
+
+/// The executor of the next job's rows dies too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detection_that_loses_its_rows_twice_is_submitted_a_third_time() {
+    let _alone = ALONE.lock().await;
+    let (url, connection) = prepare().await;
+    let mut bench = Bench::new(&url, FIRST_ROWS.policy, FIRST_ROWS.when).await;
+    let client = bench.detect();
+    let first = bench.held(FIRST_ROWS.when).await.unwrap();
+    // The next job waits at its pages until there are two executors again.
+    bench.pages.iter().for_each(|pages| pages.set_rule(every_page));
+    bench.cluster.kill_executor(first).unwrap();
+    bench.cluster.wait_for_executors(1).await.unwrap();
+    bench.cluster.restart_executor(first).unwrap();
+    bench.cluster.wait_for_executors(2).await.unwrap();
+    bench.gate.open();
+    let [a, b] = &bench.pages;
+    tokio::select! { held = a.wait_for_held(1) => held, held = b.wait_for_held(1) => held }.unwrap();
+    bench.gate.set(Hold::Requests(0));
+    bench.pages.iter().for_each(Proxy::release);
+    let output = bench.kill(FIRST_ROWS, client).await.unwrap();
+    bench.assert_detected(&output, 2);
     assert_nothing_open(&connection).await;
 }
 

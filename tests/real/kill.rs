@@ -4,14 +4,14 @@
 //! Where a process dies is decided by what the proxies before the server hold back, one proxy for
 //! each executor.
 
-use crate::command::{assert_golden, stderr};
+use crate::command::{assert_golden, captured, stderr};
 use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
 use elastic_client::{Connection, Method, Request};
-use flowsigma_tests::cluster::{Cluster, Shape, binary};
+use flowsigma_tests::cluster::{Cluster, Shape};
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, open_contexts};
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use serde_json::Value;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 const EXECUTOR_TIMEOUT: u64 = 12;
@@ -105,13 +105,10 @@ impl Bench {
     }
 
     fn client(&self, command: &str, args: &[&str]) -> Child {
-        Command::new(binary("flowsigma").unwrap())
-            .arg(command)
+        captured(&[command])
             .args(args)
             .args(["--scheduler", &self.cluster.scheduler_url, "--config"])
             .arg(self.cluster.folder.path().join("flowsigma.toml"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap()
     }

@@ -7,7 +7,7 @@ use crate::kill::{Bench, WORK, every_page, nothing};
 use ballista_elasticsearch::Job;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
-use flowsigma_tests::cluster::{LOOK_AGAIN, binary, remote_context};
+use flowsigma_tests::cluster::{binary, remote_context};
 use flowsigma_tests::golden::open_contexts;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use futures::TryStreamExt;
@@ -28,7 +28,7 @@ pub(crate) fn scroll_openings(seen: &Seen) -> Fault {
     if seen.path.ends_with("/_search") && sliced() { Fault::Hold } else { Fault::None }
 }
 
-fn signal(child: u32, signal: &str) {
+pub(crate) fn signal(child: u32, signal: &str) {
     assert!(Command::new("kill").args([signal, &child.to_string()]).status().unwrap().success());
 }
 
@@ -127,25 +127,38 @@ async fn an_executor_that_drains_is_not_ready() {
             let mut bench = Bench::draining(&url, [scroll_pages, nothing], policy, "60").await;
             let client = bench.long_scan(", 'read' 'scroll'");
             bench.held(0).await;
-            let deadline = std::time::Instant::now() + WORK;
-            while !bench.cluster.probe(0, "/readyz").unwrap().contains("200") {
-                assert!(std::time::Instant::now() < deadline, "{policy}: it works, and is not ready");
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
+            bench.cluster.wait_for_probe(0, "/readyz", "200", WORK).await.unwrap();
             signal(bench.cluster.executor_id(0), "-TERM");
-            let deadline = std::time::Instant::now() + WORK;
-            while bench.cluster.probe(0, "/readyz").unwrap().contains("200") {
-                assert!(std::time::Instant::now() < deadline, "{policy}: it is ready, and drains");
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            assert!(bench.cluster.probe(0, "/readyz").unwrap().contains("503"), "{policy}");
+            bench.cluster.wait_for_probe(0, "/readyz", "503", WORK).await.unwrap();
             assert!(bench.cluster.probe(0, "/healthz").unwrap().contains("200"), "{policy}");
             bench.release();
-            bench.cluster.wait_for_end(0, WORK).unwrap();
+            // First: a client whose output nobody reads fetches no more rows.
             let output = bench.end(client, WORK);
-            assert!(output.status.success(), "{url} {policy}: {}", stderr(&output));
+            bench.cluster.wait_for_end(0, WORK).unwrap();
+            let logs = bench.cluster.logs();
+            assert!(output.status.success(), "{url} {policy}: {}; logs:\n{logs}", stderr(&output));
             assert_nothing_open(&bench.connection).await;
         }
+    }
+}
+
+/// The other executor still reads when the one that drains has ended its tasks.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_drains_serves_its_rows_until_they_are_read() {
+    let _alone = ALONE.lock().await;
+    for url in servers() {
+        let mut bench = Bench::draining(&url, [nothing, scroll_pages], "pull-staged", "60").await;
+        let client = bench.long_scan(", 'read' 'scroll'");
+        bench.held(1).await;
+        bench.a_task_done().await;
+        signal(bench.cluster.executor_id(0), "-TERM");
+        bench.cluster.wait_for_probe(0, "/readyz", "503", WORK).await.unwrap();
+        bench.release();
+        let output = bench.end(client, WORK);
+        bench.cluster.wait_for_end(0, WORK).unwrap();
+        assert!(output.status.success(), "{url}: {}; logs:\n{}", stderr(&output), bench.cluster.logs());
+        assert_eq!(rows(&output), loaded(), "{url}: {}", stderr(&output));
+        assert_nothing_open(&bench.connection).await;
     }
 }
 

@@ -303,6 +303,25 @@ impl Cluster {
         Ok(answer.lines().next().unwrap_or_default().to_owned())
     }
 
+    /// Waits until an executor's probe answers with this status.
+    pub async fn wait_for_probe(
+        &self,
+        executor: usize,
+        path: &str,
+        status: &str,
+        longest: Duration,
+    ) -> Result<()> {
+        let deadline = Instant::now() + longest;
+        loop {
+            let answer = self.probe(executor, path)?;
+            if answer.contains(status) {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < deadline, "executor {executor}: {path} answers {answer:?}");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub fn kill_executor(&mut self, i: usize) -> Result<()> {
         let Process(child) = &mut self.executors[i];

@@ -62,6 +62,7 @@ impl Gate {
     /// From now on, of the next job.
     pub fn set(&self, hold: Hold) {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.held.send_replace(None);
         self.hold.send_replace(hold);
     }
 

@@ -52,7 +52,7 @@ pub struct ExecutorNode {
 }
 
 impl ExecutorNode {
-    /// Runs until `ended`, and then until its tasks have.
+    /// Runs until `ended`, and then until its tasks have. Rows are served for as long as the process lives.
     ///
     /// # Errors
     ///
@@ -80,8 +80,8 @@ impl ExecutorNode {
             config.job_data_clean_up_interval_seconds,
             config.job_data_ttl_seconds,
         ));
-        tokio::spawn(wake.clone().now_and_then());
         let polled = ExecutorHealth::new();
+        tokio::spawn(wake.clone().while_answered(polled.clone()));
         let polls = poll_loop(
             scheduler.clone(),
             Arc::clone(&executor),

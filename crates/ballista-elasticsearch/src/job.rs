@@ -54,7 +54,7 @@ pub struct ScanReport {
 }
 
 impl Job {
-    /// Submits a plan, and gives its rows. It is submitted once more, if it writes nothing and no row was
+    /// Submits a plan, and gives its rows. It is submitted again, up to twice, if it writes nothing and no row was
     /// given yet, where rows were lost with an executor on their way from one stage to the next.
     pub async fn submit(cluster: &Cluster, plan: LogicalPlan) -> Result<(Self, SendableRecordBatchStream)> {
         let (cluster, again) = (cluster.clone(), Again::of(&plan)?);

@@ -19,6 +19,7 @@ mod file_access;
 mod guarded_graph;
 mod job;
 mod job_guard;
+mod last_rows;
 mod links;
 mod listener;
 mod message;
@@ -44,13 +45,14 @@ pub use executor_node::ExecutorNode;
 pub use file_access::FileAccess;
 pub use job::{Job, ScanReport};
 pub use job_guard::JobGuard;
+pub use last_rows::LastRows;
 pub use links::ClusterLinks;
 pub use message::one_line;
 pub use progress::JobProgress;
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
 };
-pub use server::{RandomJobIds, SchedulerServices, WorkSignal, serve};
+pub use server::{RandomJobIds, SchedulerServices, WorkSignal, open_rows_service, serve};
 pub use task_guard::TaskGuard;
 
 #[cfg(test)]

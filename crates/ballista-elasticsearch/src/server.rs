@@ -14,10 +14,13 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
+use ballista_core::error::BallistaError;
 use ballista_core::extension::BallistaConfigGrpcEndpoint;
 use ballista_core::flight_proxy_service::BallistaFlightProxyService;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
+use ballista_executor::ArrowFlightServerProvider;
+use ballista_executor::executor_process::ExecutorProcessConfig;
 use ballista_executor::flight_service::BallistaFlightService;
 use ballista_scheduler::config::{OnWorkAvailableFn, SchedulerConfig};
 use ballista_scheduler::scheduler_server::JobIdGenerator;
@@ -25,7 +28,7 @@ use flowsigma_node::Role;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::Status;
@@ -130,6 +133,26 @@ pub(crate) fn executor_router(
         Some(links) => router.layer(from_fn_with_state(links.clone(), only_parts)),
         None => router,
     }
+}
+
+/// Serves rows to anyone in place of the service of Ballista's own executor process, and goes on when that has ended.
+pub fn open_rows_service(
+    listener: TcpListener,
+    config: &ExecutorProcessConfig,
+) -> Arc<ArrowFlightServerProvider> {
+    let listener = Mutex::new(Some(listener));
+    let decoding = config.grpc_max_decoding_message_size as usize;
+    let encoding = config.grpc_max_encoding_message_size as usize;
+    Arc::new(move |work_dir, _address, _shutdown, _config| {
+        let listener = listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let router = executor_router(work_dir, decoding, encoding, None);
+        tokio::spawn(async move {
+            match listener {
+                Some(listener) => Ok(serve(listener, router, None).await?),
+                None => Err(BallistaError::Internal("rows are served already".into())),
+            }
+        })
+    })
 }
 
 const NOT_A_PART: &str = "an executor serves rows to the schedulers and executors of its cluster: fetch them from \

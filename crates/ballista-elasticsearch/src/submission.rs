@@ -1,7 +1,7 @@
-//! The rows of a statement, and the jobs by which a scheduler makes them: one, or two where the first has
-//! lost its rows with an executor.
+//! The rows of a statement, and the jobs by which a scheduler makes them: one, or up to three where each before has lost
+//! its rows with an executor.
 //!
-//! Owns: which of them counts, and whether there is a second. Must not know: how a job is cancelled, or
+//! Owns: which of them counts, and whether there is another. Must not know: how a job is cancelled, or
 //! what its rows mean.
 
 use crate::cluster::Cluster;
@@ -25,9 +25,11 @@ use tokio::task::JoinHandle;
 /// Between two looks for a job's id.
 pub(crate) const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Whether a statement may run twice.
+/// How often a statement may be submitted again. An executor that dies may take rows of the next job along too: a
+/// scheduler does not know of its death at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Again {
+    Twice,
     Once,
     Never,
 }
@@ -36,7 +38,7 @@ impl Again {
     /// What writes is run again only by who has asked for it.
     pub(crate) fn of(plan: &LogicalPlan) -> Result<Self> {
         let writes = plan.exists(|node| Ok(matches!(node, LogicalPlan::Copy(_) | LogicalPlan::Dml(_))))?;
-        Ok(if writes { Self::Never } else { Self::Once })
+        Ok(if writes { Self::Never } else { Self::Twice })
     }
 }
 
@@ -50,7 +52,7 @@ pub(crate) struct Submission {
 
 struct State {
     again: Again,
-    /// The first of two jobs, which has failed.
+    /// The last of the jobs that have failed.
     failed: Option<String>,
 }
 
@@ -79,19 +81,24 @@ impl Submission {
         find_distributed(&self.plan).is_some()
     }
 
-    /// There is no second job from now on, but one that is on its way already.
+    /// There is no other job from now on, but one that is on its way already.
     pub(crate) fn give_up(&self) {
         self.state().again = Again::Never;
     }
 
-    /// The first job has failed, and the second one is on its way, if there may be one.
+    /// The job has failed, and the next one is on its way, if there may be one.
     fn begin_again(&self) -> bool {
         let failed = self.id();
         let mut state = self.state();
-        if state.again == Again::Never || failed.is_none() {
+        let again = match state.again {
+            Again::Twice => Again::Once,
+            Again::Once => Again::Never,
+            Again::Never => return false,
+        };
+        if failed.is_none() {
             return false;
         }
-        *state = State { again: Again::Never, failed };
+        *state = State { again, failed };
         true
     }
 

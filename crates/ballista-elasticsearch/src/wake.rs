@@ -2,14 +2,15 @@
 //!
 //! Owns: the signals that end its pause between two requests. Must not know: what it asks for.
 //!
-//! An idle executor's request waits at the scheduler, and is sent again as soon as it was answered with nothing. A busy
+//! An idle executor's request waits at the scheduler, and is sent again once the response has come without tasks. A busy
 //! one asks when one of its tasks has ended, and now and then, since another executor's task may have made work for it.
 
+use ballista_executor::health::ExecutorHealth;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
-/// The longest pause between an answer without tasks and the next request.
+/// The longest pause between a response without tasks and the next request.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A task's vcore is free just after its report is ready to be sent.
 const REPORT_READY: Duration = Duration::from_millis(20);
@@ -57,14 +58,17 @@ impl Wake {
         });
     }
 
-    /// Ends each pause within [`PAUSE`]. Returns only with the process.
+    /// Ends each pause within [`PAUSE`] while the scheduler answers. Returns only with the process.
     ///
-    /// Ballista's own pause after an answer without tasks is one second, in which new work would wait.
-    pub(crate) async fn now_and_then(self) {
+    /// Ballista's own pause after a response without tasks is one second, in which new work would wait. Where the
+    /// scheduler is away it is long enough, and each request that fails writes a line to the log.
+    pub(crate) async fn while_answered(self, last_request: ExecutorHealth) {
         let mut every = tokio::time::interval(PAUSE);
         loop {
             every.tick().await;
-            self.ask.notify_one();
+            if last_request.is_ready() {
+                self.ask.notify_one();
+            }
         }
     }
 }

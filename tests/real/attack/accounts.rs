@@ -3,7 +3,7 @@
 //! A test acts as another account where it runs as root, and says that it does not elsewhere.
 
 use super::{encoded, statement};
-use crate::command::stderr;
+use crate::command::{captured, stderr};
 use crate::golden::{ALONE, registry, servers};
 use crate::kill::end;
 use flowsigma_node::Role;
@@ -83,14 +83,10 @@ async fn another_account_does_not_reach_the_cluster_inside_a_program() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
     let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://url/attack-own'; SELECT note FROM t";
-    let client = Command::new(binary("flowsigma").unwrap())
-        .args(["sql", "--url", &proxy.url, "-c", sql])
+    let client = captured(&["sql", "--url", &proxy.url, "-c", sql])
         .current_dir(folder.path())
         .env("TMPDIR", folder.path())
         .env_remove("FLOWSIGMA_CONFIG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     proxy.wait_for_held(1).await.unwrap();

@@ -34,9 +34,9 @@ use ballista_scheduler::scheduler_server::event::SubmitPlan;
 use datafusion_elasticsearch::{OpenSnapshots, open_snapshots};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use futures::{Stream, StreamExt, future};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::WatchStream;
@@ -65,17 +65,8 @@ pub(crate) struct Admitted {
     scheduler: BallistaScheduler,
     admission: Arc<Admission>,
     work: WorkSignal,
-    /// Executors that asked for work.
-    executors: Arc<Mutex<HashMap<String, Phase>>>,
-}
-
-/// How far an executor is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// It takes tasks.
-    Working,
-    /// It said that it ends: it gets no more tasks.
-    Ending,
+    /// Executors that said that they end: they get no more tasks.
+    ending: Arc<Mutex<HashSet<String>>>,
 }
 
 /// What became of a submission.
@@ -88,7 +79,7 @@ struct Submitted {
 impl Admitted {
     /// `work` is raised by Ballista's scheduler as well.
     pub(crate) fn new(scheduler: BallistaScheduler, admission: Arc<Admission>, work: WorkSignal) -> Self {
-        Self { scheduler, admission, work, executors: Arc::default() }
+        Self { scheduler, admission, work, ending: Arc::default() }
     }
 
     fn identify<T>(&self, request: &Request<T>) -> Result<Identity, Refusal> {
@@ -259,18 +250,13 @@ impl Admitted {
         self.admission.jobs.visible(id, &identity)
     }
 
-    fn executors(&self) -> MutexGuard<'_, HashMap<String, Phase>> {
-        self.executors.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether it asked for work before, and was not dropped since.
+    async fn is_known(&self, executor: &str) -> bool {
+        self.scheduler.state.executor_manager.get_executor_metadata(executor).await.is_ok()
     }
 
-    /// What was known of an executor that asks for work; none when it asks for the first time.
-    fn phase_of(&self, executor: &str) -> Option<Phase> {
-        let mut executors = self.executors();
-        let known = executors.get(executor).copied();
-        if known.is_none() {
-            executors.insert(executor.to_owned(), Phase::Working);
-        }
-        known
+    fn is_ending(&self, executor: &str) -> bool {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).contains(executor)
     }
 }
 
@@ -312,10 +298,10 @@ impl SchedulerGrpc for Admitted {
         self.executor(&request)?;
         let message = request.get_ref();
         let vcores = check_registration(message.metadata.as_ref())?;
-        let phase = message.metadata.as_ref().and_then(|metadata| self.phase_of(&metadata.id));
-        let ends = phase == Some(Phase::Ending);
-        // The first request does not wait: with its answer, the executor is ready.
-        let waits = message.num_free_vcores >= vcores && phase == Some(Phase::Working);
+        let id = message.metadata.as_ref().map_or("", |metadata| &metadata.id);
+        let ends = self.is_ending(id);
+        // The first request does not wait: with the response, the executor is ready.
+        let waits = message.num_free_vcores >= vcores && !ends && self.is_known(id).await;
         let request = with_message(request, |mut message| {
             if ends {
                 message.num_free_vcores = 0;
@@ -455,7 +441,7 @@ impl SchedulerGrpc for Admitted {
     ) -> Result<Response<ExecutorStoppedResult>, Status> {
         self.executor(&request)?;
         let executor = request.get_ref().executor_id.clone();
-        self.executors().insert(executor, Phase::Ending);
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).insert(executor);
         self.scheduler.executor_stopped(request).await
     }
 
