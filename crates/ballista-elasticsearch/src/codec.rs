@@ -14,7 +14,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, Extension, LogicalPlan, ScalarUDF, WindowUDF};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_elasticsearch::{EsScanExec, EsTable, ScanSpec, TableSpec};
+use datafusion_elasticsearch::{EsScanExec, EsTable, wire};
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::physical_plan::{
     ComposedPhysicalExtensionCodec, PhysicalExtensionCodec, PhysicalProtoConverterExtension,
@@ -100,7 +100,7 @@ impl LogicalExtensionCodec for EsLogicalCodec {
     ) -> Result<Arc<dyn TableProvider>> {
         match Wire::decode_ours(buf) {
             Some(Body::Table(text)) => {
-                let spec: TableSpec = from_json(&text)?;
+                let spec = wire::decode_table(&text)?;
                 let table = EsTable::from_spec(Arc::clone(&self.registry), spec);
                 // The plan names the columns it reads by their positions in its schema.
                 if table.schema() != schema {
@@ -125,7 +125,7 @@ impl LogicalExtensionCodec for EsLogicalCodec {
         buf: &mut Vec<u8>,
     ) -> Result<()> {
         match (node.as_ref() as &dyn Any).downcast_ref::<EsTable>() {
-            Some(table) => Wire::encode_into(Body::Table(json(table.spec())?), buf),
+            Some(table) => Wire::encode_into(Body::Table(wire::encode_table(table.spec())?), buf),
             None => self.inner.try_encode_table_provider(table_ref, node, buf),
         }
     }
@@ -194,7 +194,7 @@ impl PhysicalExtensionCodec for EsPhysicalCodec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (Wire::decode_ours(buf), inputs) {
             (Some(Body::Scan(text)), [child]) => {
-                let spec: ScanSpec = from_json(&text)?;
+                let spec = wire::decode_scan(&text)?;
                 Ok(Arc::new(EsScanExec::over(Arc::clone(&self.registry), spec, Arc::clone(child))))
             }
             (Some(Body::Sink(text)), [child]) => {
@@ -214,7 +214,7 @@ impl PhysicalExtensionCodec for EsPhysicalCodec {
     ) -> Result<()> {
         let sink = || node.downcast_ref::<DataSinkExec>()?.sink().downcast_ref::<CopySink>();
         match (node.downcast_ref::<EsScanExec>(), sink()) {
-            (Some(scan), _) => Wire::encode_into(Body::Scan(json(scan.spec())?), buf),
+            (Some(scan), _) => Wire::encode_into(Body::Scan(wire::encode_scan(scan.spec())?), buf),
             (None, Some(sink)) => Wire::encode_into(Body::Sink(json(sink.spec())?), buf),
             (None, None) => Err(DataFusionError::NotImplemented(format!(
                 "{} is neither a scan nor a sink of ours",
@@ -282,7 +282,7 @@ mod tests {
             include_bytes!("../../../fuzz/seeds/codec/table_before_pushdown"),
         ] {
             let Some(Body::Table(text)) = Wire::decode_ours(sent) else { panic!("not a table") };
-            let spec: TableSpec = from_json(&text).unwrap();
+            let spec = wire::decode_table(&text).unwrap();
             let schema = EsTable::from_spec(Arc::clone(&registry), spec).schema();
             let named = TableReference::bare("flows");
             let table = codec.try_decode_table_provider(sent, &named, schema, &TaskContext::default());

@@ -8,7 +8,8 @@
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::request::{Method, Request};
-use serde_json::json;
+use futures::StreamExt;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,19 +29,46 @@ pub(crate) enum Held {
     Scroll(String),
 }
 
+/// Ids that one request frees, where the server takes a list.
+const IDS_A_REQUEST: usize = 100;
+/// Requests that free, beside each other.
+const CONCURRENT_REQUESTS: usize = 16;
+
 impl Held {
     fn free_request(&self) -> Request {
-        let what = match self {
-            Self::SharedPit(_) | Self::IndexPit(_) => "close a point in time",
-            Self::Scroll(_) => "free a scroll",
-        };
-        let (path, body) = match self {
-            Self::SharedPit(id) => ("/_pit", json!({ "id": id })),
-            Self::IndexPit(id) => ("/_search/point_in_time", json!({ "pit_id": [id] })),
-            Self::Scroll(id) => ("/_search/scroll", json!({ "scroll_id": [id] })),
-        };
-        Request::new(Method::Delete, path, what).with_body(&body)
+        match self {
+            Self::SharedPit(id) => free("/_pit", "close a point in time", &json!({ "id": id })),
+            Self::IndexPit(id) => Self::free_index_pits(&[id]),
+            Self::Scroll(id) => free("/_search/scroll", "free a scroll", &json!({ "scroll_id": [id] })),
+        }
     }
+
+    fn free_index_pits(ids: &[&str]) -> Request {
+        free("/_search/point_in_time", "close a point in time", &json!({ "pit_id": ids }))
+    }
+}
+
+fn free(path: &str, what: &str, body: &Value) -> Request {
+    Request::new(Method::Delete, path, what).with_body(body)
+}
+
+/// The requests that free all of these, each with what it frees.
+fn free_requests(held: Vec<Held>) -> Vec<(Request, Vec<Held>)> {
+    let (pits, others): (Vec<Held>, Vec<Held>) =
+        held.into_iter().partition(|held| matches!(held, Held::IndexPit(_)));
+    let mut requests: Vec<(Request, Vec<Held>)> =
+        others.into_iter().map(|held| (held.free_request(), vec![held])).collect();
+    for pits in pits.chunks(IDS_A_REQUEST) {
+        let ids: Vec<&str> = pits
+            .iter()
+            .filter_map(|held| match held {
+                Held::IndexPit(id) => Some(id.as_str()),
+                Held::SharedPit(_) | Held::Scroll(_) => None,
+            })
+            .collect();
+        requests.push((Held::free_index_pits(&ids), pits.to_vec()));
+    }
+    requests
 }
 
 /// The record of one connection.
@@ -79,10 +107,10 @@ impl Connection {
         self.held().tasks.spawn(task)
     }
 
-    /// Frees one. One that is gone already is no error.
-    pub(crate) async fn free(&self, held: &Held) -> Result<(), Error> {
-        let answer = self.send(&held.free_request()).await;
-        self.held().remove(held);
+    /// What is gone already is no error.
+    async fn free_by(&self, request: Request, held: &[Held]) -> Result<(), Error> {
+        let answer = self.send(&request).await;
+        held.iter().for_each(|held| self.held().remove(held));
         match answer {
             Ok(_) => Ok(()),
             Err(e) if e.status() == Some(404) => Ok(()),
@@ -90,24 +118,40 @@ impl Connection {
         }
     }
 
-    /// Frees in the background; outside of a runtime the server has to, after `keep_alive`.
-    pub(crate) fn free_soon(self: &Arc<Self>, held: Held) {
-        if tokio::runtime::Handle::try_current().is_err() {
+    /// Frees all of them, many in a request or several requests beside each other.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, after all were tried.
+    pub(crate) async fn free_all(&self, held: Vec<Held>) -> Result<(), Error> {
+        let requests = futures::stream::iter(free_requests(held));
+        let freed = requests.map(|(request, held)| async move { self.free_by(request, &held).await });
+        let freed: Vec<Result<(), Error>> = freed.buffer_unordered(CONCURRENT_REQUESTS).collect().await;
+        freed.into_iter().collect()
+    }
+
+    /// The same in the background; outside of a runtime the server has to, after `keep_alive`.
+    pub(crate) fn free_all_soon(self: &Arc<Self>, held: Vec<Held>) {
+        if held.is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let connection = Arc::clone(self);
         self.spawn_counted(async move {
-            if let Err(e) = connection.free(&held).await {
-                tracing::warn!(error = %e, "it stays open until its keep_alive");
+            if let Err(e) = connection.free_all(held).await {
+                tracing::warn!(error = %e, "some stay open until their keep_alive");
             }
         });
     }
 
+    /// Frees one in the background.
+    pub(crate) fn free_soon(self: &Arc<Self>, held: Held) {
+        self.free_all_soon(vec![held]);
+    }
+
     async fn free_known(&self) {
         let known: Vec<Held> = self.held().open().iter().cloned().collect();
-        let freed = futures::future::join_all(known.iter().map(|held| self.free(held))).await;
-        for error in freed.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "it stays open until its keep_alive");
+        if let Err(error) = self.free_all(known).await {
+            tracing::warn!(%error, "some stay open until their keep_alive");
         }
     }
 
@@ -128,5 +172,21 @@ impl Connection {
                 "not all was freed, the rest stays until its keep_alive"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_takes_in_a_list_is_freed_by_few_requests() {
+        let mut held: Vec<Held> = (0..250).map(|i| Held::IndexPit(i.to_string())).collect();
+        held.push(Held::Scroll("s".into()));
+        held.push(Held::SharedPit("p".into()));
+        let requests = free_requests(held.clone());
+        assert_eq!(requests.len(), 5);
+        let freed: HashSet<Held> = requests.into_iter().flat_map(|(_, freed)| freed).collect();
+        assert_eq!(freed, held.into_iter().collect());
     }
 }

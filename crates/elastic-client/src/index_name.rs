@@ -36,6 +36,11 @@ pub(crate) fn index_path(expression: &str, api: &str) -> Result<String, Error> {
     Ok(format!("/{}/{api}", encode(expression)))
 }
 
+/// How many bytes of a path an expression takes.
+pub(crate) fn path_bytes(expression: &str) -> usize {
+    encode(expression).len()
+}
+
 /// Percent-encodes everything but what the servers give a meaning.
 fn encode(expression: &str) -> String {
     let mut out = String::with_capacity(expression.len());

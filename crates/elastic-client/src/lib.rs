@@ -16,14 +16,18 @@ mod ignored;
 mod index_name;
 mod mapping;
 mod nearest;
+mod opening;
 mod paging;
+mod pit_limit;
 mod query;
 mod read;
+mod read_options;
 mod registry;
 mod renewal;
 mod request;
 mod retry;
 mod server;
+mod shards;
 mod slices;
 mod snapshot;
 mod sort_key;
@@ -38,14 +42,15 @@ pub use mapping::{IndexMappings, check_query, fetch_count, fetch_mappings, fetch
 pub use nearest::nearest;
 pub use query::*;
 pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};
+pub use read_options::{KeepAlive, OptionError, PageRows, ReadMode, ReadOptions};
 pub use registry::{ConnectionRegistry, ReadProgress};
 pub use renewal::keep_snapshot;
 pub use request::{Answer, Method, Repeat, Request};
 pub use retry::RetryPolicy;
 pub use server::{Product, Server, SnapshotSupport, Version, fetch_server};
+pub use shards::fetch_shards;
 pub use slices::{Cut, IndexShards, Slice, SliceSource, Sort, group_slices, plan_cuts};
 pub use snapshot::{
-    ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon, fetch_shards,
-    open_snapshot,
+    Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon, open_snapshot,
 };
 pub use sort_key::SortKey;

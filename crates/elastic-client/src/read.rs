@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::held::Held;
 use crate::ignored::{IgnoredValues, refuse_ignored};
 use crate::paging::{PageSize, TARGET_BYTES};
+use crate::read_options::ReadOptions;
 use crate::request::{Answer, Request};
 use crate::slices::{Slice, SliceSource};
 use crate::sort_key::SortKey;
@@ -20,7 +21,7 @@ use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -92,10 +93,8 @@ pub struct PageOptions {
     pub query: Value,
     /// The fields of each request for a page; all of them find the same rows.
     pub fields: Vec<FieldsRequest>,
-    /// Rows a page at most.
-    pub page_size: NonZeroU32,
-    /// How long the server keeps the snapshot after each page.
-    pub keep_alive: Duration,
+    /// How the index is read.
+    pub read: ReadOptions,
     /// As many rows are enough; every row that matches if none.
     pub limit: Option<NonZeroU32>,
     /// Which ignored values are an error; none of them if none.
@@ -112,7 +111,7 @@ impl PageOptions {
     /// The largest page that is of use once `read` rows are there.
     fn most_rows(&self, read: u64) -> u32 {
         let wanted = self.limit.map_or(u64::MAX, |limit| u64::from(limit.get()).saturating_sub(read));
-        self.page_size.get().min(u32::try_from(wanted).unwrap_or(u32::MAX)).max(1)
+        self.read.page_size.get().min(u32::try_from(wanted).unwrap_or(u32::MAX)).max(1)
     }
 }
 
@@ -195,7 +194,7 @@ impl<D: DecodePage> SliceReader<D> {
         counters: Arc<ReadCounters>,
     ) -> Self {
         let pit_id = match &slice.source {
-            SliceSource::Pit { id, .. } => Some(id.clone()),
+            SliceSource::Pit { id, .. } => Some(id.to_string()),
             SliceSource::Scroll => None,
         };
         let page_size = PageSize::first(options.most_rows(0), options.reads_source());
@@ -221,7 +220,7 @@ impl<D: DecodePage> SliceReader<D> {
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
             if let Some(ignored) = &self.options.ignored {
-                refuse_ignored(&self.connection, &self.slice, ignored, self.options.keep_alive).await?;
+                refuse_ignored(&self.connection, &self.slice, ignored, self.options.read.keep_alive).await?;
             }
             if matches!(self.slice.source, SliceSource::Scroll) {
                 self.sample().await?;

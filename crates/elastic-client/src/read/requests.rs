@@ -9,7 +9,6 @@ use crate::index_name::index_path;
 use crate::paging::MOST_BYTES;
 use crate::request::{Method, Repeat, Request};
 use crate::slices::{SliceSource, Sort};
-use crate::snapshot::keep_alive_text;
 use crate::sort_key::SortKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -67,7 +66,7 @@ impl<D: DecodePage> SliceReader<D> {
         let mut body = self.body(0);
         body["sort"] = self.sort(None);
         let path = index_path(&self.slice.index, "_search")?;
-        let keep_alive = keep_alive_text(self.options.keep_alive);
+        let keep_alive = self.options.read.keep_alive.to_string();
         Ok(self.bounded(self.search(path, 0, &body).with_param("scroll", keep_alive)))
     }
 
@@ -115,8 +114,8 @@ impl<D: DecodePage> SliceReader<D> {
 
     fn name_snapshot(&self, body: &mut Value) {
         if let (SliceSource::Pit { id, .. }, Some(body)) = (&self.slice.source, body.as_object_mut()) {
-            let id = self.pit_id.as_ref().unwrap_or(id);
-            let keep_alive = keep_alive_text(self.options.keep_alive);
+            let id = self.pit_id.as_deref().unwrap_or(id);
+            let keep_alive = self.options.read.keep_alive.to_string();
             body.insert("pit".into(), json!({ "id": id, "keep_alive": keep_alive }));
         }
     }
@@ -145,7 +144,7 @@ impl<D: DecodePage> SliceReader<D> {
         let Some(id) = &self.scroll_id else {
             return Err(Error::Protocol { what: self.what(), detail: "no _scroll_id".into() });
         };
-        let body = json!({ "scroll_id": id, "scroll": keep_alive_text(self.options.keep_alive) });
+        let body = json!({ "scroll_id": id, "scroll": self.options.read.keep_alive.to_string() });
         let page = Request::new(Method::Post, "/_search/scroll", self.what())
             .with_param("filter_path", self.filter_path(0))
             .with_body(&body)
