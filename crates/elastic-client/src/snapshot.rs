@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 /// Shards that one PIT of Elasticsearch spans at most. Its id grows with them, and each page's request names it
 /// and asks all of them, so that a read of one PIT costs the square of its shards.
-const GROUP_SHARDS: u32 = 128;
+const SHARED_SHARDS: u32 = 128;
+/// Shards of each group, where a name reaches more than that.
+const GROUP_SHARDS: u32 = 16;
 
 /// What holds the state that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,14 +158,14 @@ async fn refuse_routing(
     }
 }
 
-/// One PIT over all that the name reaches; above [`GROUP_SHARDS`] shards one for each group of indices.
+/// One PIT over all that the name reaches; above [`SHARED_SHARDS`] shards one for each group of indices.
 async fn open_shared_pits(
     connection: &Arc<Connection>,
     request: &SnapshotRequest,
     reached: &Reached,
 ) -> Result<Snapshot, Error> {
     let mut groups = Vec::new();
-    if reached.shards() > u64::from(GROUP_SHARDS) && reached.indices.len() > 1 {
+    if reached.shards() > u64::from(SHARED_SHARDS) && reached.indices.len() > 1 {
         // Opened by their own names, indices would lose the routing of an alias.
         let routed = find_routed(connection, &request.index, &reached.indices).await?;
         if routed.is_none() {
