@@ -69,7 +69,7 @@ async fn many_shards_are_read_by_several_points_in_time_or_by_scroll() {
         match fetch_server(&connection).await.unwrap().product {
             Product::Elasticsearch => assert_eq!(snapshot(&answer), "point in time per group of indices"),
             Product::OpenSearch => {
-                assert_eq!(snapshot(&answer), "point in time per index");
+                assert_eq!(snapshot(&answer), "point in time per index", "a limit is left from before?");
                 set(&connection, "search.max_open_pit_context", json!(100)).await;
                 let (auto, pit) = (detect(&url, "shards", "auto"), detect(&url, "shards", "pit"));
                 set(&connection, "search.max_open_pit_context", Value::Null).await;
