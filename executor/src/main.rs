@@ -6,8 +6,9 @@
 use anyhow::Context;
 use ballista_core::config::{LogRotationPolicy, TaskSchedulingPolicy};
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, ExecutorNode, FileAccess, LastRows, TaskGuard, delete_staged_files, execution_engine,
-    executor_endpoint_override, function_registry, one_line, open_rows_service, physical_codec, session_config,
+    ClusterLinks, EsLogicalCodec, ExecutorNode, FileAccess, LastRows, TaskGuard, delete_staged_files,
+    execution_engine, executor_endpoint_override, function_registry, one_line, open_rows_service,
+    physical_codec, session_config,
 };
 use ballista_executor::config::Config;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};

@@ -8,7 +8,7 @@ use crate::stopped::{scroll_openings, signal};
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_snapshots};
-use elastic_client::{Method, ReadMode, Request, SnapshotRequest, open_snapshot};
+use elastic_client::{Method, ReadMode, ReadOptions, Request, SnapshotRequest, open_snapshot};
 use flowsigma_tests::cluster::LOOK_AGAIN;
 use flowsigma_tests::golden::open_contexts;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
@@ -242,8 +242,11 @@ async fn a_snapshot_outlives_a_consumer_slower_than_keep_alive() {
         assert!(held > 0, "{url}");
         let request = SnapshotRequest {
             index: "slow".into(),
-            read: ReadMode::Pit,
-            keep_alive: Duration::from_secs(1),
+            read: ReadOptions {
+                mode: ReadMode::Pit,
+                keep_alive: "1s".parse().unwrap(),
+                ..ReadOptions::default()
+            },
             slices: None,
         };
         open_snapshot(&connection, &request).await.unwrap();

@@ -76,8 +76,7 @@ async fn refused_read(config: &str) -> String {
     let connection = registry(config).get("test").unwrap();
     let request = elastic_client::SnapshotRequest {
         index: READABLE_INDEX.into(),
-        read: elastic_client::ReadMode::Auto,
-        keep_alive: std::time::Duration::from_secs(60),
+        read: elastic_client::ReadOptions::default(),
         slices: None,
     };
     elastic_client::open_snapshot(&connection, &request).await.unwrap_err().to_string()

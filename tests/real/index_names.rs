@@ -8,7 +8,6 @@ use datafusion_elasticsearch::{EsTable, open_snapshots};
 use elastic_client::{ConnectionConfig, ConnectionRegistry, Method, Request, SnapshotRequest, open_snapshot};
 use flowsigma_tests::proxy::{Fault, Proxy};
 use std::sync::Arc;
-use std::time::Duration;
 
 const PATHS: [&str; 12] = [
     ".",
@@ -69,12 +68,7 @@ async fn an_index_that_is_a_path_is_refused_before_any_request() {
             refused(stderr(&output).to_owned());
         }
     }
-    let request = SnapshotRequest {
-        index: "..".into(),
-        read: Default::default(),
-        keep_alive: Duration::from_secs(60),
-        slices: None,
-    };
+    let request = SnapshotRequest { index: "..".into(), read: Default::default(), slices: None };
     open_snapshot(&through.get("test").unwrap(), &request).await.unwrap_err();
     assert_eq!(proxy.seen().len(), before);
 }

@@ -24,6 +24,7 @@ mod kill;
 mod killed_node;
 mod links;
 mod logs;
+mod many;
 mod memory;
 mod names;
 mod nodes;

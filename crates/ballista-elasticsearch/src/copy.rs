@@ -14,6 +14,7 @@ mod staging;
 mod target;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wire;
 
 pub(crate) use format::CopyFormatFactory;
 pub(crate) use sink::{CopySink, SinkSpec};
@@ -33,11 +34,10 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::dml::CopyTo;
 use datafusion::optimizer::AnalyzerRule;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What a COPY says of its output, beside where it goes and by which columns it is partitioned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CopySpec {
     /// The same for each attempt of one COPY, and another for each COPY.
     id: CopyId,
@@ -46,8 +46,7 @@ pub(crate) struct CopySpec {
 }
 
 /// 16 hexadecimal digits. Files are named by it, so nothing else is accepted from a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct CopyId(String);
 
 impl CopyId {
@@ -71,15 +70,8 @@ impl TryFrom<String> for CopyId {
     }
 }
 
-impl From<CopyId> for String {
-    fn from(id: CopyId) -> Self {
-        id.0
-    }
-}
-
 /// The formats that can be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileKind {
     Csv,
     Json,

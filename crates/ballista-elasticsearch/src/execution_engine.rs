@@ -167,10 +167,11 @@ mod tests {
     fn scan() -> Result<Arc<dyn ExecutionPlan>, Box<dyn std::error::Error>> {
         let registry = ConnectionRegistry::default();
         registry.insert("prod", &ConnectionConfig::from_url("http://127.0.0.1:1")?)?;
-        let spec = serde_json::from_value(json!({
+        let spec = json!({
             "connection": "prod", "index": "flows", "columns": [], "query": { "match_all": {} },
             "page_size": 10, "keep_alive_ms": 60_000, "pushdown": "off",
-        }))?;
+        });
+        let spec = datafusion_elasticsearch::wire::decode_scan(&spec.to_string())?;
         let slice = Slice {
             ordinal: 0,
             of: 1,

@@ -1,6 +1,6 @@
 //! The scan of an index.
 //!
-//! Owns: reading the slices of a partition in turn. Must not know: how it travels.
+//! Owns: reading the slices of a partition in turn. Must not know: how it is sent.
 //!
 //! It is a unary node over an in-memory table of slice descriptors, one partition a group of
 //! slices. Ballista cuts a stage into tasks by trimming leaves, and of leaves it knows only its own
@@ -12,8 +12,7 @@ mod slice_read;
 use crate::decode::{Decoder, ignored_names};
 use crate::error::{from_arrow, from_client};
 use crate::options::Pushdown;
-use datafusion::arrow::array::{AsArray, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use crate::wire;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -26,19 +25,19 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::{Column, to_schema};
-use elastic_client::{ConnectionRegistry, IgnoredValues, PageOptions, Slice, SortKey, check_index};
+use elastic_client::{
+    ConnectionRegistry, IgnoredValues, PageOptions, ReadOptions, Slice, SortKey, check_index,
+};
 use futures::{StreamExt, TryStreamExt};
 use report::Report;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use slice_read::SliceRead;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// What a scan reads, as it travels.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What a scan reads, beside its slices.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ScanSpec {
     /// The connection's name.
     pub connection: String,
@@ -48,21 +47,15 @@ pub struct ScanSpec {
     pub columns: Vec<Column>,
     /// The query sent.
     pub query: Value,
-    /// Rows a page at most.
-    pub page_size: NonZeroU32,
-    /// Milliseconds.
-    pub keep_alive_ms: u64,
+    /// How the index is read.
+    pub read: ReadOptions,
     /// As many rows of a slice are enough.
-    #[serde(default)]
     pub limit: Option<NonZeroU32>,
     /// The order of a slice's rows, so that the first `limit` are those; any if empty.
-    #[serde(default)]
     pub order: Vec<SortKey>,
     /// Whether the server may count and order.
-    #[serde(default)]
     pub pushdown: Pushdown,
     /// The documents in which a value that doc values lack is an error; none if it is null.
-    #[serde(default)]
     pub ignored: Option<Value>,
 }
 
@@ -94,20 +87,15 @@ impl EsScanExec {
         spec: ScanSpec,
         partitions: &[Vec<Slice>],
     ) -> Result<Self> {
-        let schema = Arc::new(Schema::new(vec![Field::new("slice", DataType::Utf8, false)]));
         let mut rows = Vec::with_capacity(partitions.len());
         for group in partitions {
-            let texts: std::result::Result<Vec<String>, _> =
-                group.iter().map(serde_json::to_string).collect();
-            let texts = texts.map_err(|e| DataFusionError::External(Box::new(e)))?;
-            let column = Arc::new(StringArray::from(texts));
-            rows.push(vec![RecordBatch::try_new(Arc::clone(&schema), vec![column])?]);
+            rows.push(vec![wire::to_batch(group).map_err(DataFusionError::External)?]);
         }
-        let child = MemorySourceConfig::try_new_exec(&rows, schema, None)?;
+        let child = MemorySourceConfig::try_new_exec(&rows, wire::schema(), None)?;
         Ok(Self::over(registry, spec, child))
     }
 
-    /// Over a child of slice descriptors, as it arrived. No I/O.
+    /// Over a child of slice descriptors that may come from another node. No I/O.
     pub fn over(registry: Arc<ConnectionRegistry>, spec: ScanSpec, slices: Arc<dyn ExecutionPlan>) -> Self {
         let count = slices.properties().output_partitioning().partition_count();
         let properties = Arc::new(PlanProperties::new(
@@ -152,7 +140,7 @@ impl EsScanExec {
         statistics.ok()?.num_rows.get_value().copied()
     }
 
-    /// What travels beside the child.
+    /// All that another node needs to know of the scan beside its child.
     pub fn spec(&self) -> &ScanSpec {
         &self.spec
     }
@@ -224,8 +212,7 @@ impl ExecutionPlan for EsScanExec {
         let options = PageOptions {
             query: self.spec.query.clone(),
             fields: decoder.fields(),
-            page_size: self.spec.page_size,
-            keep_alive: Duration::from_millis(self.spec.keep_alive_ms),
+            read: self.spec.read,
             limit: self.spec.limit,
             order: self.spec.order.clone(),
             ignored: self
@@ -268,15 +255,9 @@ impl ExecutionPlan for EsScanExec {
 /// The slices that a batch describes: all of them, before the first is read. What arrived over the network
 /// may be anything.
 fn read_slices(batch: &RecordBatch, index: &str) -> Result<Vec<Slice>> {
-    let Some(texts) = batch.columns().first().and_then(|column| column.as_string_opt::<i32>()) else {
-        return Err(DataFusionError::Execution(format!(
-            "no slices arrived for index \"{index}\": run one version on all nodes of the cluster"
-        )));
-    };
-    let read = |text: Option<&str>| serde_json::from_str(text.unwrap_or("null"));
-    let slices: Vec<Slice> = texts.iter().map(read).collect::<serde_json::Result<_>>().map_err(|e| {
-        DataFusionError::External(Box::new(e)).context(format!(
-            "a slice that arrived for index \"{index}\" cannot be read: run one version on all nodes of the \
+    let slices = wire::from_batch(batch).map_err(|e| {
+        DataFusionError::External(e).context(format!(
+            "the slices that arrived for index \"{index}\" cannot be read: run one version on all nodes of the \
              cluster"
         ))
     })?;
@@ -289,7 +270,8 @@ fn read_slices(batch: &RecordBatch, index: &str) -> Result<Vec<Slice>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::{ArrayRef, Int64Array};
+    use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray};
+    use datafusion::arrow::datatypes::Schema;
     use elastic_client::ConnectionConfig;
     use futures::FutureExt;
     use serde_json::json;
@@ -309,7 +291,7 @@ mod tests {
         };
         let schema = batch.schema();
         let child = MemorySourceConfig::try_new_exec(&[vec![batch]], schema, None).unwrap();
-        let scan = EsScanExec::over(Arc::new(registry), serde_json::from_value(spec).unwrap(), child);
+        let scan = EsScanExec::over(Arc::new(registry), wire::decode_scan(&spec.to_string()).unwrap(), child);
         let first = scan.execute(0, Arc::default()).unwrap().next().now_or_never();
         first.expect("nothing is waited for").expect("a result").unwrap_err().to_string()
     }
@@ -332,11 +314,12 @@ mod tests {
         let slice = r#"{"ordinal":0,"of":2,"index":"flows","source":"Scroll","cut":null,"filter":null}"#;
         for descriptors in [vec![Some("{}")], vec![None], vec![Some(slice), Some("flows")]] {
             let error = first(vec![("slice", texts(descriptors))]);
-            assert!(error.contains("a slice that arrived for index \"flows\" cannot be read"), "{error}");
+            assert!(error.contains("the slices that arrived for index \"flows\" cannot be read"), "{error}");
         }
         for other in [vec![], vec![("slice", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]] {
             let error = first(other);
-            assert!(error.contains("no slices arrived for index \"flows\""), "{error}");
+            assert!(error.contains("the slices that arrived for index \"flows\" cannot be read"), "{error}");
+            assert!(error.contains("expected a column of slices, and none arrived"), "{error}");
         }
     }
 }

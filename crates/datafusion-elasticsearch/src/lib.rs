@@ -1,7 +1,7 @@
 //! Elasticsearch and OpenSearch indices as DataFusion tables.
 //!
 //! Owns: the table, its options, what of a filter is pushed, the functions, and the scan node.
-//! Must not know: Ballista. How the plan travels is another crate's.
+//! Must not know: Ballista. The envelope in which a plan is sent is another crate's.
 
 mod address_order;
 mod decode;
@@ -14,6 +14,7 @@ mod pushdown;
 mod snapshots;
 mod table;
 mod top_rows;
+pub mod wire;
 
 pub use address_order::AddressOrder;
 pub use exec::{EsScanExec, ScanSpec};

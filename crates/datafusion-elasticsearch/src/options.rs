@@ -4,12 +4,11 @@
 
 use datafusion::error::{DataFusionError, Result};
 use elastic_arrow::{MetaField, UnknownTypes};
-use elastic_client::ReadMode;
-use serde::{Deserialize, Serialize};
+use elastic_client::{OptionError, ReadOptions};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::str::FromStr;
 
 /// Checked options of a table.
 #[derive(Clone, Debug)]
@@ -20,12 +19,8 @@ pub struct TableOptions {
     pub slices: Option<NonZeroU32>,
     /// About how many documents a slice is to have at most; by it `slices` follow from a count.
     pub docs_per_slice: Option<NonZeroU32>,
-    /// Rows a page at most.
-    pub page_size: NonZeroU32,
-    /// How long the server keeps the snapshot after each page.
-    pub keep_alive: Duration,
-    /// How to read.
-    pub read: ReadMode,
+    /// How the index is read.
+    pub read: ReadOptions,
     /// Fields that are lists.
     pub arrays: BTreeSet<String>,
     /// Fields that are no columns.
@@ -41,8 +36,7 @@ pub struct TableOptions {
 }
 
 /// Where filters are applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pushdown {
     /// By the server as far as it can, and again by DataFusion where that is not exact.
     #[default]
@@ -53,8 +47,7 @@ pub enum Pushdown {
 
 /// What becomes of values that the server left out of doc values, since they are longer than
 /// `ignore_above` or malformed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ignored {
     /// The read fails.
     #[default]
@@ -127,19 +120,11 @@ impl TableOptions {
                 "table options slices and docs_per_slice say the same thing: give one".into(),
             ));
         }
-        let page_size = number("page_size")?.unwrap_or(NonZeroU32::new(10_000).expect("not 0"));
-        if page_size.get() > 10_000 {
-            return Err(refuse(format!(
-                "table option page_size = {page_size}: servers answer at most 10000 rows"
-            )));
-        }
-        let read = match values.get("read").copied() {
-            None | Some("auto") => ReadMode::Auto,
-            Some("pit") => ReadMode::Pit,
-            Some("scroll") => ReadMode::Scroll,
-            Some(other) => {
-                return Err(refuse(format!("table option read = \"{other}\" is none of auto, pit, scroll")));
-            }
+        let text = |name: &str| values.get(name).copied();
+        let read = ReadOptions {
+            mode: parsed(text("read"))?,
+            page_size: parsed(text("page_size"))?,
+            keep_alive: parsed(text("keep_alive"))?,
         };
         let unknown_types = match values.get("unknown_types").copied() {
             None | Some("error") => UnknownTypes::Error,
@@ -178,8 +163,6 @@ impl TableOptions {
             query,
             slices,
             docs_per_slice,
-            page_size,
-            keep_alive: keep_alive(values.get("keep_alive").copied().unwrap_or("5m"))?,
             read,
             arrays: names("arrays"),
             exclude: names("exclude"),
@@ -237,19 +220,8 @@ fn metadata(text: &str) -> Result<Vec<MetaField>> {
     Ok(fields)
 }
 
-fn keep_alive(text: &str) -> Result<Duration> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => 0,
-    };
-    match number.parse::<u64>().ok().and_then(|n| n.checked_mul(seconds)) {
-        Some(n) if (1..=86_400).contains(&n) => Ok(Duration::from_secs(n)),
-        _ => Err(refuse(format!(
-            "table option keep_alive = \"{text}\" is not a time such as 30s, 5m, 1h, up to 24h"
-        ))),
-    }
+/// An option of every read; its default where it is not given.
+fn parsed<T: FromStr<Err = OptionError> + Default>(text: Option<&str>) -> Result<T> {
+    let value = text.map(T::from_str).transpose().map_err(|e| refuse(format!("table option {e}")))?;
+    Ok(value.unwrap_or_default())
 }

@@ -9,12 +9,11 @@ use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableScan};
 use elastic_client::{
-    Connection, ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon,
-    keep_snapshot, open_snapshot,
+    Connection, KeepAlive, ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot,
+    close_snapshot_soon, keep_snapshot, open_snapshot,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 /// The snapshots that a query holds open. They are kept alive for as long as this is; dropped
@@ -34,7 +33,7 @@ struct OpenSnapshot {
 }
 
 impl OpenSnapshot {
-    fn new(connection: Arc<Connection>, snapshot: Snapshot, keep_alive: Duration) -> Self {
+    fn new(connection: Arc<Connection>, snapshot: Snapshot, keep_alive: KeepAlive) -> Self {
         let renewal = {
             let (connection, snapshot) = (Arc::clone(&connection), snapshot.clone());
             tokio::spawn(async move { keep_snapshot(&connection, &snapshot, keep_alive).await })
@@ -136,7 +135,7 @@ pub async fn open_snapshots(plan: LogicalPlan) -> Result<(LogicalPlan, OpenSnaps
         match opened.await.map_err(from_client) {
             Ok((connection, snapshot)) => {
                 let kind = snapshot.kind;
-                open.held.push(OpenSnapshot::new(connection, snapshot.clone(), request.keep_alive));
+                open.held.push(OpenSnapshot::new(connection, snapshot.clone(), request.read.keep_alive));
                 if let Err(e) = check_reads(kind, &sharing) {
                     open.close().await.ok();
                     return Err(e);
@@ -173,10 +172,11 @@ fn key(table: &EsTable) -> (String, String) {
 /// What is opened for all tables that share it: read as the strictest of them says, kept as long as any says.
 fn shared_request(first: &TableSpec, sharing: &[&TableSpec]) -> SnapshotRequest {
     let mut request = first.snapshot_request();
+    let read = &mut request.read;
     for table in sharing {
-        let other = table.snapshot_request();
-        request.keep_alive = request.keep_alive.max(other.keep_alive);
-        request.read = match (request.read, other.read) {
+        let other = table.read;
+        read.keep_alive = read.keep_alive.max(other.keep_alive);
+        read.mode = match (read.mode, other.mode) {
             (ReadMode::Pit, _) | (_, ReadMode::Pit) => ReadMode::Pit,
             (ReadMode::Auto, _) | (_, ReadMode::Auto) => ReadMode::Auto,
             (ReadMode::Scroll, ReadMode::Scroll) => ReadMode::Scroll,
@@ -187,7 +187,7 @@ fn shared_request(first: &TableSpec, sharing: &[&TableSpec]) -> SnapshotRequest 
 
 /// Whether all tables may read from what was opened for them.
 fn check_reads(kind: SnapshotKind, sharing: &[&TableSpec]) -> Result<()> {
-    let by_scroll = |table: &&&TableSpec| table.snapshot_request().read == ReadMode::Scroll;
+    let by_scroll = |table: &&&TableSpec| table.read.mode == ReadMode::Scroll;
     match sharing.iter().find(by_scroll) {
         Some(table) if kind != SnapshotKind::Scroll => Err(DataFusionError::Configuration(format!(
             "two tables of one statement over index \"{}\" read two states of it, one from a point in time and \

@@ -1,6 +1,6 @@
 //! An index as a table.
 //!
-//! Owns: the columns, and the plan of a scan. Must not know: how plans travel.
+//! Owns: the columns, and the plan of a scan. Must not know: how plans are sent.
 
 use crate::error::{from_arrow, from_client};
 use crate::exec::{EsScanExec, ScanSpec};
@@ -19,18 +19,16 @@ use elastic_arrow::{
     Column, ConstantKeywords, IndexMapping, LongKeywords, SchemaOptions, plan_columns, to_schema,
 };
 use elastic_client::{
-    ConnectionRegistry, Product, ReadMode, Server, Slice, SnapshotRequest, check_query, fetch_count,
+    ConnectionRegistry, Product, ReadOptions, Server, Slice, SnapshotRequest, check_query, fetch_count,
     fetch_mappings, fetch_older_than, fetch_server, fetch_shards, group_slices, open_snapshot,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// What a table is, as it travels: a connection's name, never its address.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What a table is, on every node: a connection's name, never its address.
+#[derive(Clone, Debug, PartialEq)]
 pub struct TableSpec {
     /// The connection's name.
     pub connection: String,
@@ -42,17 +40,11 @@ pub struct TableSpec {
     pub query: Value,
     /// Slices wanted.
     pub slices: Option<NonZeroU32>,
-    /// Rows a page at most.
-    pub page_size: NonZeroU32,
-    /// Milliseconds.
-    pub keep_alive_ms: u64,
-    /// `auto`, `pit` or `scroll`.
-    pub read: String,
-    /// Whether filters are sent; plans of before the option have it on.
-    #[serde(default)]
+    /// How the index is read.
+    pub read: ReadOptions,
+    /// Whether filters are sent.
     pub pushdown: Pushdown,
     /// What becomes of values that the server left out of doc values.
-    #[serde(default)]
     pub ignored: Ignored,
     /// The open snapshot's slices; none until the query is planned.
     pub snapshot: Option<Vec<Slice>>,
@@ -60,16 +52,7 @@ pub struct TableSpec {
 
 impl TableSpec {
     pub(crate) fn snapshot_request(&self) -> SnapshotRequest {
-        SnapshotRequest {
-            index: self.index.clone(),
-            read: match self.read.as_str() {
-                "pit" => ReadMode::Pit,
-                "scroll" => ReadMode::Scroll,
-                _ => ReadMode::Auto,
-            },
-            keep_alive: Duration::from_millis(self.keep_alive_ms),
-            slices: self.slices,
-        }
+        SnapshotRequest { index: self.index.clone(), read: self.read, slices: self.slices }
     }
 }
 
@@ -138,11 +121,6 @@ impl EsTable {
                 options.slices
             }
         };
-        let read = match options.read {
-            ReadMode::Auto => "auto",
-            ReadMode::Pit => "pit",
-            ReadMode::Scroll => "scroll",
-        };
         Ok(Self::from_spec(
             registry,
             TableSpec {
@@ -151,9 +129,7 @@ impl EsTable {
                 columns,
                 query: options.query,
                 slices,
-                page_size: options.page_size,
-                keep_alive_ms: options.keep_alive.as_millis() as u64,
-                read: read.to_owned(),
+                read: options.read,
                 pushdown: options.pushdown,
                 ignored: options.ignored,
                 snapshot: None,
@@ -161,13 +137,13 @@ impl EsTable {
         ))
     }
 
-    /// As it arrived from another node. No I/O.
+    /// The table of a spec, such as one that another node sent. No I/O.
     pub fn from_spec(registry: Arc<ConnectionRegistry>, spec: TableSpec) -> Self {
         let schema = to_schema(&spec.columns);
         Self { registry, spec, schema }
     }
 
-    /// What travels.
+    /// All that another node needs to know of the table.
     pub fn spec(&self) -> &TableSpec {
         &self.spec
     }
@@ -310,8 +286,7 @@ impl TableProvider for EsTable {
             index: self.spec.index.clone(),
             columns,
             query: planned.query.clone(),
-            page_size: self.spec.page_size,
-            keep_alive_ms: self.spec.keep_alive_ms,
+            read: self.spec.read,
             limit: planned.row_limit(limit),
             order: Vec::new(),
             pushdown: self.spec.pushdown,

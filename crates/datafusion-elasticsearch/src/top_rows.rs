@@ -128,7 +128,11 @@ fn through(order: &[Ordered], input: impl Fn(usize) -> Option<usize>) -> Option<
 fn scan_in(scan: &EsScanExec, order: &[Ordered], limit: NonZeroU32) -> Option<EsScanExec> {
     let spec = scan.spec();
     // Each page is searched for anew: of many pages that costs more than to read them all.
-    if spec.pushdown == Pushdown::Off || order.is_empty() || spec.limit.is_some() || limit > spec.page_size {
+    if spec.pushdown == Pushdown::Off
+        || order.is_empty()
+        || spec.limit.is_some()
+        || limit.get() > spec.read.page_size.get()
+    {
         return None;
     }
     let keys = order.iter().map(|key| {

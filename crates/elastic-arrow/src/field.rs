@@ -8,10 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use serde::{Deserialize, Serialize};
 
 /// A multi-field whose terms are the texts of its field, as they are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeywordSubfield {
     /// Its dotted name.
     pub name: String,
@@ -27,8 +26,7 @@ pub const TYPE_KEY: &str = "elasticsearch.type";
 pub const IP_TYPE: &str = "ip";
 
 /// The type of a field. Objects are not columns, their leaves are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FieldType {
     /// `keyword`.
     Keyword,
@@ -211,8 +209,7 @@ impl fmt::Display for FieldType {
 }
 
 /// What is known about a document besides its fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MetaField {
     /// `_id`.
     Id,
@@ -234,8 +231,7 @@ impl MetaField {
 }
 
 /// Which part of a hit holds a column's values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadFrom {
     /// `fields`, asked for by `docvalue_fields`.
     DocValues {
@@ -254,7 +250,7 @@ pub enum ReadFrom {
 }
 
 /// One column: a leaf field under its dotted name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// The dotted name, also for queries.
     pub name: String,
@@ -280,13 +276,11 @@ pub struct Column {
     pub null_value: bool,
     /// Of dates: the server can print any number of milliseconds by the format of every index, as it
     /// does when it orders by the field.
-    #[serde(default)]
     pub prints_any_date: bool,
     /// Has different types in different indices, widened to `field_type`.
     pub mixed: bool,
     /// What else the field is named in some index where it is an alias, or there are several paths to
     /// it in `_source`: what servers note of it, they note under these.
-    #[serde(default)]
     pub targets: BTreeSet<String>,
 }
 

@@ -5,7 +5,7 @@
 
 use crate::paths;
 use crate::request::{Method, Request};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,20 +22,44 @@ pub(crate) enum Held {
     Scroll(String),
 }
 
+/// Ids that one request frees, where the server takes a list.
+const IDS_A_REQUEST: usize = 100;
+
 impl Held {
-    /// The request by which a server frees it.
-    pub(crate) fn free_request(&self) -> Request {
-        let what = match self {
-            Self::SharedPit(_) | Self::IndexPit(_) => "close a point in time",
-            Self::Scroll(_) => "free a scroll",
-        };
-        let (path, body) = match self {
-            Self::SharedPit(id) => (paths::close_pit(), json!({ "id": id })),
-            Self::IndexPit(id) => (paths::close_opensearch_pits(), json!({ "pit_id": [id] })),
-            Self::Scroll(id) => (paths::clear_scroll(), json!({ "scroll_id": [id] })),
-        };
-        Request::new(Method::Delete, path, what).with_body(&body)
+    fn free_request(&self) -> Request {
+        match self {
+            Self::SharedPit(id) => free(paths::close_pit(), "close a point in time", &json!({ "id": id })),
+            Self::IndexPit(id) => Self::free_index_pits(&[id]),
+            Self::Scroll(id) => free(paths::clear_scroll(), "free a scroll", &json!({ "scroll_id": [id] })),
+        }
     }
+
+    fn free_index_pits(ids: &[&str]) -> Request {
+        free(paths::close_opensearch_pits(), "close a point in time", &json!({ "pit_id": ids }))
+    }
+}
+
+fn free(path: String, what: &str, body: &Value) -> Request {
+    Request::new(Method::Delete, path, what).with_body(body)
+}
+
+/// The requests that free all of these, each with what it frees.
+pub(crate) fn free_requests(held: Vec<Held>) -> Vec<(Request, Vec<Held>)> {
+    let (pits, others): (Vec<Held>, Vec<Held>) =
+        held.into_iter().partition(|held| matches!(held, Held::IndexPit(_)));
+    let mut requests: Vec<(Request, Vec<Held>)> =
+        others.into_iter().map(|held| (held.free_request(), vec![held])).collect();
+    for pits in pits.chunks(IDS_A_REQUEST) {
+        let ids: Vec<&str> = pits
+            .iter()
+            .filter_map(|held| match held {
+                Held::IndexPit(id) => Some(id.as_str()),
+                Held::SharedPit(_) | Held::Scroll(_) => None,
+            })
+            .collect();
+        requests.push((Held::free_index_pits(&ids), pits.to_vec()));
+    }
+    requests
 }
 
 /// The record of one connection.
@@ -77,5 +101,21 @@ impl Holdings {
 
     pub(crate) fn remove(&self, held: &Held) {
         self.open().remove(held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_takes_in_a_list_is_freed_by_few_requests() {
+        let mut held: Vec<Held> = (0..250).map(|i| Held::IndexPit(i.to_string())).collect();
+        held.push(Held::Scroll("s".into()));
+        held.push(Held::SharedPit("p".into()));
+        let requests = free_requests(held.clone());
+        assert_eq!(requests.len(), 5);
+        let freed: HashSet<Held> = requests.into_iter().flat_map(|(_, freed)| freed).collect();
+        assert_eq!(freed, held.into_iter().collect());
     }
 }

@@ -7,11 +7,10 @@
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::paths;
+use crate::read_options::KeepAlive;
 use crate::request::{Method, Request};
 use crate::slices::{Slice, SliceSource};
-use crate::snapshot::keep_alive_text;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// Which ignored values matter.
 #[derive(Clone, Debug)]
@@ -28,7 +27,7 @@ pub(crate) async fn refuse_ignored(
     connection: &Connection,
     slice: &Slice,
     ignored: &IgnoredValues,
-    keep_alive: Duration,
+    keep_alive: KeepAlive,
 ) -> Result<(), Error> {
     if ignored.fields.is_empty() {
         return Ok(());
@@ -38,7 +37,7 @@ pub(crate) async fn refuse_ignored(
     let mut body = json!({ "size": 0, "track_total_hits": true, "query": { "bool": { "filter": filters } } });
     let path = match &slice.source {
         SliceSource::Pit { id, .. } => {
-            body["pit"] = json!({ "id": id, "keep_alive": keep_alive_text(keep_alive) });
+            body["pit"] = json!({ "id": id.as_ref(), "keep_alive": keep_alive.to_string() });
             if let Some(cut) = slice.cut {
                 body["slice"] = json!({ "id": cut.id, "max": cut.max });
             }

@@ -22,10 +22,13 @@ mod ignored;
 mod index_name;
 mod mapping;
 mod nearest;
+mod opening;
 mod paging;
 mod paths;
+mod pit_limit;
 mod query;
 mod read;
+mod read_options;
 mod registry;
 mod release;
 mod renewal;
@@ -33,6 +36,7 @@ mod request;
 mod retry;
 mod server;
 mod server_error;
+mod shards;
 mod slices;
 mod snapshot;
 mod sort_key;
@@ -51,14 +55,15 @@ pub use mapping::{IndexMappings, check_query, fetch_count, fetch_mappings, fetch
 pub use nearest::nearest;
 pub use query::{BaseQuery, QueryError, parse_base_query, pin_now, translate_filtered};
 pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};
+pub use read_options::{KeepAlive, OptionError, PageRows, ReadMode, ReadOptions};
 pub use registry::{ConnectionRegistry, ReadProgress};
 pub use renewal::keep_snapshot;
 pub use request::{Answer, Method, Repeat, Request};
 pub use retry::RetryPolicy;
 pub use server::{Product, Server, SnapshotSupport, Version, fetch_server};
+pub use shards::fetch_shards;
 pub use slices::{Cut, IndexShards, Slice, SliceSource, Sort, group_slices, plan_cuts};
 pub use snapshot::{
-    ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon, fetch_shards,
-    open_snapshot,
+    Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon, open_snapshot,
 };
 pub use sort_key::SortKey;

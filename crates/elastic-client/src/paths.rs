@@ -7,6 +7,7 @@
 
 use crate::error::Error;
 use crate::index_name::check_index;
+use elasticsearch::cluster::ClusterGetSettingsParts;
 use elasticsearch::indices::{IndicesGetMappingParts, IndicesGetSettingsParts};
 use elasticsearch::nodes::NodesInfoParts;
 use elasticsearch::security::SecurityAuthenticateParts;
@@ -65,6 +66,16 @@ pub(crate) fn setting(index: &str, name: &str) -> Result<String, Error> {
     Ok(IndicesGetSettingsParts::IndexName(&[index], &[name]).url().into_owned())
 }
 
+/// The settings of all nodes.
+pub(crate) fn cluster_settings() -> String {
+    ClusterGetSettingsParts::None.url().into_owned()
+}
+
+/// How many bytes of a path an index expression takes.
+pub(crate) fn expression_bytes(index: &str) -> usize {
+    SearchParts::Index(&[index]).url().len().saturating_sub("//_search".len())
+}
+
 /// The next page of a scroll.
 pub(crate) fn scroll() -> String {
     ScrollParts::None.url().into_owned()
@@ -107,6 +118,7 @@ mod tests {
             (local_node(), "/_nodes/_local"),
             (authenticate(), "/_security/_authenticate"),
             (search(), "/_search"),
+            (cluster_settings(), "/_cluster/settings"),
             (scroll(), "/_search/scroll"),
             (clear_scroll(), "/_search/scroll"),
             (close_pit(), "/_pit"),
@@ -114,6 +126,7 @@ mod tests {
         ] {
             assert_eq!(path, expected);
         }
+        assert_eq!(expression_bytes("a:b"), "a%3Ab".len());
         let index = "eu:<a-{now/d}>,b*";
         for (path, api) in [
             (search_index(index), "_search"),

@@ -15,11 +15,11 @@ mod scroll;
 pub use reader::SliceReader;
 
 use crate::ignored::IgnoredValues;
+use crate::read_options::ReadOptions;
 use crate::sort_key::SortKey;
 use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 /// What surrounds the rows of a page.
 #[derive(Clone, Debug, Default)]
@@ -89,10 +89,8 @@ pub struct PageOptions {
     pub query: Value,
     /// The fields of each request for a page; all of them find the same rows.
     pub fields: Vec<FieldsRequest>,
-    /// Rows a page at most.
-    pub page_size: NonZeroU32,
-    /// How long the server keeps the snapshot after each page.
-    pub keep_alive: Duration,
+    /// How the index is read.
+    pub read: ReadOptions,
     /// As many rows are enough; every row that matches if none.
     pub limit: Option<NonZeroU32>,
     /// Which ignored values are an error; none of them if none.
@@ -109,7 +107,7 @@ impl PageOptions {
     /// The largest page that is of use once `read` rows are there.
     fn most_rows(&self, read: u64) -> u32 {
         let wanted = self.limit.map_or(u64::MAX, |limit| u64::from(limit.get()).saturating_sub(read));
-        self.page_size.get().min(u32::try_from(wanted).unwrap_or(u32::MAX)).max(1)
+        self.read.page_size.get().min(u32::try_from(wanted).unwrap_or(u32::MAX)).max(1)
     }
 }
 

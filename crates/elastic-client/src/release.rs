@@ -7,11 +7,16 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::held::Held;
+use crate::held::{Held, free_requests};
+use crate::request::Request;
+use futures::StreamExt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+
+/// Requests that free, beside each other.
+const CONCURRENT_REQUESTS: usize = 16;
 
 impl Connection {
     /// Runs to its end even if nobody waits for it.
@@ -22,10 +27,10 @@ impl Connection {
         self.held().tasks().spawn(task)
     }
 
-    /// Frees one. One that is gone already is no error.
-    pub(crate) async fn free(&self, held: &Held) -> Result<(), Error> {
-        let answer = self.send(&held.free_request()).await;
-        self.held().remove(held);
+    /// What is gone already is no error.
+    async fn free_by(&self, request: Request, held: &[Held]) -> Result<(), Error> {
+        let answer = self.send(&request).await;
+        held.iter().for_each(|held| self.held().remove(held));
         match answer {
             Ok(_) => Ok(()),
             Err(e) if e.status() == Some(404) => Ok(()),
@@ -33,24 +38,39 @@ impl Connection {
         }
     }
 
-    /// Frees in the background; outside of a runtime the server has to, after `keep_alive`.
-    pub(crate) fn free_soon(self: &Arc<Self>, held: Held) {
-        if tokio::runtime::Handle::try_current().is_err() {
+    /// Frees all of them, many in a request or several requests beside each other.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, after all were tried.
+    pub(crate) async fn free_all(&self, held: Vec<Held>) -> Result<(), Error> {
+        let requests = futures::stream::iter(free_requests(held));
+        let freed = requests.map(|(request, held)| async move { self.free_by(request, &held).await });
+        let freed: Vec<Result<(), Error>> = freed.buffer_unordered(CONCURRENT_REQUESTS).collect().await;
+        freed.into_iter().collect()
+    }
+
+    /// The same in the background; outside of a runtime the server has to, after `keep_alive`.
+    pub(crate) fn free_all_soon(self: &Arc<Self>, held: Vec<Held>) {
+        if held.is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let connection = Arc::clone(self);
         self.spawn_counted(async move {
-            if let Err(e) = connection.free(&held).await {
-                tracing::warn!(error = %e, "it stays open until its keep_alive");
+            if let Err(error) = connection.free_all(held).await {
+                tracing::warn!(%error, "some stay open until their keep_alive");
             }
         });
     }
 
+    /// Frees one in the background.
+    pub(crate) fn free_soon(self: &Arc<Self>, held: Held) {
+        self.free_all_soon(vec![held]);
+    }
+
     async fn free_known(&self) {
-        let known = self.held().all();
-        let freed = futures::future::join_all(known.iter().map(|held| self.free(held))).await;
-        for error in freed.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "it stays open until its keep_alive");
+        if let Err(error) = self.free_all(self.held().all()).await {
+            tracing::warn!(%error, "some stay open until their keep_alive");
         }
     }
 

@@ -5,8 +5,9 @@
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::paths;
+use crate::read_options::KeepAlive;
 use crate::request::{Method, Request};
-use crate::snapshot::{Snapshot, keep_alive_text};
+use crate::snapshot::Snapshot;
 use futures::future::join_all;
 use serde_json::json;
 use std::time::Duration;
@@ -25,7 +26,7 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// Pages renew only what they read: not where a reader waits, and not an index whose turn has not come. No failure
 /// ends a read: if a point in time is gone, its next page says so.
-pub async fn keep_snapshot(connection: &Connection, snapshot: &Snapshot, keep_alive: Duration) {
+pub async fn keep_snapshot(connection: &Connection, snapshot: &Snapshot, keep_alive: KeepAlive) {
     let turns = Semaphore::new(AT_ONCE);
     let pits = snapshot.pits().into_iter();
     join_all(pits.map(|(id, index)| PointInTime { connection, id, index, keep_alive }.keep(&turns))).await;
@@ -35,7 +36,7 @@ struct PointInTime<'a> {
     connection: &'a Connection,
     id: &'a str,
     index: &'a str,
-    keep_alive: Duration,
+    keep_alive: KeepAlive,
 }
 
 /// What a renewal came to.
@@ -47,14 +48,14 @@ enum Renewed {
 
 impl PointInTime<'_> {
     async fn keep(self, turns: &Semaphore) {
-        let mut next = Instant::now() + self.keep_alive / 2;
+        let mut next = Instant::now() + self.keep_alive.get() / 2;
         loop {
             sleep_until(next).await;
-            next += self.keep_alive / 2;
+            next += self.keep_alive.get() / 2;
             for attempt in 1..=TRIES {
                 match self.renew(turns).await {
                     Renewed::Yes => break,
-                    Renewed::No if attempt < TRIES => sleep(self.keep_alive / 16).await,
+                    Renewed::No if attempt < TRIES => sleep(self.keep_alive.get() / 16).await,
                     Renewed::No => {}
                     Renewed::Gone => return,
                 }
@@ -65,7 +66,7 @@ impl PointInTime<'_> {
 
     async fn renew(&self, turns: &Semaphore) -> Renewed {
         let Ok(_turn) = turns.acquire().await else { return Renewed::Gone };
-        let longest = SHORTEST_TIMEOUT.max(self.keep_alive / 8);
+        let longest = SHORTEST_TIMEOUT.max(self.keep_alive.get() / 8);
         let index = self.index;
         match timeout(longest, self.connection.send(&self.request())).await {
             Ok(Ok(_)) => Renewed::Yes,
@@ -88,7 +89,7 @@ impl PointInTime<'_> {
         let body = json!({
             "size": 0,
             "track_total_hits": false,
-            "pit": { "id": self.id, "keep_alive": keep_alive_text(self.keep_alive) },
+            "pit": { "id": self.id, "keep_alive": self.keep_alive.to_string() },
         });
         Request::new(
             Method::Post,

@@ -6,12 +6,15 @@
 //! shard. Fewer are never asked for: on OpenSearch a slice over two shards skips rows in silence
 //! when it is paged by `search_after`; instead a partition reads several slices in turn.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// The servers' default for `index.max_slices_per_scroll` and `index.max_slices_per_pit`.
 pub(crate) const MAX_SLICES: u32 = 1024;
+
+/// Partitions of a scan whose table does not say how many: each is a task with a plan of its own.
+const MAX_PARTITIONS: usize = 256;
 
 /// One concrete index of a snapshot.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +28,7 @@ pub struct IndexShards {
 }
 
 /// `slice: {id, max}` of a search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Which.
     pub id: u32,
@@ -34,7 +37,7 @@ pub struct Cut {
 }
 
 /// The sort that is unique within a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
     /// `_shard_doc`: unique over all shards of an Elasticsearch PIT.
     ShardDoc,
@@ -43,12 +46,12 @@ pub enum Sort {
 }
 
 /// What a slice is read from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SliceSource {
     /// A point in time.
     Pit {
-        /// Its id, as opened.
-        id: String,
+        /// Its id, as opened. Slices of one PIT share it: it may have thousands of bytes.
+        id: Arc<str>,
         /// How its pages are ordered.
         sort: Sort,
     },
@@ -57,7 +60,7 @@ pub enum SliceSource {
 }
 
 /// One slice of a snapshot; this is what a partition reads.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Slice {
     /// Which, from 0, over all indices.
     pub ordinal: u32,
@@ -98,12 +101,15 @@ pub fn plan_cuts(indices: &[IndexShards], wanted: Option<NonZeroU32>) -> Vec<u32
         .collect()
 }
 
-/// Deals slices onto at most `partitions` partitions, in turn; each keeps their order.
+/// Deals slices onto at most `partitions` partitions, or [`MAX_PARTITIONS`] if none is said, in their order: the
+/// slices of one PIT come to few partitions, which carry its id.
 pub fn group_slices(slices: Vec<Slice>, partitions: Option<NonZeroU32>) -> Vec<Vec<Slice>> {
-    let count = partitions.map_or(slices.len(), |n| (n.get() as usize).min(slices.len())).max(1);
+    let most = partitions.map_or(MAX_PARTITIONS, |n| n.get() as usize);
+    let count = most.min(slices.len()).max(1);
+    let total = slices.len();
     let mut groups: Vec<Vec<Slice>> = vec![Vec::new(); count];
     for (i, slice) in slices.into_iter().enumerate() {
-        groups[i % count].push(slice);
+        groups[i * count / total].push(slice);
     }
     groups
 }
@@ -151,12 +157,16 @@ mod tests {
             cut: None,
             filter: None,
         };
+        let many = group_slices((0..1_000).map(slice).collect(), None);
+        assert_eq!((many.len(), many.iter().map(Vec::len).sum()), (256, 1_000));
         for partitions in [1, 3, 7, 20] {
             let groups = group_slices((0..7).map(slice).collect(), NonZeroU32::new(partitions));
             assert_eq!(groups.len(), partitions.min(7) as usize);
             let mut seen: Vec<u32> = groups.iter().flatten().map(|s| s.ordinal).collect();
             seen.sort_unstable();
             assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
+            let sizes = groups.iter().map(Vec::len);
+            assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1, "{groups:?}");
         }
     }
 }

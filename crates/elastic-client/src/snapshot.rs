@@ -7,32 +7,28 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::held::Held;
 use crate::index_name::check_index;
-use crate::paths;
-use crate::request::{Method, Request};
-use crate::server::{SnapshotSupport, fetch_json, fetch_server};
+use crate::opening::{PitApi, open_pits};
+use crate::pit_limit;
+use crate::read_options::{ReadMode, ReadOptions};
+use crate::server::{SnapshotSupport, fetch_server};
+use crate::shards::{Reached, fetch_reached, find_routed, group_indices};
 use crate::slices::{Cut, IndexShards, MAX_SLICES, Slice, SliceSource, Sort, plan_cuts};
-use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How to read, by option `read`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum ReadMode {
-    /// A point in time where the server has one, else scroll.
-    #[default]
-    Auto,
-    /// A point in time, or an error.
-    Pit,
-    /// Sliced scroll: not a snapshot.
-    Scroll,
-}
+/// Shards that one PIT of Elasticsearch spans at most. Its id grows with them, and each page's request names it
+/// and asks all of them, so that a read of one PIT costs the square of its shards.
+const SHARED_SHARDS: u32 = 128;
+/// Shards of each group, where a name reaches more than that.
+const GROUP_SHARDS: u32 = 16;
 
 /// What holds the state that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotKind {
     /// One PIT over all indices.
     SharedPit,
+    /// One PIT for each group of indices.
+    PitPerGroup,
     /// One PIT an index.
     PitPerIndex,
     /// A scroll a slice, each opened when it is read.
@@ -44,6 +40,7 @@ impl SnapshotKind {
     pub fn describe(self) -> &'static str {
         match self {
             Self::SharedPit => "point in time",
+            Self::PitPerGroup => "point in time per group of indices",
             Self::PitPerIndex => "point in time per index",
             Self::Scroll => "scroll (not a snapshot)",
         }
@@ -55,10 +52,8 @@ impl SnapshotKind {
 pub struct SnapshotRequest {
     /// Name, pattern, alias, or several with commas.
     pub index: String,
-    /// How.
-    pub read: ReadMode,
-    /// How long the server keeps it after each page.
-    pub keep_alive: Duration,
+    /// How it is read.
+    pub read: ReadOptions,
     /// Slices wanted; as many as shards if none.
     pub slices: Option<NonZeroU32>,
 }
@@ -94,7 +89,7 @@ impl Snapshot {
     /// Each point in time by its id, with the index it is of.
     pub(crate) fn pits(&self) -> Vec<(&str, &str)> {
         let pits = self.parts.iter().filter_map(|part| match &part.source {
-            SliceSource::Pit { id, .. } => Some((id.as_str(), part.index.index.as_str())),
+            SliceSource::Pit { id, .. } => Some((id.as_ref(), part.index.index.as_str())),
             SliceSource::Scroll => None,
         });
         pits.collect()
@@ -103,59 +98,27 @@ impl Snapshot {
     fn held(&self) -> Vec<Held> {
         let ids = self.pits().into_iter().map(|(id, _)| id.to_owned());
         match self.kind {
-            SnapshotKind::SharedPit => ids.map(Held::SharedPit).collect(),
+            SnapshotKind::SharedPit | SnapshotKind::PitPerGroup => ids.map(Held::SharedPit).collect(),
             SnapshotKind::PitPerIndex => ids.map(Held::IndexPit).collect(),
             SnapshotKind::Scroll => Vec::new(),
         }
     }
 }
 
-/// A duration as the servers write it.
-pub(crate) fn keep_alive_text(keep_alive: Duration) -> String {
-    format!("{}ms", keep_alive.as_millis().max(1000))
-}
-
-/// The concrete indices behind a name with the shards that it reaches, sorted by name.
-pub async fn fetch_shards(connection: &Connection, index: &str) -> Result<Vec<IndexShards>, Error> {
-    let what = format!("find the shards of index \"{index}\"");
-    let path = paths::search_shards(index)?;
-    let body = fetch_json(connection, Request::new(Method::Get, path, &what)).await?;
-    let Some(groups) = body["shards"].as_array() else {
-        return Err(Error::Protocol { what, detail: "no \"shards\"".into() });
-    };
-    let mut indices: Vec<IndexShards> = Vec::new();
-    for group in groups {
-        let Some(name) = group[0]["index"].as_str() else {
-            return Err(Error::Incomplete { what, detail: "a shard has no started copy".into() });
-        };
-        match indices.iter_mut().find(|i| i.index == name) {
-            Some(known) => known.shards += 1,
-            None => {
-                let filter = body["indices"][name].get("filter").cloned();
-                indices.push(IndexShards { index: name.to_owned(), shards: 1, filter });
-            }
-        }
-    }
-    if indices.is_empty() {
-        return Err(Error::Refused(format!(
-            "{what}: no index of connection \"{}\" that this user may see has that name",
-            connection.name()
-        )));
-    }
-    indices.sort_by(|a, b| a.index.cmp(&b.index));
-    Ok(indices)
-}
-
 /// Opens a snapshot. Whoever opens it closes it by [`close_snapshot`]; the server drops it when it
 /// was not read for `keep_alive`.
+///
+/// # Errors
+///
+/// If the server refuses, or cannot read the index in the way that was asked for.
 pub async fn open_snapshot(
     connection: &Arc<Connection>,
     request: &SnapshotRequest,
 ) -> Result<Snapshot, Error> {
     check_index(&request.index)?;
     let server = fetch_server(connection).await?;
-    let indices = fetch_shards(connection, &request.index).await?;
-    let support = match (request.read, server.snapshot_support()) {
+    let reached = fetch_reached(connection, &request.index).await?;
+    let support = match (request.read.mode, server.snapshot_support()) {
         (ReadMode::Scroll, _) => SnapshotSupport::ScrollOnly,
         (ReadMode::Pit, SnapshotSupport::ScrollOnly) => {
             return Err(Error::Refused(format!(
@@ -166,14 +129,14 @@ pub async fn open_snapshot(
         (ReadMode::Auto | ReadMode::Pit, support) => support,
     };
     match support {
-        SnapshotSupport::SharedPit => open_shared_pit(connection, request, &indices).await,
+        SnapshotSupport::SharedPit => open_shared_pits(connection, request, &reached).await,
         SnapshotSupport::PitPerIndex => {
-            refuse_routing(connection, request, &indices).await?;
-            open_pit_per_index(connection, request, &indices).await
+            refuse_routing(connection, request, &reached.indices).await?;
+            open_pit_per_index(connection, request, &reached).await
         }
         SnapshotSupport::ScrollOnly => {
-            refuse_routing(connection, request, &indices).await?;
-            Ok(plan_scrolls(request, &indices))
+            refuse_routing(connection, request, &reached.indices).await?;
+            Ok(plan_scrolls(request, &reached.indices))
         }
     }
 }
@@ -185,139 +148,75 @@ async fn refuse_routing(
     request: &SnapshotRequest,
     indices: &[IndexShards],
 ) -> Result<(), Error> {
-    for reached in indices {
-        if reached.index == request.index {
-            continue;
-        }
-        let whole: u32 = fetch_shards(connection, &reached.index).await?.iter().map(|i| i.shards).sum();
-        if whole != reached.shards {
-            return Err(Error::Refused(format!(
-                "index \"{}\": an alias with routing reaches {} of {whole} shards of \"{}\", which only a \
-                 point in time of Elasticsearch can read; name the index itself, with a filter",
-                request.index, reached.shards, reached.index
-            )));
-        }
+    match find_routed(connection, &request.index, indices).await? {
+        None => Ok(()),
+        Some((routed, whole)) => Err(Error::Refused(format!(
+            "index \"{}\": an alias with routing reaches {} of {whole} shards of \"{}\", which only a \
+             point in time of Elasticsearch can read; name the index itself, with a filter",
+            request.index, routed.shards, routed.index
+        ))),
     }
-    Ok(())
 }
 
-async fn open_shared_pit(
+/// One PIT over all that the name reaches; above [`SHARED_SHARDS`] shards one for each group of indices.
+async fn open_shared_pits(
     connection: &Arc<Connection>,
     request: &SnapshotRequest,
-    indices: &[IndexShards],
+    reached: &Reached,
 ) -> Result<Snapshot, Error> {
-    let what = format!("open a point in time on index \"{}\"", request.index);
-    let open = Request::new(Method::Post, paths::open_pit(&request.index)?, &what)
-        .with_param("keep_alive", keep_alive_text(request.keep_alive));
-    let (_, id) = open_held(connection, open, "id", Held::SharedPit).await?;
-    let shards: u32 = indices.iter().map(|i| i.shards).sum();
-    let index = IndexShards { index: request.index.clone(), shards, filter: None };
-    let part = Part { index, source: SliceSource::Pit { id, sort: Sort::ShardDoc } };
-    Ok(Snapshot::new(SnapshotKind::SharedPit, vec![part], request.slices))
+    let mut groups = Vec::new();
+    if reached.shards() > u64::from(SHARED_SHARDS) && reached.indices.len() > 1 {
+        // Opened by their own names, indices would lose the routing of an alias.
+        let routed = find_routed(connection, &request.index, &reached.indices).await?;
+        if routed.is_none() {
+            groups = group_indices(&reached.indices, GROUP_SHARDS);
+        }
+    }
+    let kind = if groups.is_empty() { SnapshotKind::SharedPit } else { SnapshotKind::PitPerGroup };
+    if groups.is_empty() {
+        let shards = reached.indices.iter().map(|index| index.shards).sum();
+        groups.push(IndexShards { index: request.index.clone(), shards, filter: None });
+    }
+    let ids = open_pits(connection, request, PitApi::Elasticsearch, &groups).await?;
+    let parts = groups.into_iter().zip(ids).map(|(group, id)| Part {
+        // The names of a group may be hundreds.
+        index: IndexShards { index: request.index.clone(), ..group },
+        source: SliceSource::Pit { id, sort: Sort::ShardDoc },
+    });
+    Ok(Snapshot::new(kind, parts.collect(), request.slices))
 }
 
+/// One PIT for each index. Where the server allows fewer than there are shards, the index is read by scroll
+/// unless a PIT was asked for: all of it, for every table of the query, decided before anything is read.
 async fn open_pit_per_index(
     connection: &Arc<Connection>,
     request: &SnapshotRequest,
-    indices: &[IndexShards],
+    reached: &Reached,
 ) -> Result<Snapshot, Error> {
-    let snapshot = Snapshot::new(SnapshotKind::PitPerIndex, Vec::new(), request.slices);
-    let mut half = HalfOpen { connection, snapshot };
-    for index in indices {
-        match open_index_pit(connection, request, index).await {
-            Ok(id) => {
-                let source = SliceSource::Pit { id, sort: Sort::Doc };
-                half.snapshot.parts.push(Part { index: index.clone(), source });
-            }
-            Err(e) => {
-                close_snapshot(connection, &half.snapshot).await.unwrap_or_else(|close| {
-                    tracing::warn!(%close, "a half-opened snapshot stays open until its keep_alive");
+    let limit = pit_limit::find_exceeded(connection, reached).await;
+    if limit.is_none() {
+        match open_pits(connection, request, PitApi::OpenSearch, &reached.indices).await {
+            Ok(ids) => {
+                let parts = reached.indices.iter().zip(ids).map(|(index, id)| Part {
+                    index: index.clone(),
+                    source: SliceSource::Pit { id, sort: Sort::Doc },
                 });
-                half.snapshot.parts.clear();
-                return Err(e);
+                return Ok(Snapshot::new(SnapshotKind::PitPerIndex, parts.collect(), request.slices));
             }
+            Err(error) if pit_limit::is_exceeded(&error) => {}
+            Err(error) => return Err(error),
         }
     }
-    let parts = std::mem::take(&mut half.snapshot.parts);
-    Ok(Snapshot::new(SnapshotKind::PitPerIndex, parts, request.slices))
-}
-
-/// Frees what is open of a snapshot if its rest is not waited for.
-struct HalfOpen<'a> {
-    connection: &'a Arc<Connection>,
-    snapshot: Snapshot,
-}
-
-impl Drop for HalfOpen<'_> {
-    fn drop(&mut self) {
-        close_snapshot_soon(self.connection, &self.snapshot);
+    if request.read.mode == ReadMode::Pit {
+        return Err(pit_limit::refused(&request.index, reached, limit));
     }
-}
-
-async fn open_index_pit(
-    connection: &Arc<Connection>,
-    request: &SnapshotRequest,
-    index: &IndexShards,
-) -> Result<String, Error> {
-    let what = format!("open a point in time on index \"{}\"", index.index);
-    let path = paths::open_opensearch_pit(&index.index)?;
-    let open = Request::new(Method::Post, path, &what)
-        .with_param("keep_alive", keep_alive_text(request.keep_alive))
-        .with_param("allow_partial_pit_creation", "false");
-    let (body, id) = open_held(connection, open, "pit_id", Held::IndexPit).await?;
-    let failed = body["_shards"]["failed"].as_u64();
-    let total = body["_shards"]["total"].as_u64();
-    if failed != Some(0) || total != Some(u64::from(index.shards)) {
-        connection.free_soon(Held::IndexPit(id));
-        let detail = format!("{total:?} shards with {failed:?} failed, of {}", index.shards);
-        return Err(Error::Incomplete { what, detail });
-    }
-    Ok(id)
-}
-
-/// Opens one and records it, and goes on if the caller is dropped.
-async fn open_held(
-    connection: &Arc<Connection>,
-    request: Request,
-    key: &'static str,
-    held: fn(String) -> Held,
-) -> Result<(Value, String), Error> {
-    let what = request.what.clone();
-    let opening = {
-        let connection = Arc::clone(connection);
-        async move {
-            let what = request.what.clone();
-            let body = fetch_json(&connection, request).await?;
-            let Some(id) = body[key].as_str().map(str::to_owned) else {
-                return Err(Error::Protocol { what, detail: format!("no \"{key}\"") });
-            };
-            connection.held().add(held(id.clone()));
-            Ok((body, id))
-        }
-    };
-    let mut opening = Opening { connection, held, task: Some(connection.spawn_counted(opening)) };
-    let Some(task) = &mut opening.task else { unreachable!("set above") };
-    let opened = task.await;
-    opening.task = None;
-    opened.map_err(|e| Error::Protocol { what, detail: format!("the request was cancelled: {e}") })?
-}
-
-struct Opening<'a> {
-    connection: &'a Arc<Connection>,
-    held: fn(String) -> Held,
-    task: Option<tokio::task::JoinHandle<Result<(Value, String), Error>>>,
-}
-
-impl Drop for Opening<'_> {
-    fn drop(&mut self) {
-        let Some(task) = self.task.take() else { return };
-        let (connection, held) = (Arc::clone(self.connection), self.held);
-        self.connection.spawn_counted(async move {
-            if let Ok(Ok((_, id))) = task.await {
-                connection.free_soon(held(id));
-            }
-        });
-    }
+    tracing::warn!(
+        index = request.index,
+        shards = reached.shards(),
+        setting = pit_limit::SETTING,
+        "read by scroll: the server allows fewer open points in time than there are shards"
+    );
+    Ok(plan_scrolls(request, &reached.indices))
 }
 
 fn plan_scrolls(request: &SnapshotRequest, indices: &[IndexShards]) -> Snapshot {
@@ -330,7 +229,10 @@ fn cut(kind: SnapshotKind, parts: &[Part], wanted: Option<NonZeroU32>) -> Vec<Sl
     let mut slices = Vec::new();
     for (part, max) in parts.iter().zip(plan_cuts(&indices, wanted)) {
         // The server's limit for one point in time, whose slices may span shards.
-        let max = if kind == SnapshotKind::SharedPit { max.min(MAX_SLICES) } else { max };
+        let max = match kind {
+            SnapshotKind::SharedPit | SnapshotKind::PitPerGroup => max.min(MAX_SLICES),
+            SnapshotKind::PitPerIndex | SnapshotKind::Scroll => max,
+        };
         slices.extend((0..max).map(|id| Slice {
             ordinal: 0,
             of: 0,
@@ -349,19 +251,13 @@ fn cut(kind: SnapshotKind, parts: &[Part], wanted: Option<NonZeroU32>) -> Vec<Sl
 }
 
 /// Frees what the server holds. One that is gone already is no error.
-pub async fn close_snapshot(connection: &Connection, snapshot: &Snapshot) -> Result<(), Error> {
-    let mut first = Ok(());
-    for held in snapshot.held() {
-        first = first.and(connection.free(&held).await);
-    }
-    first
+pub async fn close_snapshot(connection: &Arc<Connection>, snapshot: &Snapshot) -> Result<(), Error> {
+    connection.free_all(snapshot.held()).await
 }
 
 /// Frees in the background, for whoever cannot wait.
 pub fn close_snapshot_soon(connection: &Arc<Connection>, snapshot: &Snapshot) {
-    for held in snapshot.held() {
-        connection.free_soon(held);
-    }
+    connection.free_all_soon(snapshot.held());
 }
 
 #[cfg(test)]

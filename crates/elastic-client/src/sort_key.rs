@@ -3,11 +3,10 @@
 //! Owns: how the server is asked for it. Must not know: which columns have an order that the server
 //! shares.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// A field to order by. Of several values the server takes the least if ascending, else the greatest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SortKey {
     /// The field.
     pub field: String,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arbitrary::{Result, Unstructured};
 use datafusion::arrow::array::{ArrayRef, Int64Array, LargeStringArray, StringArray, StringViewArray};
+use datafusion_elasticsearch::{ScanSpec, wire};
 use elastic_arrow::{Column, MetaField};
 use fuzz_bodies::json::{one_of, scalar, value};
 use fuzz_bodies::some_columns;
@@ -66,11 +67,17 @@ pub(crate) fn table(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     spec.insert("read".into(), json!(one_of(u, &["auto", "pit", "scroll", "other"])?));
     spec.insert("pushdown".into(), json!(one_of(u, &["on", "on", "off"])?));
     spec.insert("ignored".into(), json!(one_of(u, &["error", "null"])?));
+    let format = format(u)?;
     let mut slices = Vec::new();
     for _ in 0..u.int_in_range(0..=3)? {
-        slices.push(slice(u)?);
+        slices.push(slice(u, format)?);
     }
-    spec.insert("snapshot".into(), if u.ratio(1, 4)? { Value::Null } else { slices.into() });
+    let snapshot = match format {
+        Format::First => slices.into(),
+        Format::Second => json!({ "contexts": ["46ToAwMDaWR5BXV1aWQy", "p"], "slices": slices }),
+    };
+    spec.insert("snapshot".into(), if u.ratio(1, 4)? { Value::Null } else { snapshot });
+    spec.insert("version".into(), json!(format.number()));
     let text = text(u, spec)?;
     Ok(encode(if u.ratio(1, 30)? { Body::Scan(text) } else { Body::Table(text) }))
 }
@@ -78,11 +85,12 @@ pub(crate) fn table(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
 /// Mostly one partition or several, of descriptors or nearly such.
 pub(crate) fn slices(u: &mut Unstructured<'_>) -> Result<Slices> {
     let kind = u.int_in_range(0..=12)?;
+    let format = format(u)?;
     let mut columns: Vec<ArrayRef> = Vec::new();
     for _ in 0..u.int_in_range(1..=3)? {
         let mut texts = Vec::new();
         for _ in 0..u.int_in_range(0..=3)? {
-            let text = if u.ratio(1, 8)? { value(u, WORDS, 2)? } else { slice(u)? }.to_string();
+            let text = if u.ratio(1, 8)? { value(u, WORDS, 2)? } else { slice(u, format)? }.to_string();
             texts.push(if u.ratio(1, 12)? { None } else { Some(text) });
         }
         columns.push(match kind {
@@ -92,8 +100,35 @@ pub(crate) fn slices(u: &mut Unstructured<'_>) -> Result<Slices> {
             _ => Arc::new(StringArray::from(texts)),
         });
     }
-    let slices = if kind == 3 { Slices::without_columns() } else { Slices::try_new(columns) };
+    let slices = match (kind, format) {
+        (3, _) => Slices::without_columns(),
+        (_, Format::First) => Slices::try_new(columns),
+        (_, Format::Second) => {
+            let numbers = if u.ratio(1, 4)? { [1, 1] } else { [0, 1] };
+            Slices::with_contexts(columns, &numbers.map(|n| json!({ "number": n, "id": "p" }).to_string()))
+        }
+    };
     Ok(slices.expect("columns of one type are a table"))
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    First,
+    Second,
+}
+
+impl Format {
+    /// None where it is not sent.
+    fn number(self) -> u32 {
+        match self {
+            Self::First => 1,
+            Self::Second => 2,
+        }
+    }
+}
+
+fn format(u: &mut Unstructured<'_>) -> Result<Format> {
+    Ok(if u.arbitrary()? { Format::First } else { Format::Second })
 }
 
 /// One of a slice, and one of none.
@@ -113,8 +148,11 @@ fn travelling(u: &mut Unstructured<'_>) -> Result<Map<String, Value>> {
     spec.insert("columns".into(), columns(u)?);
     let query = if u.arbitrary()? { json!({ "match_all": {} }) } else { value(u, WORDS, 4)? };
     spec.insert("query".into(), query);
-    spec.insert("page_size".into(), json!(u.int_in_range(1..=u32::MAX)?));
-    spec.insert("keep_alive_ms".into(), json!(u.arbitrary::<u64>()?));
+    let page_size = if u.ratio(1, 20)? { u.arbitrary::<u64>()? } else { u.int_in_range(1..=10_000)? };
+    spec.insert("page_size".into(), json!(page_size));
+    let keep_alive =
+        if u.ratio(1, 20)? { u.arbitrary::<u64>()? } else { u.int_in_range(1_000..=86_400_000)? };
+    spec.insert("keep_alive_ms".into(), json!(keep_alive));
     Ok(spec)
 }
 
@@ -141,13 +179,27 @@ fn text(u: &mut Unstructured<'_>, mut spec: Map<String, Value>) -> Result<String
 fn columns(u: &mut Unstructured<'_>) -> Result<Value> {
     if u.arbitrary()? {
         let columns: Vec<Column> = some_columns(u, vec![MetaField::Id, MetaField::Index])?;
-        return Ok(json!(columns));
+        return Ok(sent(columns));
     }
     let mut columns = Vec::new();
     for _ in 0..u.int_in_range(0..=4)? {
         columns.push(column(u)?);
     }
     Ok(columns.into())
+}
+
+/// Columns as a scan of them has them.
+fn sent(columns: Vec<Column>) -> Value {
+    let scan = json!({
+        "connection": CONNECTION, "index": "flows", "columns": [], "query": {}, "page_size": 10,
+        "keep_alive_ms": 60_000,
+    });
+    let scan = wire::decode_scan(&scan.to_string()).expect("a scan");
+    let scan = ScanSpec { columns, ..scan };
+    let text = wire::encode_scan(&scan).expect("a scan can be sent");
+    assert_eq!(wire::decode_scan(&text).expect("a scan that was sent"), scan);
+    let mut scan: Value = serde_json::from_str(&text).expect("JSON");
+    scan["columns"].take()
 }
 
 fn column(u: &mut Unstructured<'_>) -> Result<Value> {
@@ -182,12 +234,18 @@ fn column(u: &mut Unstructured<'_>) -> Result<Value> {
     }))
 }
 
-fn slice(u: &mut Unstructured<'_>) -> Result<Value> {
+fn slice(u: &mut Unstructured<'_>, format: Format) -> Result<Value> {
     let number = |u: &mut Unstructured<'_>| u.choose(&[0, 1, 7, u32::MAX - 1, u32::MAX]).copied();
-    let source = match u.int_in_range(0..=5)? {
-        0 => scalar(u)?,
-        1 | 2 => json!("Scroll"),
-        _ => json!({ "Pit": { "id": "46ToAwMDaWR5BXV1aWQy", "sort": one_of(u, &["Doc", "ShardDoc"])? } }),
+    let source = match (u.int_in_range(0..=5)?, format) {
+        (0, _) => scalar(u)?,
+        (1 | 2, Format::First) => json!("Scroll"),
+        (1 | 2, Format::Second) => json!("scroll"),
+        (_, Format::First) => {
+            json!({ "Pit": { "id": "46ToAwMDaWR5BXV1aWQy", "sort": one_of(u, &["Doc", "ShardDoc"])? } })
+        }
+        (_, Format::Second) => json!({ "pit": {
+            "context": u.int_in_range(0..=8)? / 4, "sort": one_of(u, &["doc", "shard_doc"])?,
+        } }),
     };
     Ok(json!({
         "ordinal": number(u)?,

@@ -17,7 +17,7 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
     Expr, JoinType, LogicalPlan, LogicalPlanBuilder, col, exists, in_subquery, lit, scalar_subquery,
 };
-use datafusion_elasticsearch::{EsTable, TableSpec};
+use datafusion_elasticsearch::{EsTable, wire};
 use fuzz_bodies::json::one_of;
 use serde_json::{Value, json};
 
@@ -215,7 +215,7 @@ fn index(u: &mut Unstructured<'_>) -> Made<Arc<dyn TableProvider>> {
             "normalizer": false, "ignore_above": null, "null_value": false, "mixed": false,
         }],
     });
-    let spec: TableSpec = serde_json::from_value(spec).map_err(|_| Unmade::Plan)?;
+    let spec = wire::decode_table(&spec.to_string()).map_err(|_| Unmade::Plan)?;
     Ok(Arc::new(EsTable::from_spec(NO_CONNECTIONS.clone(), spec)))
 }
 

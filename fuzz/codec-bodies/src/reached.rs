@@ -11,8 +11,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
-use datafusion_elasticsearch::EsTable;
-use serde_json::{Value, json};
+use datafusion_elasticsearch::{EsTable, wire};
+use serde_json::Value;
 use url::Url;
 
 /// The index that Elasticsearch reads a shape from where its query names none.
@@ -122,9 +122,11 @@ impl Reached {
     }
 
     fn add_index(&mut self, table: &EsTable) {
-        let spec = json!(table.spec());
+        // As it is sent, so that this knows nothing of what admission sees.
+        let text = wire::encode_table(table.spec()).expect("a table can be sent");
+        let spec: Value = serde_json::from_str(&text).expect("JSON");
         let mut names = vec![spec["index"].clone()];
-        for slice in spec["snapshot"].as_array().into_iter().flatten() {
+        for slice in spec["snapshot"]["slices"].as_array().into_iter().flatten() {
             names.push(slice["index"].clone());
             lookups(&slice["filter"], &mut names);
         }

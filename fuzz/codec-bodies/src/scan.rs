@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use ballista_elasticsearch::{EsPhysicalCodec, physical_codec};
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
@@ -12,9 +12,8 @@ use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
 use datafusion_elasticsearch::{EsScanExec, ScanSpec};
 use datafusion_proto::physical_plan::{DefaultPhysicalProtoConverter, PhysicalExtensionCodec};
-use elastic_client::{ConnectionConfig, ConnectionRegistry, Slice};
+use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use futures::{FutureExt, StreamExt};
-use serde_json::json;
 
 use crate::wire::{self, Body};
 
@@ -55,6 +54,22 @@ impl Slices {
         Self::over(partitions, Arc::clone(&schema))
     }
 
+    /// With the same contexts beside the slices of each partition, as far as it has rows.
+    pub(crate) fn with_contexts(columns: Vec<ArrayRef>, contexts: &[String]) -> Result<Self> {
+        let slices = Self::try_new(columns)?;
+        let mut fields = slices.plan.schema().fields().to_vec();
+        fields.push(Arc::new(Field::new("context", DataType::Utf8, true)));
+        let schema = Arc::new(Schema::new(fields));
+        let mut partitions = Vec::new();
+        for batch in &slices.partitions {
+            let contexts = contexts.iter().map(Some).chain(std::iter::repeat(None)).take(batch.num_rows());
+            let contexts = Arc::new(StringArray::from_iter(contexts));
+            let columns = batch.columns().iter().cloned().chain([contexts as ArrayRef]).collect();
+            partitions.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
+        }
+        Self::over(partitions, schema)
+    }
+
     /// Rows that have no column.
     pub(crate) fn without_columns() -> Result<Self> {
         let schema = Arc::new(Schema::empty());
@@ -83,9 +98,7 @@ pub(crate) fn check(sent: &[u8], slices: &Slices) {
     assert!(decode(sent, &[]).is_none(), "a scan of nothing");
     let (spec, text) = spec_of(sent).expect("only what is whole is decoded");
     let again = check_plan(&scan);
-    let decoded = json!(of_ours(&again).spec());
-    assert_eq!(decoded, json!(spec), "{text}");
-    assert_eq!(of_ours(&again).spec().columns, spec.columns, "{text}");
+    assert_eq!(*of_ours(&again).spec(), spec, "{text}");
     check_run(ScanSpec { connection: CONNECTION.to_owned(), ..spec }, slices);
 }
 
@@ -118,7 +131,7 @@ pub(crate) fn check_plan(scan: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan
     let decoded = composed
         .try_decode(&among_others, &children, &TaskContext::default(), &DefaultPhysicalProtoConverter {})
         .expect("what is encoded can be decoded");
-    assert_eq!(json!(of_ours(&decoded).spec()), json!(of_ours(scan).spec()));
+    assert_eq!(of_ours(&decoded).spec(), of_ours(scan).spec());
     let shown = displayable(again.as_ref()).indent(true).to_string();
     assert!(shown.contains("EsScanExec"), "{shown}");
     replace_children_if_necessary(again, children).expect("a scan takes its own child")
@@ -137,20 +150,17 @@ fn check_run(spec: ScanSpec, slices: &Slices) {
         )
         .expect("what is encoded can be decoded");
     // An input may hold the address too.
-    if !json!(of_ours(&scan).spec()).to_string().contains(ADDRESS) {
+    if !datafusion_elasticsearch::wire::encode_scan(of_ours(&scan).spec()).expect("a scan").contains(ADDRESS)
+    {
         assert!(!sent.windows(ADDRESS.len()).any(|part| part == ADDRESS.as_bytes()), "an address travels");
     }
     for (partition, batch) in slices.partitions.iter().enumerate() {
         // Columns that cannot be decoded are refused here.
         let Ok(mut rows) = scan.execute(partition, Arc::default()) else { continue };
-        let descriptors = batch.columns().first().and_then(|column| column.as_any().downcast_ref());
-        let known: Option<Vec<Slice>> = descriptors.and_then(|texts: &StringArray| {
-            texts.iter().map(|text| serde_json::from_str(text?).ok()).collect()
-        });
-        match known {
+        match datafusion_elasticsearch::wire::from_batch(batch) {
             // They would be read.
-            Some(known) => known.iter().for_each(|slice| assert!(!slice.describe().is_empty())),
-            None => {
+            Ok(known) => known.iter().for_each(|slice| assert!(!slice.describe().is_empty())),
+            Err(_) => {
                 let first = rows.next().now_or_never();
                 assert!(matches!(first, Some(Some(Err(_)))), "{first:?} for {batch:?}");
             }
@@ -160,7 +170,7 @@ fn check_run(spec: ScanSpec, slices: &Slices) {
 
 fn spec_of(sent: &[u8]) -> Option<(ScanSpec, String)> {
     match wire::decode(sent)? {
-        Body::Scan(text) => Some((serde_json::from_str(&text).ok()?, text)),
+        Body::Scan(text) => Some((datafusion_elasticsearch::wire::decode_scan(&text).ok()?, text)),
         Body::Table(_) | Body::Copy(_) | Body::Sink(_) => None,
     }
 }

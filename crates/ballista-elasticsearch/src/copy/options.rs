@@ -7,11 +7,10 @@ use super::FileKind;
 use super::target::{Existing, Shape};
 use datafusion::common::config::{ConfigFileType, ConfigOptions, TableOptions};
 use datafusion::error::{DataFusionError, Result};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
 /// Checked options.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CopyOptions {
     /// DataFusion's, of the format: `format.delimiter` and so on.
     pub(super) format: BTreeMap<String, String>,

@@ -22,28 +22,27 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// All that an executor must know of a COPY.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SinkSpec {
-    copy: CopySpec,
-    location: String,
-    partition_by: Vec<String>,
-    keep_partition_columns: bool,
+    pub(super) copy: CopySpec,
+    pub(super) location: String,
+    pub(super) partition_by: Vec<String>,
+    pub(super) keep_partition_columns: bool,
     /// The order of the rows, by which Parquet files say that they are sorted.
-    sorted_by: Vec<SortedBy>,
+    pub(super) sorted_by: Vec<SortedBy>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct SortedBy {
-    column: String,
-    index: usize,
-    descending: bool,
-    nulls_first: bool,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SortedBy {
+    pub(super) column: String,
+    pub(super) index: usize,
+    pub(super) descending: bool,
+    pub(super) nulls_first: bool,
 }
 
 impl SinkSpec {

@@ -4,7 +4,6 @@
 //! tasks may write to, which is judged before they begin.
 
 use datafusion::error::{DataFusionError, Result};
-use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -12,8 +11,7 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 /// Whether a COPY writes one file or a folder of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// One file.
     File,
@@ -22,8 +20,7 @@ pub(super) enum Shape {
 }
 
 /// What becomes of what is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Existing {
     /// The COPY fails.
     #[default]

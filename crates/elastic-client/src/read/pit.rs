@@ -6,13 +6,13 @@ use super::requests::SearchRequests;
 use crate::paths;
 use crate::request::Request;
 use crate::slices::Sort;
-use crate::snapshot::keep_alive_text;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Where a read by point in time is.
 pub(super) struct PitRead {
     /// The newest id.
-    id: String,
+    id: Arc<str>,
     /// The order that is unique within the slice.
     sort: Sort,
     /// The last row's sort values.
@@ -20,14 +20,14 @@ pub(super) struct PitRead {
 }
 
 impl PitRead {
-    pub(super) fn new(id: String, sort: Sort) -> Self {
+    pub(super) fn new(id: Arc<str>, sort: Sort) -> Self {
         Self { id, sort, cursor: None }
     }
 
     /// Takes over the id that a page gave, if it gave one.
     pub(super) fn renamed(&mut self, id: Option<String>) {
         if let Some(id) = id {
-            self.id = id;
+            self.id = id.into();
         }
     }
 
@@ -61,8 +61,8 @@ impl PitRead {
 
     fn body(&self, page: &SearchRequests<'_>, part: usize) -> Value {
         let mut body = page.body(part);
-        let keep_alive = keep_alive_text(page.options.keep_alive);
-        body["pit"] = json!({ "id": self.id, "keep_alive": keep_alive });
+        let keep_alive = page.options.read.keep_alive.to_string();
+        body["pit"] = json!({ "id": self.id.as_ref(), "keep_alive": keep_alive });
         body
     }
 
@@ -82,9 +82,8 @@ impl PitRead {
 mod tests {
     use super::super::{FieldsRequest, PageOptions};
     use super::*;
+    use crate::read_options::{KeepAlive, ReadOptions};
     use crate::slices::{Cut, Slice, SliceSource};
-    use std::num::NonZeroU32;
-    use std::time::Duration;
 
     #[test]
     fn pages_name_the_newest_id_and_begin_after_the_last_row() {
@@ -99,8 +98,10 @@ mod tests {
         let options = PageOptions {
             query: json!({ "match_all": {} }),
             fields: vec![FieldsRequest::default(), FieldsRequest::default()],
-            page_size: NonZeroU32::MIN,
-            keep_alive: Duration::from_secs(60),
+            read: ReadOptions {
+                keep_alive: KeepAlive::from_millis(60_000).unwrap(),
+                ..ReadOptions::default()
+            },
             limit: None,
             ignored: None,
             order: Vec::new(),

@@ -102,7 +102,7 @@ impl<D: DecodePage> SliceReader<D> {
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
             if let Some(ignored) = &self.options.ignored {
-                refuse_ignored(&self.connection, &self.slice, ignored, self.options.keep_alive).await?;
+                refuse_ignored(&self.connection, &self.slice, ignored, self.options.read.keep_alive).await?;
             }
             if let Mode::Scroll(scroll) = &self.mode {
                 self.page_size = scroll.sample(&self.slice, &self.options, self.page_size).await?;

@@ -11,7 +11,6 @@ use crate::paging::{MOST_BYTES, PageSize};
 use crate::paths;
 use crate::request::{Answer, Method, Repeat, Request};
 use crate::slices::Slice;
-use crate::snapshot::keep_alive_text;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -126,7 +125,7 @@ impl ScrollRead {
         let Some(id) = &self.id else {
             return Err(Error::Protocol { what: page.what(), detail: "no _scroll_id".into() });
         };
-        let body = json!({ "scroll_id": id, "scroll": keep_alive_text(page.options.keep_alive) });
+        let body = json!({ "scroll_id": id, "scroll": page.options.read.keep_alive.to_string() });
         let request = Request::new(Method::Post, paths::scroll(), page.what())
             .with_param("filter_path", page.filter_path(0))
             .with_body(&body)
@@ -167,7 +166,7 @@ fn opening_request(page: &SearchRequests<'_>) -> Result<Request, Error> {
     // A scroll needs no unique order: no page of it is found again.
     body["sort"] = if order.is_empty() { json!(["_doc"]) } else { json!(order) };
     let path = paths::search_index(index)?;
-    let keep_alive = keep_alive_text(page.options.keep_alive);
+    let keep_alive = page.options.read.keep_alive.to_string();
     Ok(page.bounded(page.search(path, 0, &body).with_param("scroll", keep_alive)))
 }
 

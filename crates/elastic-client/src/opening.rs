@@ -1,0 +1,181 @@
+//! Opening points in time (PITs).
+//!
+//! Owns: the requests that open one, and that nothing stays open that nobody knows of. Must not know: which kind
+//! of read suits a server.
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::held::Held;
+use crate::paths;
+use crate::request::{Method, Request};
+use crate::server::fetch_json;
+use crate::shards::CONCURRENT_REQUESTS;
+use crate::slices::IndexShards;
+use crate::snapshot::SnapshotRequest;
+use futures::StreamExt;
+use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Whose API opens a PIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PitApi {
+    Elasticsearch,
+    OpenSearch,
+}
+
+impl PitApi {
+    fn held(self) -> fn(String) -> Held {
+        match self {
+            Self::Elasticsearch => Held::SharedPit,
+            Self::OpenSearch => Held::IndexPit,
+        }
+    }
+}
+
+/// Opens a PIT for each group of indices, several requests beside each other, and returns their ids in the order
+/// of the groups. If one cannot be opened, or if the future is dropped, the others are closed.
+///
+/// # Errors
+///
+/// The first refusal. No request is sent after it.
+pub(crate) async fn open_pits(
+    connection: &Arc<Connection>,
+    request: &SnapshotRequest,
+    api: PitApi,
+    groups: &[IndexShards],
+) -> Result<Vec<Arc<str>>, Error> {
+    let half = HalfOpen { connection, api, ids: Mutex::default() };
+    let failed = AtomicBool::new(false);
+    let first_error = Mutex::new(None);
+    futures::stream::iter(groups.iter().enumerate())
+        .for_each_concurrent(CONCURRENT_REQUESTS, |(place, group)| {
+            let (half, failed, first_error) = (&half, &failed, &first_error);
+            async move {
+                if failed.load(Ordering::Relaxed) {
+                    return;
+                }
+                match open_pit(connection, request, api, group).await {
+                    Ok(id) => half.add(place, id),
+                    Err(error) => {
+                        failed.store(true, Ordering::Relaxed);
+                        let mut first = first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                        first.get_or_insert(error);
+                    }
+                }
+            }
+        })
+        .await;
+    let mut ids = half.take();
+    if let Some(error) = first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let held = ids.into_iter().map(|(_, id)| api.held()(id)).collect();
+        connection.free_all(held).await.unwrap_or_else(|close| {
+            tracing::warn!(%close, "points in time stay open until their keep_alive");
+        });
+        return Err(error);
+    }
+    ids.sort_unstable_by_key(|(place, _)| *place);
+    Ok(ids.into_iter().map(|(_, id)| id.into()).collect())
+}
+
+/// Frees what is open of several PITs if the rest is not waited for.
+struct HalfOpen<'a> {
+    connection: &'a Arc<Connection>,
+    api: PitApi,
+    /// Ids with the place of their group.
+    ids: Mutex<Vec<(usize, String)>>,
+}
+
+impl HalfOpen<'_> {
+    fn add(&self, place: usize, id: String) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).push((place, id));
+    }
+
+    fn take(&self) -> Vec<(usize, String)> {
+        std::mem::take(&mut self.ids.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for HalfOpen<'_> {
+    fn drop(&mut self) {
+        let held: Vec<Held> = self.take().into_iter().map(|(_, id)| self.api.held()(id)).collect();
+        self.connection.free_all_soon(held);
+    }
+}
+
+async fn open_pit(
+    connection: &Arc<Connection>,
+    request: &SnapshotRequest,
+    api: PitApi,
+    group: &IndexShards,
+) -> Result<String, Error> {
+    let what = format!("open a point in time on index \"{}\"", group.index);
+    let keep_alive = request.read.keep_alive.to_string();
+    match api {
+        PitApi::Elasticsearch => {
+            let open = Request::new(Method::Post, paths::open_pit(&group.index)?, &what)
+                .with_param("keep_alive", keep_alive);
+            Ok(open_held(connection, open, "id", api.held()).await?.1)
+        }
+        PitApi::OpenSearch => {
+            let path = paths::open_opensearch_pit(&group.index)?;
+            let open = Request::new(Method::Post, path, &what)
+                .with_param("keep_alive", keep_alive)
+                .with_param("allow_partial_pit_creation", "false");
+            let (body, id) = open_held(connection, open, "pit_id", api.held()).await?;
+            let failed = body["_shards"]["failed"].as_u64();
+            let total = body["_shards"]["total"].as_u64();
+            if failed != Some(0) || total != Some(u64::from(group.shards)) {
+                connection.free_soon(Held::IndexPit(id));
+                let detail = format!("{total:?} shards with {failed:?} failed, of {}", group.shards);
+                return Err(Error::Incomplete { what, detail });
+            }
+            Ok(id)
+        }
+    }
+}
+
+/// Opens one and records it, and goes on if the caller is dropped.
+async fn open_held(
+    connection: &Arc<Connection>,
+    request: Request,
+    key: &'static str,
+    held: fn(String) -> Held,
+) -> Result<(Value, String), Error> {
+    let what = request.what.clone();
+    let opening = {
+        let connection = Arc::clone(connection);
+        async move {
+            let what = request.what.clone();
+            let body = fetch_json(&connection, request).await?;
+            let Some(id) = body[key].as_str().map(str::to_owned) else {
+                return Err(Error::Protocol { what, detail: format!("no \"{key}\"") });
+            };
+            connection.held().add(held(id.clone()));
+            Ok((body, id))
+        }
+    };
+    let mut opening = Opening { connection, held, task: Some(connection.spawn_counted(opening)) };
+    let Some(task) = &mut opening.task else { unreachable!("set above") };
+    let opened = task.await;
+    opening.task = None;
+    opened.map_err(|e| Error::Protocol { what, detail: format!("the request was cancelled: {e}") })?
+}
+
+struct Opening<'a> {
+    connection: &'a Arc<Connection>,
+    held: fn(String) -> Held,
+    task: Option<tokio::task::JoinHandle<Result<(Value, String), Error>>>,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        let (connection, held) = (Arc::clone(self.connection), self.held);
+        self.connection.spawn_counted(async move {
+            if let Ok(Ok((_, id))) = task.await {
+                connection.free_soon(held(id));
+            }
+        });
+    }
+}
