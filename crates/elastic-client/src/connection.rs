@@ -270,7 +270,6 @@ impl Connection {
             connection: self.name.clone(),
             nodes: self.node_list(),
             deadline: self.deadline,
-            elapsed: tries.first.map_or(Duration::ZERO, |first| first.elapsed()),
             attempts: tries.count,
             reason,
         }

@@ -35,7 +35,7 @@ pub enum Error {
     },
     /// A request and its repetitions took as long as all of them may.
     #[error(
-        "{what}: connection \"{connection}\": gave up after {attempts} attempts in {elapsed:.1?} ({nodes}): {reason}; the \
+        "{what}: connection \"{connection}\": gave up after {attempts} attempts ({nodes}): {reason}; the \
          deadline of a request is {deadline:?}, set deadline of this connection if the server needs longer"
     )]
     DeadlineExceeded {
@@ -47,8 +47,6 @@ pub enum Error {
         nodes: String,
         /// How long all tries of a request may take.
         deadline: Duration,
-        /// How long they took.
-        elapsed: Duration,
         /// How many requests were sent.
         attempts: u32,
         /// Why the last try came to nothing.

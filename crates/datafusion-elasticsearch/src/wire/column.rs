@@ -2,7 +2,9 @@
 //!
 //! Owns: their names and values. Must not know: tables.
 
-use elastic_arrow::{Column as Domain, FieldType as DomainType, KeywordSubfield, MetaField, ReadFrom};
+use elastic_arrow::{
+    Column as Domain, FieldType as DomainType, KeywordSubfield, MetaField, ReadFrom as DomainSource,
+};
 use elastic_client::SortKey as DomainKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -12,7 +14,7 @@ use std::collections::BTreeSet;
 pub(super) struct Column {
     name: String,
     field_type: FieldType,
-    read_from: Source,
+    read_from: ReadFrom,
     array: bool,
     source_path: String,
     indexed: bool,
@@ -77,7 +79,7 @@ enum Meta {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Source {
+enum ReadFrom {
     DocValues { format: Option<String> },
     Source,
     Metadata,
@@ -238,24 +240,24 @@ impl From<Meta> for MetaField {
     }
 }
 
-impl From<ReadFrom> for Source {
-    fn from(read_from: ReadFrom) -> Self {
+impl From<DomainSource> for ReadFrom {
+    fn from(read_from: DomainSource) -> Self {
         match read_from {
-            ReadFrom::DocValues { format } => Self::DocValues { format },
-            ReadFrom::Source => Self::Source,
-            ReadFrom::Metadata => Self::Metadata,
-            ReadFrom::Unavailable { reason } => Self::Unavailable { reason },
+            DomainSource::DocValues { format } => Self::DocValues { format },
+            DomainSource::Source => Self::Source,
+            DomainSource::Metadata => Self::Metadata,
+            DomainSource::Unavailable { reason } => Self::Unavailable { reason },
         }
     }
 }
 
-impl From<Source> for ReadFrom {
-    fn from(sent: Source) -> Self {
+impl From<ReadFrom> for DomainSource {
+    fn from(sent: ReadFrom) -> Self {
         match sent {
-            Source::DocValues { format } => Self::DocValues { format },
-            Source::Source => Self::Source,
-            Source::Metadata => Self::Metadata,
-            Source::Unavailable { reason } => Self::Unavailable { reason },
+            ReadFrom::DocValues { format } => Self::DocValues { format },
+            ReadFrom::Source => Self::Source,
+            ReadFrom::Metadata => Self::Metadata,
+            ReadFrom::Unavailable { reason } => Self::Unavailable { reason },
         }
     }
 }

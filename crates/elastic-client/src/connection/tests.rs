@@ -46,7 +46,7 @@ async fn a_server_that_is_busy_is_not_asked_past_the_deadline() {
     assert!(error.is_retryable());
     let text = error.to_string();
     for part in [
-        &format!("ask: connection \"test\": gave up after {attempts} attempts in "),
+        &format!("ask: connection \"test\": gave up after {attempts} attempts ("),
         "503",
         "the deadline of a request is 700ms",
         "set deadline of this connection",

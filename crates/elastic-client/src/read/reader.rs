@@ -78,7 +78,7 @@ impl<D: DecodePage> SliceReader<D> {
         counters: Arc<ReadCounters>,
     ) -> Self {
         let mode = match &slice.source {
-            SliceSource::Pit { id, sort } => Mode::Pit(PitRead::new(id.clone(), *sort)),
+            SliceSource::Pit { id, sort } => Mode::Pit(PitRead::new(Arc::clone(id), *sort)),
             SliceSource::Scroll => Mode::Scroll(ScrollRead::new(Arc::clone(&connection))),
         };
         let page_size = PageSize::first(options.most_rows(0), options.reads_source());
