@@ -6,7 +6,7 @@
 use anyhow::Context;
 use ballista_core::config::{LogRotationPolicy, TaskSchedulingPolicy};
 use ballista_elasticsearch::{
-    ClusterLinks, EsLogicalCodec, ExecutorNode, FileAccess, LastRows, TaskGuard, delete_staged_files,
+    ClusterTls, EsLogicalCodec, ExecutorNode, FileAccess, LastRows, TaskGuard, delete_staged_files,
     execution_engine, executor_endpoint_override, function_registry, one_line, open_rows_service,
     physical_codec, session_config,
 };
@@ -93,7 +93,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let scheduler = (options.scheduler_host.as_str(), options.scheduler_port);
     let protection =
         Protection::of_executor(&node, scheduler, &options.bind_host, args.allow_anyone, wait).await?;
-    let links = ClusterLinks::of(&protection);
+    let links = ClusterTls::of(&protection);
     let mut config: ExecutorProcessConfig = args.ballista.try_into()?;
     let own_work_dir = config.work_dir.is_none().then(work_dir).transpose()?;
     if let Some(folder) = &own_work_dir {

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_elasticsearch::{
-    Admission, AuditLog, Browsers, ClusterLinks, EsLogicalCodec, FileAccess, Guard, JobGuard, RandomJobIds,
+    Admission, AuditLog, Browsers, ClusterTls, EsLogicalCodec, FileAccess, Guard, JobGuard, RandomJobIds,
     SchedulerServices, WorkSignal, endpoint_override, physical_codec, serve, session_config, session_state,
 };
 use ballista_scheduler::api::get_routes;
@@ -36,7 +36,7 @@ impl Server {
     /// Serves gRPC, rows of jobs, REST and probes until the process ends.
     pub(crate) async fn run(self, mut options: SchedulerConfig, listener: TcpListener) -> anyhow::Result<()> {
         let Self { config, registry, protection, audit, browsers } = self;
-        let links = ClusterLinks::of(&protection);
+        let links = ClusterTls::of(&protection);
         let (work, jobs) = (WorkSignal::default(), JobGuard::new());
         let (for_config, for_links) = (Arc::clone(&registry), links.clone());
         let for_state = Arc::clone(&registry);

@@ -4,7 +4,7 @@ use crate::golden::{ALONE, assert_nothing_open, options, registry, servers};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::{Cluster, embedded_context, remote_context};
 use flowsigma_tests::golden::load;
@@ -48,7 +48,7 @@ async fn remake(connection: &Connection, index: &str) {
 }
 
 async fn ask(ctx: &SessionContext, sql: &str) -> Result<String> {
-    let (plan, open) = open_snapshots(ctx.state().create_logical_plan(sql).await?).await?;
+    let (plan, open) = open_contexts(ctx.state().create_logical_plan(sql).await?).await?;
     let rows = async { ctx.execute_logical_plan(plan).await?.collect().await }.await;
     open.close().await?;
     let table = pretty_format_batches(&rows?)?.to_string();

@@ -7,10 +7,10 @@ use crate::kill::end;
 use crate::stopped::{scroll_openings, signal};
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
-use elastic_client::{Method, ReadMode, ReadOptions, Request, SnapshotRequest, open_snapshot};
-use flowsigma_tests::cluster::LOOK_AGAIN;
-use flowsigma_tests::golden::open_contexts;
+use datafusion_elasticsearch::{EsTable, open_contexts};
+use elastic_client::{ContextRequest, Method, ReadMode, ReadOptions, Request, open_context};
+use flowsigma_tests::cluster::POLL_INTERVAL;
+use flowsigma_tests::golden::count_open_contexts;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use futures::StreamExt;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ async fn a_snapshot_that_is_being_opened_is_freed_when_its_query_is_dropped() {
                 async move { ids(&registry, "dropped", &[("read", "pit"), ("metadata", "true")]).await },
             );
         proxy.wait_for_held(1).await.unwrap();
-        assert!(open_contexts(&direct).await.unwrap() > 0, "{url}");
+        assert!(count_open_contexts(&direct).await.unwrap() > 0, "{url}");
         reading.abort();
         assert!(reading.await.unwrap_err().is_cancelled(), "{url}");
         proxy.release();
@@ -109,7 +109,7 @@ async fn ctrl_c_while_a_server_hangs_ends_within_a_second() {
                 };
                 let running = captured(args).spawn().unwrap();
                 proxy.wait_for_held(1).await.unwrap();
-                let open = open_contexts(&direct).await.unwrap();
+                let open = count_open_contexts(&direct).await.unwrap();
                 let asked = Instant::now();
                 signal(running.id(), "-INT");
                 let ended =
@@ -124,9 +124,9 @@ async fn ctrl_c_while_a_server_hangs_ends_within_a_second() {
                     && !proxy.seen().iter().any(|s| s.path.contains("point_in_time"));
                 let left = if one_for_all { 2 } else { 1 };
                 let deadline = Instant::now() + Duration::from_secs(20);
-                while open_contexts(&direct).await.unwrap() > left {
+                while count_open_contexts(&direct).await.unwrap() > left {
                     assert!(Instant::now() < deadline, "{how}: more than {left} of {open} open");
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 for index in ["hanging-a", "hanging-b"] {
                     direct.send(&Request::new(Method::Delete, format!("/{index}"), "delete")).await.unwrap();
@@ -192,7 +192,7 @@ async fn an_interrupted_command_frees_what_it_holds_and_fails() {
                 captured(&["--config", config.to_str().unwrap(), "sql", "-c", &sql]).spawn().unwrap();
             proxy.wait_for_held(1).await.unwrap();
             let deadline = Instant::now() + Duration::from_secs(60);
-            while open_contexts(&direct).await.unwrap() == 0 {
+            while count_open_contexts(&direct).await.unwrap() == 0 {
                 assert!(Instant::now() < deadline, "{how}: nothing is opened");
             }
             signal(command.id(), sent);
@@ -202,7 +202,7 @@ async fn an_interrupted_command_frees_what_it_holds_and_fails() {
                 let deadline = Instant::now() + Duration::from_secs(60);
                 while !proxy.seen().iter().any(freed) {
                     assert!(Instant::now() < deadline, "{how}: nothing is freed");
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
             }
             proxy.release();
@@ -231,16 +231,16 @@ async fn a_snapshot_outlives_a_consumer_slower_than_keep_alive() {
         let ctx = SessionContext::new();
         ctx.register_table("t", Arc::new(table)).unwrap();
         let plan = ctx.sql("SELECT _id FROM t").await.unwrap().into_unoptimized_plan();
-        let (plan, open) = open_snapshots(plan).await.unwrap();
+        let (plan, open) = open_contexts(plan).await.unwrap();
         let mut batches = ctx.execute_logical_plan(plan).await.unwrap().execute_stream().await.unwrap();
         let mut read = Vec::new();
         let mut take = |batch: datafusion::arrow::record_batch::RecordBatch| {
             read.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
         };
         take(batches.next().await.unwrap().unwrap());
-        let held = open_contexts(&connection).await.unwrap();
+        let held = count_open_contexts(&connection).await.unwrap();
         assert!(held > 0, "{url}");
-        let request = SnapshotRequest {
+        let request = ContextRequest {
             index: "slow".into(),
             read: ReadOptions {
                 mode: ReadMode::Pit,
@@ -249,12 +249,12 @@ async fn a_snapshot_outlives_a_consumer_slower_than_keep_alive() {
             },
             slices: None,
         };
-        open_snapshot(&connection, &request).await.unwrap();
-        assert!(open_contexts(&connection).await.unwrap() > held, "{url}");
+        open_context(&connection, &request).await.unwrap();
+        assert!(count_open_contexts(&connection).await.unwrap() > held, "{url}");
         let deadline = Instant::now() + Duration::from_secs(150);
-        while open_contexts(&connection).await.unwrap() > held {
+        while count_open_contexts(&connection).await.unwrap() > held {
             assert!(Instant::now() < deadline, "{url}: the server drops nothing");
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         while let Some(batch) = batches.next().await {
             take(batch.map_err(|e| format!("{url}: {e}")).unwrap());

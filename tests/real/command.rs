@@ -4,7 +4,7 @@ use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::{Cluster, binary};
 use flowsigma_tests::document;
-use flowsigma_tests::golden::{NOTEBOOK_QUERY, open_contexts};
+use flowsigma_tests::golden::{NOTEBOOK_QUERY, count_open_contexts};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -75,7 +75,7 @@ async fn detect_tells_the_golden_numbers_and_that_it_read_all_of_them() {
         let embedded = detect_json(&here);
         assert_golden(&embedded, &url);
         assert_eq!(embedded["coverage"]["slices"], 3);
-        assert!(embedded["coverage"]["snapshot"].as_str().unwrap().starts_with("point in time"));
+        assert_eq!(embedded["coverage"]["consistency"], "point_in_time");
 
         let config = format!("[connections.prod]\nnodes = [\"{url}\"]\n");
         let cluster = Cluster::start(2, 2, &config).await.unwrap();
@@ -229,7 +229,7 @@ async fn interrupt(connection: &Connection, args: &[&str], sql: &str) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    while open_contexts(connection).await.unwrap() == 0 {
+    while count_open_contexts(connection).await.unwrap() == 0 {
         assert!(child.try_wait().unwrap().is_none(), "{sql} ended by itself");
     }
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -292,7 +292,7 @@ async fn fields_that_are_not_asked_for_are_no_obstacle() {
         let without =
             detect_json(&[&both[..], &["--option", "exclude=other", "--option", "read=scroll"]].concat());
         assert_eq!(without["coverage"]["documents"], 2 * 1430, "{url}: {without}");
-        assert!(without["coverage"]["snapshot"].as_str().unwrap().contains("scroll"), "{url}: {without}");
+        assert_eq!(without["coverage"]["consistency"], "scroll", "{url}: {without}");
         assert_nothing_open(&connection).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::command::{flowsigma, stderr, stdout};
 use datafusion::prelude::SessionContext;
-use flowsigma_tests::cluster::{Cluster, LOOK_AGAIN, Shape, binary};
+use flowsigma_tests::cluster::{Cluster, POLL_INTERVAL, Shape, binary};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -308,7 +308,7 @@ fn writer(processes: &[u32], folder: &Path) -> usize {
             return writer;
         }
         assert!(Instant::now() < deadline, "nobody writes");
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

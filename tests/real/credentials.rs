@@ -74,12 +74,12 @@ async fn an_api_key_needs_read_and_view_index_metadata_and_nothing_else() {
 /// How the snapshot is refused.
 async fn refused_read(config: &str) -> String {
     let connection = registry(config).get("test").unwrap();
-    let request = elastic_client::SnapshotRequest {
+    let request = elastic_client::ContextRequest {
         index: READABLE_INDEX.into(),
         read: elastic_client::ReadOptions::default(),
         slices: None,
     };
-    elastic_client::open_snapshot(&connection, &request).await.unwrap_err().to_string()
+    elastic_client::open_context(&connection, &request).await.unwrap_err().to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
-use datafusion_elasticsearch::{AddressOrder, EsTable, OpenSnapshots, TopRows, open_snapshots};
+use datafusion_elasticsearch::{AddressOrder, EsTable, QueryContexts, TopRows, open_contexts};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
 use fields::pick;
 use fields::{Cell, Field, Support, to_scalar};
@@ -180,10 +180,10 @@ async fn run(ctx: &SessionContext, sql: &str) -> Result<Answer> {
 }
 
 /// Both tables over one snapshot, which thousands of queries then need not open.
-async fn hold(ctx: &SessionContext) -> OpenSnapshots {
+async fn hold(ctx: &SessionContext) -> QueryContexts {
     let sql = "SELECT id FROM pushed UNION ALL SELECT id FROM unpushed";
     let plan = ctx.state().create_logical_plan(sql).await.unwrap();
-    let (plan, open) = open_snapshots(plan).await.unwrap();
+    let (plan, open) = open_contexts(plan).await.unwrap();
     let held = plan.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node {
             ctx.deregister_table(scan.table_name.clone())?;
@@ -198,7 +198,7 @@ async fn hold(ctx: &SessionContext) -> OpenSnapshots {
 /// One random index with its three tables.
 struct Index {
     ctx: SessionContext,
-    open: OpenSnapshots,
+    open: QueryContexts,
     fields: Vec<Field>,
     name: String,
     /// The column with several values.

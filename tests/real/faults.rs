@@ -4,7 +4,7 @@ use crate::golden::{ALONE, assert_nothing_open, options, remake, servers};
 use anyhow::{Result, bail};
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry, Method, Request};
 use flowsigma_tests::golden::documents;
 use flowsigma_tests::proxy::{Fault, Proxy};
@@ -153,7 +153,7 @@ pub(crate) async fn ids(
     let ctx = SessionContext::new();
     ctx.register_table("t", Arc::new(table))?;
     let plan = ctx.sql("SELECT _id, src_addr_space FROM t").await?.into_unoptimized_plan();
-    let (plan, open) = open_snapshots(plan).await?;
+    let (plan, open) = open_contexts(plan).await?;
     let answer = async { ctx.execute_logical_plan(plan).await?.collect().await }.await;
     let closed = open.close().await;
     let mut ids = Vec::new();

@@ -3,11 +3,11 @@
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry, Method, Request};
 use flow_detect::{DetectSpec, Detection, Direction, plan_sql, read_detection};
-use flowsigma_tests::cluster::{LOOK_AGAIN, embedded_context};
-use flowsigma_tests::golden::{FLOWS, NOTEBOOK_QUERY, documents, load, open_contexts};
+use flowsigma_tests::cluster::{POLL_INTERVAL, embedded_context};
+use flowsigma_tests::golden::{FLOWS, NOTEBOOK_QUERY, count_open_contexts, documents, load};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(crate) async fn remake(connection: &Connection, index: &str, shards: u32, ad
 
 pub(crate) async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
     let plan = ctx.sql(sql).await?.into_unoptimized_plan();
-    let (plan, open) = open_snapshots(plan).await?;
+    let (plan, open) = open_contexts(plan).await?;
     let answer = ctx.execute_logical_plan(plan).await?.collect().await;
     open.close().await?;
     answer
@@ -102,9 +102,9 @@ pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(
 /// Scrolls are freed in the background, so this waits for the state.
 pub(crate) async fn assert_nothing_open(connection: &Connection) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while open_contexts(connection).await.unwrap() > 0 {
+    while count_open_contexts(connection).await.unwrap() > 0 {
         assert!(std::time::Instant::now() < deadline, "{connection:?}: contexts left open");
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

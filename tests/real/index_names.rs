@@ -4,8 +4,8 @@ use crate::command::{flowsigma, stderr};
 use crate::faults::{ids, registry};
 use crate::golden::{ALONE, assert_nothing_open, options, remake, servers};
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
-use elastic_client::{ConnectionConfig, ConnectionRegistry, Method, Request, SnapshotRequest, open_snapshot};
+use datafusion_elasticsearch::{EsTable, open_contexts};
+use elastic_client::{ConnectionConfig, ConnectionRegistry, ContextRequest, Method, Request, open_context};
 use flowsigma_tests::proxy::{Fault, Proxy};
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ async fn an_index_that_is_a_path_is_refused_before_any_request() {
             let ctx = SessionContext::new();
             ctx.register_table("t", Arc::new(EsTable::from_spec(registry, spec))).unwrap();
             let plan = ctx.sql("SELECT count(*) FROM t").await.unwrap().into_unoptimized_plan();
-            refused(open_snapshots(plan).await.unwrap_err().to_string());
+            refused(open_contexts(plan).await.unwrap_err().to_string());
         }
         let location = format!("elasticsearch://url/{index}");
         let create = format!("CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION '{location}'");
@@ -68,8 +68,8 @@ async fn an_index_that_is_a_path_is_refused_before_any_request() {
             refused(stderr(&output).to_owned());
         }
     }
-    let request = SnapshotRequest { index: "..".into(), read: Default::default(), slices: None };
-    open_snapshot(&through.get("test").unwrap(), &request).await.unwrap_err();
+    let request = ContextRequest { index: "..".into(), read: Default::default(), slices: None };
+    open_context(&through.get("test").unwrap(), &request).await.unwrap_err();
     assert_eq!(proxy.seen().len(), before);
 }
 

@@ -8,7 +8,7 @@ use crate::command::{assert_golden, captured, stderr};
 use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::{Cluster, Shape};
-use flowsigma_tests::golden::{NOTEBOOK_QUERY, open_contexts};
+use flowsigma_tests::golden::{NOTEBOOK_QUERY, count_open_contexts};
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use serde_json::Value;
 use std::process::{Child, Command, Output};
@@ -348,7 +348,7 @@ async fn the_scrolls_of_an_executor_that_is_killed_are_open_no_longer_than_their
 /// Nobody closes what the dead have opened for 10 s: the server does, and looks for it once a minute.
 pub(crate) async fn assert_dropped(connection: &Connection) {
     let deadline = Instant::now() + Duration::from_secs(10 + 60 + 30);
-    while open_contexts(connection).await.unwrap() > 0 {
+    while count_open_contexts(connection).await.unwrap() > 0 {
         assert!(Instant::now() < deadline, "{connection:?}: contexts open beyond their keep_alive");
     }
 }

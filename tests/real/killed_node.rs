@@ -11,9 +11,9 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, OpenSnapshots, open_snapshots};
+use datafusion_elasticsearch::{EsTable, QueryContexts, open_contexts};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
-use flowsigma_tests::cluster::LOOK_AGAIN;
+use flowsigma_tests::cluster::POLL_INTERVAL;
 use flowsigma_tests::cluster::embedded_context;
 use flowsigma_tests::server_nodes::{Revival, ServerNodes};
 use futures::StreamExt;
@@ -34,7 +34,7 @@ fn ids_of(batch: &RecordBatch) -> Vec<String> {
 /// A read that is under way.
 struct Reading {
     rows: SendableRecordBatchStream,
-    open: OpenSnapshots,
+    open: QueryContexts,
     ids: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ impl Reading {
         let ctx = SessionContext::new();
         ctx.register_table("t", Arc::new(table))?;
         let plan = ctx.sql("SELECT _id FROM t").await?.into_unoptimized_plan();
-        let (plan, open) = open_snapshots(plan).await?;
+        let (plan, open) = open_contexts(plan).await?;
         let rows = ctx.execute_logical_plan(plan).await?.execute_stream().await?;
         let mut reading = Self { rows, open, ids: Vec::new() };
         assert!(reading.batch().await?, "no row");
@@ -114,9 +114,9 @@ impl Bench {
         let deadline = Instant::now() + GIVES_UP;
         while self.matched() < matched_before + loaded() as u64 {
             assert!(Instant::now() < deadline, "not all slices begin");
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        let held = self.nodes.open_contexts(&self.connection).await.unwrap();
+        let held = self.nodes.count_open_contexts(&self.connection).await.unwrap();
         let victim = (0..held.len()).max_by_key(|i| held[*i]).unwrap();
         assert!(held[victim] > 0, "{held:?}");
         victim

@@ -46,8 +46,14 @@ fn detect(url: &str, prefix: &str, read: &str) -> Result<Value, String> {
     }
 }
 
-fn snapshot(answer: &Value) -> &str {
-    answer["coverage"]["snapshot"].as_str().unwrap()
+/// The search contexts of a `detect` over all indices with this prefix, as its plan names them.
+fn read_from(url: &str, prefix: &str) -> String {
+    let index = format!("{prefix}-*");
+    let scope = ["--url", url, "--index", &index, "--query", NOTEBOOK_QUERY];
+    let output = flowsigma(&[&["plan", "--format", "json"], &scope[..]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let plan: Value = serde_json::from_str(stdout(&output)).unwrap();
+    plan["read_from"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,16 +72,19 @@ async fn many_shards_are_read_by_several_points_in_time_or_by_scroll() {
         let answer = detect(&url, "shards", "auto").unwrap();
         assert_golden(&answer, &url);
         assert_eq!(answer["coverage"]["slices"], 140, "{url}");
+        assert_eq!(answer["coverage"]["consistency"], "point_in_time", "{url}: a limit is left from before?");
         match fetch_server(&connection).await.unwrap().product {
-            Product::Elasticsearch => assert_eq!(snapshot(&answer), "point in time per group of indices"),
+            Product::Elasticsearch => {
+                assert_eq!(read_from(&url, "shards"), "point in time per group of indices");
+            }
             Product::OpenSearch => {
-                assert_eq!(snapshot(&answer), "point in time per index", "a limit is left from before?");
+                assert_eq!(read_from(&url, "shards"), "point in time per index");
                 set(&connection, "search.max_open_pit_context", json!(100)).await;
                 let (auto, pit) = (detect(&url, "shards", "auto"), detect(&url, "shards", "pit"));
                 set(&connection, "search.max_open_pit_context", Value::Null).await;
                 let auto = auto.unwrap();
                 assert_golden(&auto, &url);
-                assert_eq!(snapshot(&auto), "scroll (not a snapshot)");
+                assert_eq!(auto["coverage"]["consistency"], "scroll");
                 let error = pit.unwrap_err();
                 let said = "read = \"pit\" needs 140 points in time on 1 nodes, one a shard, and \
                             search.max_open_pit_context of the server allows 100 a node";

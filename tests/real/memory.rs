@@ -5,7 +5,7 @@ use crate::faults::registry;
 use crate::golden::{ALONE, assert_nothing_open, servers};
 use bytes::Bytes;
 use elastic_client::{Connection, Method, Request};
-use flowsigma_tests::cluster::{Cluster, LOOK_AGAIN, Shape, binary};
+use flowsigma_tests::cluster::{Cluster, POLL_INTERVAL, Shape, binary};
 use serde_json::json;
 use std::process::{Command, Output, Stdio};
 
@@ -61,14 +61,14 @@ fn try_sql(url: &str, sql: &str) -> (Output, usize) {
     let mut most = 0;
     // The high-water mark only grows, so the last one seen is it.
     while command.try_wait().unwrap().is_none() {
-        most = most.max(most_memory(command.id()).unwrap_or(0));
-        std::thread::sleep(LOOK_AGAIN);
+        most = most.max(max_memory(command.id()).unwrap_or(0));
+        std::thread::sleep(POLL_INTERVAL);
     }
     (command.wait_with_output().unwrap(), most)
 }
 
 /// The most memory in bytes that a process ever had; none if it has ended.
-fn most_memory(process: u32) -> Option<usize> {
+fn max_memory(process: u32) -> Option<usize> {
     let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(mark.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()? * 1024)
@@ -237,7 +237,7 @@ async fn ten_million_addresses_are_decided_within_the_memory_of_an_executor() {
     client.args(args).arg(&flows).args(["--scheduler", &cluster.scheduler_url]);
     client.arg("--config").arg(cluster.folder.path().join("flowsigma.toml"));
     let output = client.output().unwrap();
-    let most = most_memory(cluster.executor_id(0)).unwrap();
+    let most = max_memory(cluster.executor_id(0)).unwrap();
     println!("{} MiB", most / MIB);
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), cluster.logs());
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

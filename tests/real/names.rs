@@ -5,7 +5,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::error::Result;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
 use flowsigma_tests::cluster::embedded_context;
 use serde_json::json;
@@ -109,7 +109,7 @@ async fn slices_follow_from_how_many_documents_each_is_to_have() {
             let ctx = SessionContext::new();
             ctx.register_table("t", Arc::new(table)).unwrap();
             let plan = ctx.sql("SELECT src_addr_space FROM t").await.unwrap().into_unoptimized_plan();
-            let (plan, open) = open_snapshots(plan).await.unwrap();
+            let (plan, open) = open_contexts(plan).await.unwrap();
             assert_eq!(open.slices() as u64, slices, "{url}: {most}");
             let rows = ctx.execute_logical_plan(plan).await.unwrap().count().await.unwrap();
             assert_eq!(rows as i64, all, "{url}: {most}");
@@ -131,7 +131,7 @@ async fn the_whole_source_is_a_column_on_request() {
         ctx.register_table("t", Arc::new(table)).unwrap();
         let sql = "SELECT _source FROM t WHERE _id = 'flow-0'";
         let plan = ctx.state().create_logical_plan(sql).await.unwrap();
-        let (plan, open) = open_snapshots(plan).await.unwrap();
+        let (plan, open) = open_contexts(plan).await.unwrap();
         let rows = ctx.execute_logical_plan(plan).await.unwrap().collect().await.unwrap();
         open.close().await.unwrap();
         let source: serde_json::Value =
@@ -167,7 +167,7 @@ async fn a_limit_reads_few_rows_unless_a_filter_is_applied_after_it() {
             ] {
                 let sql = format!("SELECT src_addr_space FROM t {condition} LIMIT {limit}");
                 let plan = ctx.state().create_logical_plan(&sql).await.unwrap();
-                let (plan, open) = open_snapshots(plan).await.unwrap();
+                let (plan, open) = open_contexts(plan).await.unwrap();
                 let plan =
                     ctx.execute_logical_plan(plan).await.unwrap().create_physical_plan().await.unwrap();
                 let batches = collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap();

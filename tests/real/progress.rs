@@ -3,7 +3,7 @@
 use crate::golden::{ALONE, assert_nothing_open, options, servers};
 use crate::kill::{Bench, WORK, every_page, nothing};
 use ballista_elasticsearch::{Cluster, Job, JobProgress};
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use flowsigma_node::Config;
 use flowsigma_tests::golden::documents;
@@ -24,7 +24,7 @@ async fn the_scheduler_tells_how_many_partitions_and_documents_are_read() {
         let table = EsTable::try_new(registry, "prod", "kill", &options(&[("slices", "8")])).await.unwrap();
         cluster.context().register_table("t", Arc::new(table)).unwrap();
         let plan = cluster.context().sql("SELECT * FROM t").await.unwrap().into_unoptimized_plan();
-        let (plan, open) = open_snapshots(plan).await.unwrap();
+        let (plan, open) = open_contexts(plan).await.unwrap();
         let (job, mut rows) = Job::submit(&cluster, plan).await.unwrap();
         let all = tokio::spawn(async move {
             let mut count = 0;

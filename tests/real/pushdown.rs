@@ -5,7 +5,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::physical_plan::collect;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, TopRows, open_snapshots};
+use datafusion_elasticsearch::{EsTable, TopRows, open_contexts};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::Cluster;
 use flowsigma_tests::cluster::{embedded_context, remote_context};
@@ -163,7 +163,7 @@ async fn cidr_is_a_function_on_every_node() {
 
 /// What a scan of one table says of itself in the plan, and what it counted.
 async fn analyze(ctx: &SessionContext, sql: &str) -> String {
-    let (plan, open) = open_snapshots(ctx.state().create_logical_plan(sql).await.unwrap()).await.unwrap();
+    let (plan, open) = open_contexts(ctx.state().create_logical_plan(sql).await.unwrap()).await.unwrap();
     let plan = ctx.state().create_physical_plan(&plan).await.unwrap();
     collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap();
     open.close().await.unwrap();
@@ -289,7 +289,7 @@ async fn first_rows_come_in_pages() {
                     let mut answers = Vec::new();
                     for (ctx, _) in &contexts {
                         let plan = ctx.state().create_logical_plan(&sql).await.unwrap();
-                        let (plan, open) = open_snapshots(plan).await.unwrap();
+                        let (plan, open) = open_contexts(plan).await.unwrap();
                         let rows = ctx.execute_logical_plan(plan).await.unwrap().collect().await;
                         open.close().await.unwrap();
                         let rows = rows.unwrap_or_else(|e| panic!("{url} {read} {sql}: {e}"));

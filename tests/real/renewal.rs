@@ -4,9 +4,9 @@ use crate::faults::{registry, whole};
 use crate::golden::{ALONE, assert_nothing_open, options, servers};
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{Method, Request};
-use flowsigma_tests::cluster::LOOK_AGAIN;
+use flowsigma_tests::cluster::POLL_INTERVAL;
 use flowsigma_tests::golden::{documents, load};
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use serde_json::Value;
@@ -65,7 +65,7 @@ async fn a_renewal_that_fails_or_hangs_is_tried_again_and_stops_no_other() {
         let ctx = SessionContext::new();
         ctx.register_table("t", Arc::new(table)).unwrap();
         let plan = ctx.sql("SELECT _index, _id FROM t").await.unwrap().into_unoptimized_plan();
-        let (plan, open) = open_snapshots(plan).await.unwrap();
+        let (plan, open) = open_contexts(plan).await.unwrap();
         let expected = if open.describe().unwrap().ends_with("per index") { 3 } else { 1 };
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
@@ -74,7 +74,7 @@ async fn a_renewal_that_fails_or_hangs_is_tried_again_and_stops_no_other() {
                 break;
             }
             assert!(Instant::now() < deadline, "{url}: {renewals:?}");
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         let rows = ctx.execute_logical_plan(plan).await.unwrap().collect().await.unwrap();
         let mut read = Vec::new();

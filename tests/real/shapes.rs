@@ -8,7 +8,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::Result;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use flow_detect::{DetectSpec, counts_by_join_sql, counts_sql, plan_sql};
 use flowsigma_node::Config;
 use flowsigma_tests::cluster::{Cluster, Shape, remote_context};
@@ -138,7 +138,7 @@ async fn what_is_asked_of_the_server_is_exact_however_tasks_are_given_out() {
 /// The rows as text, and how many documents were read for them.
 async fn submitted(cluster: &ballista_elasticsearch::Cluster, sql: &str) -> Result<(String, u64)> {
     let plan = cluster.context().state().create_logical_plan(sql).await?;
-    let (plan, open) = open_snapshots(plan).await?;
+    let (plan, open) = open_contexts(plan).await?;
     let (job, rows) = Job::submit(cluster, plan).await?;
     let rows = rows.try_collect::<Vec<_>>().await;
     open.close().await?;

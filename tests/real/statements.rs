@@ -3,7 +3,7 @@
 use crate::command::{flowsigma, stderr, stdout};
 use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
 use flowsigma_tests::cluster::Cluster;
-use flowsigma_tests::golden::open_contexts;
+use flowsigma_tests::golden::count_open_contexts;
 use std::process::Output;
 
 fn sql(cluster: Option<&Cluster>, statements: &str) -> Output {
@@ -148,7 +148,7 @@ async fn a_prepared_statement_reads_under_one_context_and_closes_it() {
         let config = format!("[connections.prod]\nnodes = [\"{url}\"]\n");
         let cluster = Cluster::start(2, 2, &config).await.unwrap();
         let file = cluster.folder.path().join("flowsigma.toml");
-        let before = open_contexts(&connection).await.unwrap();
+        let before = count_open_contexts(&connection).await.unwrap();
         for scheduler in [&["--scheduler", cluster.scheduler_url.as_str()][..], &[]] {
             let statements = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/prepared'; \
                  PREPARE p(VARCHAR) AS SELECT count(*) AS n FROM t a WHERE a.src_addr_space = $1; \
@@ -159,7 +159,7 @@ async fn a_prepared_statement_reads_under_one_context_and_closes_it() {
             let (first, second) = stdout(&output).strip_prefix("n\n").unwrap().split_once("\nn\n").unwrap();
             assert!(first.parse::<u64>().unwrap() > 0, "{}", stdout(&output));
             assert_eq!(second, "0\n");
-            assert_eq!(open_contexts(&connection).await.unwrap(), before, "{url}: left open");
+            assert_eq!(count_open_contexts(&connection).await.unwrap(), before, "{url}: left open");
         }
         assert_nothing_open(&connection).await;
     }

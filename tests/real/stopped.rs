@@ -5,10 +5,10 @@ use crate::command::stderr;
 use crate::golden::{ALONE, assert_nothing_open, loaded, options, registry, remake, servers};
 use crate::kill::{Bench, WORK, every_page, nothing};
 use ballista_elasticsearch::Job;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use flowsigma_tests::cluster::{binary, remote_context};
-use flowsigma_tests::golden::open_contexts;
+use flowsigma_tests::golden::count_open_contexts;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use futures::TryStreamExt;
 use std::collections::HashSet;
@@ -48,7 +48,7 @@ async fn ctrl_c_leaves_no_scroll_of_two_executors_open() {
             let client = bench.long_scan(", 'read' 'scroll'");
             bench.held(0).await;
             bench.held(1).await;
-            assert!(open_contexts(&bench.connection).await.unwrap() > 1, "{url}");
+            assert!(count_open_contexts(&bench.connection).await.unwrap() > 1, "{url}");
             signal(client.id(), "-INT");
             let output = bench.end(client, WORK);
             assert_eq!(output.status.code(), Some(130), "{url}: {}", stderr(&output));
@@ -74,11 +74,11 @@ async fn a_job_cancelled_in_this_process_frees_its_scrolls() {
                      LOCATION 'elasticsearch://test/stopped' OPTIONS ('read' 'scroll', 'page_size' '1')";
         cluster.context().sql(table).await.unwrap();
         let plan = cluster.context().sql("SELECT * FROM t").await.unwrap().into_unoptimized_plan();
-        let (plan, open) = open_snapshots(plan).await.unwrap();
+        let (plan, open) = open_contexts(plan).await.unwrap();
         let (job, rows) = Job::submit(&cluster, plan).await.unwrap();
         let reading = tokio::spawn(rows.try_collect::<Vec<_>>());
         proxy.wait_for_held(1).await.unwrap();
-        assert!(open_contexts(&connection).await.unwrap() > 0, "{url}");
+        assert!(count_open_contexts(&connection).await.unwrap() > 0, "{url}");
         job.cancel().await.unwrap();
         let error = reading.await.unwrap().expect_err("it was cancelled").to_string();
         assert!(error.contains("ancelled"), "{url}: {error}");
@@ -209,7 +209,7 @@ async fn a_scheduler_that_gets_sigterm_closes_the_points_in_time_that_it_has_ope
         ctx.register_table("t", Arc::new(table)).unwrap();
         let job = tokio::spawn(async move { ctx.sql("SELECT * FROM t").await?.collect().await });
         tokio::select! { () = bench.held(0) => {}, () = bench.held(1) => {} }
-        assert!(open_contexts(&bench.connection).await.unwrap() > 0, "{url}");
+        assert!(count_open_contexts(&bench.connection).await.unwrap() > 0, "{url}");
         signal(bench.cluster.scheduler_id().unwrap(), "-TERM");
         bench.cluster.wait_for_scheduler_end(WORK).unwrap();
         assert!(job.await.unwrap().is_err(), "{url}");

@@ -4,10 +4,10 @@ use crate::golden::{ALONE, assert_nothing_open, options, registry, remake, serve
 use ballista_elasticsearch::{Cluster, Job};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::ConnectionRegistry;
 use flowsigma_tests::cluster::embedded_context;
-use flowsigma_tests::golden::open_contexts;
+use flowsigma_tests::golden::count_open_contexts;
 use futures::TryStreamExt;
 use std::sync::Arc;
 
@@ -39,10 +39,10 @@ async fn tables_over_one_index_read_one_state_in_slices_of_their_own() {
         });
         let sql = format!("SELECT {}", each.join(", "));
         let plan = ctx.state().create_logical_plan(&sql).await.unwrap();
-        let before = open_contexts(&connection).await.unwrap();
-        let (plan, open) = open_snapshots(plan).await.unwrap();
+        let before = count_open_contexts(&connection).await.unwrap();
+        let (plan, open) = open_contexts(plan).await.unwrap();
         // One of each shard.
-        assert_eq!(open_contexts(&connection).await.unwrap(), before + 3, "{url}");
+        assert_eq!(count_open_contexts(&connection).await.unwrap(), before + 3, "{url}");
         assert_eq!(open.reads(), 3 + 8 + 6, "{url}");
         let (job, rows) = Job::submit(&cluster, plan).await.unwrap();
         let rows = rows.try_collect::<Vec<_>>().await.unwrap();
@@ -57,7 +57,7 @@ async fn tables_over_one_index_read_one_state_in_slices_of_their_own() {
         assert_eq!(slices, [(3, 3), (6, 6), (8, 8)], "{url}");
         let sql = "SELECT count(*) FROM by_shard, scrolled";
         let plan = ctx.state().create_logical_plan(sql).await.unwrap();
-        let error = open_snapshots(plan).await.expect_err(sql).to_string();
+        let error = open_contexts(plan).await.expect_err(sql).to_string();
         assert!(error.contains("over index \"shared\" read two states of it"), "{url}: {error}");
         assert_nothing_open(&connection).await;
     }

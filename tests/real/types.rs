@@ -4,7 +4,7 @@ use crate::golden::{ALONE, assert_nothing_open, options, registry, servers};
 use datafusion::arrow::json::ArrayWriter;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{Connection, ConnectionRegistry, Method, Product, Request, fetch_server};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -136,7 +136,7 @@ async fn rows(
     let table = EsTable::try_new(Arc::clone(registry), "test", index, &options(with)).await?;
     ctx.register_table("t", Arc::new(table))?;
     let plan = ctx.sql(sql).await?.into_unoptimized_plan();
-    let (plan, open) = open_snapshots(plan).await?;
+    let (plan, open) = open_contexts(plan).await?;
     let answer = ctx.execute_logical_plan(plan).await?.collect().await;
     open.close().await?;
     let mut writer = ArrayWriter::new(Vec::new());

@@ -6,7 +6,7 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, open_snapshots};
+use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
 use flowsigma_tests::bulk::{Found, load};
 use flowsigma_tests::cluster::embedded_context;
@@ -64,7 +64,7 @@ async fn table(registry: &Arc<ConnectionRegistry>, ctx: &SessionContext, with: &
 
 async fn read(ctx: &SessionContext, sql: &str) -> Result<RecordBatch> {
     let plan = ctx.sql(sql).await?.into_unoptimized_plan();
-    let (plan, open) = open_snapshots(plan).await?;
+    let (plan, open) = open_contexts(plan).await?;
     let rows = async { ctx.execute_logical_plan(plan).await?.collect().await }.await;
     open.close().await?;
     let rows = rows?;

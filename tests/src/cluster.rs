@@ -79,7 +79,7 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>> {
 }
 
 /// Between two looks at something that is waited for, so that what it waits for has the processor.
-pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A process that is killed when this is dropped.
 pub(crate) struct Process(pub(crate) Child);
@@ -318,7 +318,7 @@ impl Cluster {
                 return Ok(());
             }
             anyhow::ensure!(Instant::now() < deadline, "executor {executor}: {path} answers {answer:?}");
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -397,7 +397,7 @@ impl Cluster {
             if Instant::now() > deadline {
                 bail!("{seen} of {count} executors registered; logs:\n{}", self.logs());
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -416,7 +416,7 @@ fn wait_for_end(process: &mut Process, longest: Duration) -> Result<()> {
     let deadline = Instant::now() + longest;
     while process.0.try_wait()?.is_none() {
         anyhow::ensure!(Instant::now() < deadline, "still runs");
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
@@ -427,7 +427,7 @@ fn wait_for_port(port: u16) -> Result<()> {
         if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(());
         }
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
     bail!("nothing listens on port {port}")
 }

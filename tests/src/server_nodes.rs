@@ -4,7 +4,7 @@
 //! know: what a test expects. `scripts/test` starts the servers and stops all that is left of them,
 //! what was started again included: a process carries the mark of its instance.
 
-use crate::cluster::LOOK_AGAIN;
+use crate::cluster::POLL_INTERVAL;
 use crate::cluster::Process;
 use anyhow::{Context, Result};
 use elastic_client::{Connection, Method, Request};
@@ -58,7 +58,7 @@ impl ServerNodes {
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::fs::read(format!("/proc/{}/cmdline", node.pid)).is_ok_and(|line| !line.is_empty()) {
             anyhow::ensure!(Instant::now() < deadline, "node {} outlives kill -9", node.url);
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(revival)
     }
@@ -72,7 +72,7 @@ impl ServerNodes {
     }
 
     /// Points in time and scrolls by node, those that are there.
-    pub async fn open_contexts(&self, connection: &Connection) -> Result<Vec<u64>> {
+    pub async fn count_open_contexts(&self, connection: &Connection) -> Result<Vec<u64>> {
         let stats = Request::new(Method::Get, "/_nodes/stats/indices/search", "contexts by node");
         let stats = connection.send(&stats).await?.json("contexts by node")?;
         let infos = Request::new(Method::Get, "/_nodes/http", "addresses of nodes");
@@ -80,7 +80,7 @@ impl ServerNodes {
         let mut by_address = HashMap::new();
         for (id, info) in infos["nodes"].as_object().context("no nodes")? {
             let address = info["http"]["publish_address"].as_str().context("no publish_address")?;
-            let open = &stats["nodes"][id]["indices"]["search"]["open_contexts"];
+            let open = &stats["nodes"][id]["indices"]["search"]["count_open_contexts"];
             by_address.insert(format!("http://{address}"), open.as_u64().unwrap_or(0));
         }
         Ok(self.0.iter().map(|node| by_address.get(&node.url).copied().unwrap_or(0)).collect())
@@ -100,7 +100,7 @@ impl ServerNodes {
             match connection.send(&ask).await {
                 Ok(_) => return Ok(()),
                 Err(e) if Instant::now() > deadline => return Err(e.into()),
-                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
     }

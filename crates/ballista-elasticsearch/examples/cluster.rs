@@ -3,7 +3,7 @@
 use ballista_elasticsearch::{Cluster, Job};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::common::collect;
-use datafusion_elasticsearch::open_snapshots;
+use datafusion_elasticsearch::open_contexts;
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use flowsigma_node::node_runtime;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ async fn run(url: &str) -> Result<(), Box<dyn std::error::Error>> {
 
     // One point in time for the whole job, which is closed whether the job fails or not.
     let plan = cluster.context().sql("SELECT count(*) AS flows FROM flows").await?;
-    let (plan, open) = open_snapshots(cluster.prepare(plan.into_unoptimized_plan())?).await?;
+    let (plan, open) = open_contexts(cluster.prepare(plan.into_unoptimized_plan())?).await?;
     let (_job, rows) = Job::submit(&cluster, plan).await?;
     let rows = collect(rows).await;
     open.close().await?;

@@ -3,9 +3,9 @@
 //! Owns: starting it, or finding out that it is there. Must not know: jobs.
 
 use crate::client_planner::{ClientPlanner, refuse_unsendable};
+use crate::cluster_tls::ClusterTls;
 use crate::copy::{CopyRule, check_target};
 use crate::embedded::{ADDRESS, Embedded, PrivatePlace};
-use crate::links::ClusterLinks;
 use crate::register::{session_config, session_state, with_functions};
 use crate::scheduler::{self, Scheduler};
 use ballista_core::extension::{SessionConfigExt, SessionStateExt};
@@ -79,7 +79,7 @@ impl Cluster {
         let port = url.port().unwrap_or(DEFAULT_PORT);
         let protection = Protection::of_client(config, host, port)
             .map_err(|e| DataFusionError::Configuration(e.to_string()))?;
-        let links = ClusterLinks::of(&protection);
+        let links = ClusterTls::of(&protection);
         if url.scheme() == "https" && links.is_none() {
             return Err(DataFusionError::Configuration(format!(
                 "scheduler \"{scheduler_url}\" is to be reached by TLS, and this configuration has no certificates: set \
@@ -134,7 +134,7 @@ impl Cluster {
     pub(crate) fn rest(&self) -> Result<(String, reqwest::ClientBuilder)> {
         // Neither a proxy nor a redirect: the scheduler is asked where it was submitted to.
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        match ClusterLinks::of(&self.protection) {
+        match ClusterTls::of(&self.protection) {
             None => Ok((self.scheduler_url.clone(), client)),
             Some(links) => {
                 let mut client =

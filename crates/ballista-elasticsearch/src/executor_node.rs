@@ -5,8 +5,8 @@
 //! Ballista's own process has no hook by which a request for tasks ends its pause, and where it is pushed tasks it opens
 //! a port that takes them from anybody.
 
+use crate::cluster_tls::ClusterTls;
 use crate::execution_engine::StoppingEngine;
-use crate::links::ClusterLinks;
 use crate::server::{executor_router, serve};
 use crate::wake::Wake;
 use ballista_core::RuntimeProducer;
@@ -46,7 +46,7 @@ pub struct ExecutorNode {
     /// Runs the tasks.
     pub engine: Arc<StoppingEngine>,
     /// The certificates of the process; none where anyone may use the cluster.
-    pub links: Option<ClusterLinks>,
+    pub links: Option<ClusterTls>,
     /// Where rows are served.
     pub listener: TcpListener,
 }

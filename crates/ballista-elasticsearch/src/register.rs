@@ -2,9 +2,9 @@
 //!
 //! Owns: what a session needs so that Elasticsearch tables work, on whichever side it is.
 
+use crate::cluster_tls::ClusterTls;
 use crate::codec::{EsLogicalCodec, physical_codec};
 use crate::copy::CopyRule;
-use crate::links::ClusterLinks;
 use crate::query_planner::EsQueryPlanner;
 use ballista_core::config::BALLISTA_CLIENT_PULL;
 use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt, ballista_scalar_functions};
@@ -31,16 +31,16 @@ const EXECUTOR_KEEPALIVE: Duration = Duration::from_secs(20);
 /// A machine that loses its power or its link sends no reset. Ballista's own settings for the
 /// scheduler's connections notice that after 320 s, and those by which executors and clients fetch
 /// rows have none at all: a reader, that sends nothing, would wait for ever.
-pub fn endpoint_override(links: Option<&ClusterLinks>) -> EndpointOverrideFn {
+pub fn endpoint_override(links: Option<&ClusterTls>) -> EndpointOverrideFn {
     keepalive_every(KEEPALIVE, links)
 }
 
 /// The same for an executor's connections to the scheduler, within 40 s.
-pub fn executor_endpoint_override(links: Option<&ClusterLinks>) -> EndpointOverrideFn {
+pub fn executor_endpoint_override(links: Option<&ClusterTls>) -> EndpointOverrideFn {
     keepalive_every(EXECUTOR_KEEPALIVE, links)
 }
 
-fn keepalive_every(interval: Duration, links: Option<&ClusterLinks>) -> EndpointOverrideFn {
+fn keepalive_every(interval: Duration, links: Option<&ClusterTls>) -> EndpointOverrideFn {
     let links = links.cloned();
     Arc::new(move |endpoint| {
         let endpoint = match &links {
@@ -60,7 +60,7 @@ fn keepalive_every(interval: Duration, links: Option<&ClusterLinks>) -> Endpoint
 ///
 /// A client asks for its job's state rather than wait to be told: it is first told when the first
 /// stage has ended, and until then could not cancel the job, whose id it does not know.
-pub fn session_config(registry: &Arc<ConnectionRegistry>, links: Option<&ClusterLinks>) -> SessionConfig {
+pub fn session_config(registry: &Arc<ConnectionRegistry>, links: Option<&ClusterTls>) -> SessionConfig {
     SessionConfig::new_with_ballista()
         .with_information_schema(true)
         .set_bool(BALLISTA_CLIENT_PULL, true)

@@ -5,7 +5,7 @@
 
 use crate::admission::{Admission, Admitted, BallistaScheduler, Browsers, ProxiedResults, admit_http};
 use crate::caller::{Caller, Link};
-use crate::links::ClusterLinks;
+use crate::cluster_tls::ClusterTls;
 use crate::listener::accept;
 use crate::register::endpoint_override;
 use arrow_flight::flight_service_server::FlightServiceServer;
@@ -88,7 +88,7 @@ pub struct SchedulerServices {
 
 impl SchedulerServices {
     /// All of them behind admission. `links` are those to executors, from which rows of jobs come.
-    pub fn router(self, config: &SchedulerConfig, links: Option<&ClusterLinks>) -> Router {
+    pub fn router(self, config: &SchedulerConfig, links: Option<&ClusterTls>) -> Router {
         let Self { scheduler, routes, admission, work, browsers } = self;
         let decoding = config.grpc_server_max_decoding_message_size as usize;
         let encoding = config.grpc_server_max_encoding_message_size as usize;
@@ -120,7 +120,7 @@ pub(crate) fn executor_router(
     work_dir: String,
     max_decoding: usize,
     max_encoding: usize,
-    links: Option<&ClusterLinks>,
+    links: Option<&ClusterTls>,
 ) -> Router {
     let mut services = RoutesBuilder::default();
     services.add_service(
@@ -165,7 +165,7 @@ pub(crate) fn is_grpc(request: &Request) -> bool {
 }
 
 /// Lets through those whose certificate is a scheduler's, an executor's, or the owner's of this machine's cluster.
-async fn only_parts(State(links): State<ClusterLinks>, request: Request, next: Next) -> Response {
+async fn only_parts(State(links): State<ClusterTls>, request: Request, next: Next) -> Response {
     let role = request.extensions().get::<Caller>().and_then(|caller| match &caller.link {
         Link::Tls(Some(subject)) => Some(links.role(subject)),
         Link::Tls(None) | Link::Plain => None,
@@ -184,13 +184,13 @@ async fn only_parts(State(links): State<ClusterLinks>, request: Request, next: N
 /// # Errors
 ///
 /// If the server fails.
-pub async fn serve(listener: TcpListener, router: Router, links: Option<&ClusterLinks>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, links: Option<&ClusterTls>) -> io::Result<()> {
     let router = router.layer(map_request(with_remote_address));
     create_grpc_server(&GrpcServerConfig::default())
         // For callers of the HTTP routes that speak nothing else.
         .accept_http1(true)
         .add_routes(Routes::from(router))
-        .serve_with_incoming(accept(listener, links.and_then(ClusterLinks::server)))
+        .serve_with_incoming(accept(listener, links.and_then(ClusterTls::server)))
         .await
         .map_err(io::Error::other)
 }

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 const PAUSE: Duration = Duration::from_millis(50);
 /// A task's vcore is free just after its report is ready to be sent.
 const REPORT_READY: Duration = Duration::from_millis(20);
-const LOOK_INTERVAL: Duration = Duration::from_micros(500);
+const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
 /// The signals of one executor.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl Wake {
         tokio::spawn(async move {
             let freed = async {
                 while wake.free.available_permits() <= before {
-                    tokio::time::sleep(LOOK_INTERVAL).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
             };
             tokio::time::timeout(REPORT_READY, freed).await.ok();

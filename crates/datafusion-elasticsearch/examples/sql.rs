@@ -2,7 +2,7 @@
 
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{AddressOrder, EsTable, TopRows, functions, open_snapshots};
+use datafusion_elasticsearch::{AddressOrder, EsTable, TopRows, functions, open_contexts};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // One point in time for the whole query, which is closed whether the query fails or not.
     let plan = context.sql("SELECT count(*) AS flows FROM flows").await?.into_unoptimized_plan();
-    let (plan, open) = open_snapshots(plan).await?;
+    let (plan, open) = open_contexts(plan).await?;
     let shown = context.execute_logical_plan(plan).await?.show().await;
     open.close().await?;
     Ok(shown?)

@@ -4,6 +4,7 @@
 //! Must not know: Ballista. The envelope in which a plan is sent is another crate's.
 
 mod address_order;
+mod contexts;
 mod decode;
 mod error;
 mod exec;
@@ -11,17 +12,16 @@ mod factory;
 mod functions;
 mod options;
 mod pushdown;
-mod snapshots;
 mod table;
 mod top_rows;
 pub mod wire;
 
 pub use address_order::AddressOrder;
+pub use contexts::{QueryContexts, open_contexts, planned_slices};
 pub use exec::{EsScanExec, ScanSpec};
 pub use factory::EsTableFactory;
 pub use functions::functions;
 pub use options::{Ignored, Pushdown, TableOptions};
-pub use snapshots::{OpenSnapshots, open_snapshots, planned_slices};
 pub use table::{EsTable, TableSpec};
 pub use top_rows::TopRows;
 

@@ -19,8 +19,8 @@ use elastic_arrow::{
     Column, ConstantKeywords, IndexMapping, LongKeywords, SchemaOptions, plan_columns, to_schema,
 };
 use elastic_client::{
-    ConnectionRegistry, Product, ReadOptions, Server, Slice, SnapshotRequest, check_query, fetch_count,
-    fetch_mappings, fetch_older_than, fetch_server, fetch_shards, group_slices, open_snapshot,
+    ConnectionRegistry, ContextRequest, Product, ReadOptions, Server, Slice, check_query, fetch_count,
+    fetch_mappings, fetch_older_than, fetch_server, fetch_shards, group_slices, open_context,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -46,13 +46,13 @@ pub struct TableSpec {
     pub pushdown: Pushdown,
     /// What becomes of values that the server left out of doc values.
     pub ignored: Ignored,
-    /// The open snapshot's slices; none until the query is planned.
-    pub snapshot: Option<Vec<Slice>>,
+    /// The slices of the open search context; none until the query is planned.
+    pub open_slices: Option<Vec<Slice>>,
 }
 
 impl TableSpec {
-    pub(crate) fn snapshot_request(&self) -> SnapshotRequest {
-        SnapshotRequest { index: self.index.clone(), read: self.read, slices: self.slices }
+    pub(crate) fn context_request(&self) -> ContextRequest {
+        ContextRequest { index: self.index.clone(), read: self.read, slices: self.slices }
     }
 }
 
@@ -132,7 +132,7 @@ impl EsTable {
                 read: options.read,
                 pushdown: options.pushdown,
                 ignored: options.ignored,
-                snapshot: None,
+                open_slices: None,
             },
         ))
     }
@@ -267,13 +267,13 @@ impl TableProvider for EsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let slices = match &self.spec.snapshot {
+        let slices = match &self.spec.open_slices {
             Some(slices) => slices.clone(),
             None => {
                 // Nobody opened one for the whole query: this scan has its own, which the server
                 // drops after keep_alive.
                 let live = self.registry.get(&self.spec.connection).map_err(from_client)?;
-                open_snapshot(&live, &self.spec.snapshot_request()).await.map_err(from_client)?.slices
+                open_context(&live, &self.spec.context_request()).await.map_err(from_client)?.slices
             }
         };
         let columns = match projection {

@@ -6,11 +6,11 @@
 //! The transport is reqwest: the official client's follows redirects, by which a server would send requests to
 //! hosts that no configuration names, bounds no response, and does not retry.
 
-use crate::budget::Budget;
+use crate::concurrency_limit::ConcurrencyLimit;
 use crate::config::ConnectionConfig;
-use crate::error::{Error, HeldBy};
+use crate::error::{ContextOwner, Error};
 use crate::health::Health;
-use crate::held::Holdings;
+use crate::open_contexts::OpenContexts;
 use crate::request::{Answer, Method, Repeat, Request};
 use crate::retry::RetryPolicy;
 use crate::server_error::ServerError;
@@ -53,12 +53,12 @@ pub struct Connection {
     client: reqwest::Client,
     nodes: Vec<Node>,
     health: Health,
-    in_flight: Budget,
+    in_flight: ConcurrencyLimit,
     retry: RetryPolicy,
     deadline: Duration,
     reached: AtomicBool,
     retries: AtomicU64,
-    held: Holdings,
+    held: OpenContexts,
 }
 
 impl std::fmt::Debug for Connection {
@@ -159,12 +159,12 @@ impl Connection {
             client,
             nodes: config.nodes.iter().map(|url| Node { url: url.clone() }).collect(),
             health: Health::new(config.nodes.len()),
-            in_flight: Budget::new(config.max_requests.map_or(DEFAULT_MAX_REQUESTS, |n| n.get())),
+            in_flight: ConcurrencyLimit::new(config.max_requests.map_or(DEFAULT_MAX_REQUESTS, |n| n.get())),
             retry: RetryPolicy::default(),
             deadline,
             reached: AtomicBool::new(false),
             retries: AtomicU64::new(0),
-            held: Holdings::default(),
+            held: OpenContexts::default(),
         })
     }
 
@@ -194,7 +194,7 @@ impl Connection {
         self.in_flight.limit()
     }
 
-    pub(crate) fn held(&self) -> &Holdings {
+    pub(crate) fn held(&self) -> &OpenContexts {
         &self.held
     }
 
@@ -312,7 +312,7 @@ impl Connection {
             let to = to.map_or_else(|| "nowhere".into(), |to| to.origin().ascii_serialization());
             return Err(Failure::Status { error: ServerError::redirect(status, &to), retry_after, elastic });
         }
-        let body = read_body(&mut response, request.most_bytes).await?;
+        let body = read_body(&mut response, request.max_bytes).await?;
         if (200..300).contains(&status) {
             return Ok(Answer { body, elastic_product: elastic, retries: 0 });
         }
@@ -335,8 +335,8 @@ impl Connection {
             },
             Failure::Status { error, .. } if error.is_lost_node() => {
                 let held = match request.repeat {
-                    Repeat::Never => HeldBy::Slice,
-                    Repeat::Allowed => HeldBy::Query,
+                    Repeat::Never => ContextOwner::Slice,
+                    Repeat::Allowed => ContextOwner::Query,
                 };
                 let reason = if error.reason.is_empty() { "it gives no reason".into() } else { error.reason };
                 Error::NodeLost { what, connection, reason, held }

@@ -98,7 +98,7 @@ pub enum Error {
         /// What the server says.
         reason: String,
         /// Whose it was.
-        held: HeldBy,
+        held: ContextOwner,
     },
     /// The server answered, but with less than it was asked for.
     #[error("{what}: incomplete answer: {detail}")]
@@ -176,7 +176,7 @@ pub enum Error {
 
 /// Who loses what a node held open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeldBy {
+pub enum ContextOwner {
     /// A scroll is of one slice, and whoever reads that again opens another one.
     Slice,
     /// A point in time is of the whole query, and no slice is read without it.
@@ -199,7 +199,7 @@ impl Error {
             | Self::Incomplete { .. }
             | Self::Closed { .. } => true,
             Self::Status { status, .. } => is_retryable_status(*status),
-            Self::NodeLost { held, .. } => *held == HeldBy::Slice,
+            Self::NodeLost { held, .. } => *held == ContextOwner::Slice,
             Self::Config(_)
             | Self::Query(_)
             | Self::Untrusted { .. }

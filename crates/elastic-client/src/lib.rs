@@ -1,4 +1,4 @@
-//! Talks to Elasticsearch and OpenSearch: connections, server kinds, snapshots, slices, pages.
+//! Talks to Elasticsearch and OpenSearch: connections, server kinds, search contexts, slices, pages.
 //!
 //! Owns: everything that is sent to a server, and the proof that what came back is whole.
 //! Must not know: Arrow and DataFusion, or where a connection's description comes from. The reader of a page decodes its
@@ -6,22 +6,23 @@
 //!
 //! A module uses those before it only:
 //! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `paths`, `request`: what is asked for, and of whom;
-//! - `retry`, `health`, `budget`, `headers`, `tls`, `server_error`, `transport_error`, `held`, `connection`, `release`,
+//! - `retry`, `health`, `concurrency_limit`, `headers`, `tls`, `server_error`, `transport_error`, `open_contexts`, `connection`, `release`,
 //!   `registry`: how it is sent, and what became of it;
-//! - `server`, `mapping`, `sort_key`, `slices`, `snapshot`, `renewal`, `ignored`, `paging`, `read`: what is read.
+//! - `server`, `mapping`, `sort_key`, `slices`, `context`, `renewal`, `ignored`, `paging`, `read`: what is read.
 
-mod budget;
+mod concurrency_limit;
 mod config;
 mod connection;
+mod context;
 mod date_math;
 mod error;
 mod headers;
 mod health;
-mod held;
 mod ignored;
 mod index_name;
 mod mapping;
 mod nearest;
+mod open_contexts;
 mod opening;
 mod paging;
 mod paths;
@@ -38,7 +39,6 @@ mod server;
 mod server_error;
 mod shards;
 mod slices;
-mod snapshot;
 mod sort_key;
 mod tls;
 mod transport_error;
@@ -48,7 +48,10 @@ pub use config::{
     Tls, UrlProblem, Verify, parse_cloud_id, parse_node,
 };
 pub use connection::Connection;
-pub use error::{Error, HeldBy};
+pub use context::{
+    ContextKind, ContextRequest, SearchContext, close_context, close_context_soon, open_context,
+};
+pub use error::{ContextOwner, Error};
 pub use ignored::IgnoredValues;
 pub use index_name::check_index;
 pub use mapping::{IndexMappings, check_query, fetch_count, fetch_mappings, fetch_older_than};
@@ -57,13 +60,10 @@ pub use query::{BaseQuery, QueryError, parse_base_query, pin_now, translate_filt
 pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};
 pub use read_options::{KeepAlive, OptionError, PageRows, ReadMode, ReadOptions};
 pub use registry::{ConnectionRegistry, ReadProgress};
-pub use renewal::keep_snapshot;
+pub use renewal::keep_context;
 pub use request::{Answer, Method, Repeat, Request};
 pub use retry::RetryPolicy;
-pub use server::{Product, Server, SnapshotSupport, Version, fetch_server};
+pub use server::{PitSupport, Product, Server, Version, fetch_server};
 pub use shards::fetch_shards;
 pub use slices::{Cut, IndexShards, Slice, SliceSource, Sort, group_slices, plan_cuts};
-pub use snapshot::{
-    Snapshot, SnapshotKind, SnapshotRequest, close_snapshot, close_snapshot_soon, open_snapshot,
-};
 pub use sort_key::SortKey;

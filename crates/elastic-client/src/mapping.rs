@@ -42,7 +42,7 @@ fn version_id((major, minor): (u32, u32)) -> u32 {
     major * 1_000_000 + minor * 10_000
 }
 
-/// How many documents match now. It is of no snapshot, so no result may be held against it.
+/// How many documents match now. No search context holds them, so no result may be checked against it.
 pub async fn fetch_count(connection: &Connection, index: &str, query: &Value) -> Result<u64, Error> {
     let what = format!("count the documents of index \"{index}\"");
     count(connection, index, query, what, None).await
@@ -63,11 +63,11 @@ async fn count(
     index: &str,
     query: &Value,
     what: String,
-    most_per_shard: Option<u32>,
+    max_per_shard: Option<u32>,
 ) -> Result<u64, Error> {
     let path = paths::count(index)?;
     let mut request = Request::new(Method::Post, path, &what).with_body(&json!({ "query": query }));
-    if let Some(most) = most_per_shard {
+    if let Some(most) = max_per_shard {
         request = request.with_param("terminate_after", most.to_string());
     }
     let answer = fetch_json(connection, request).await?;

@@ -4,14 +4,14 @@
 //! of read suits a server.
 
 use crate::connection::Connection;
+use crate::context::ContextRequest;
 use crate::error::Error;
-use crate::held::Held;
+use crate::open_contexts::OpenContext;
 use crate::paths;
 use crate::request::{Method, Request};
 use crate::server::fetch_json;
 use crate::shards::CONCURRENT_REQUESTS;
 use crate::slices::IndexShards;
-use crate::snapshot::SnapshotRequest;
 use futures::StreamExt;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,10 +25,10 @@ pub(crate) enum PitApi {
 }
 
 impl PitApi {
-    fn held(self) -> fn(String) -> Held {
+    fn held(self) -> fn(String) -> OpenContext {
         match self {
-            Self::Elasticsearch => Held::SharedPit,
-            Self::OpenSearch => Held::IndexPit,
+            Self::Elasticsearch => OpenContext::SharedPit,
+            Self::OpenSearch => OpenContext::IndexPit,
         }
     }
 }
@@ -41,7 +41,7 @@ impl PitApi {
 /// The first refusal. No request is sent after it.
 pub(crate) async fn open_pits(
     connection: &Arc<Connection>,
-    request: &SnapshotRequest,
+    request: &ContextRequest,
     api: PitApi,
     groups: &[IndexShards],
 ) -> Result<Vec<Arc<str>>, Error> {
@@ -98,14 +98,14 @@ impl HalfOpen<'_> {
 
 impl Drop for HalfOpen<'_> {
     fn drop(&mut self) {
-        let held: Vec<Held> = self.take().into_iter().map(|(_, id)| self.api.held()(id)).collect();
+        let held: Vec<OpenContext> = self.take().into_iter().map(|(_, id)| self.api.held()(id)).collect();
         self.connection.free_all_soon(held);
     }
 }
 
 async fn open_pit(
     connection: &Arc<Connection>,
-    request: &SnapshotRequest,
+    request: &ContextRequest,
     api: PitApi,
     group: &IndexShards,
 ) -> Result<String, Error> {
@@ -126,7 +126,7 @@ async fn open_pit(
             let failed = body["_shards"]["failed"].as_u64();
             let total = body["_shards"]["total"].as_u64();
             if failed != Some(0) || total != Some(u64::from(group.shards)) {
-                connection.free_soon(Held::IndexPit(id));
+                connection.free_soon(OpenContext::IndexPit(id));
                 let detail = format!("{total:?} shards with {failed:?} failed, of {}", group.shards);
                 return Err(Error::Incomplete { what, detail });
             }
@@ -140,7 +140,7 @@ async fn open_held(
     connection: &Arc<Connection>,
     request: Request,
     key: &'static str,
-    held: fn(String) -> Held,
+    held: fn(String) -> OpenContext,
 ) -> Result<(Value, String), Error> {
     let what = request.what.clone();
     let opening = {
@@ -164,7 +164,7 @@ async fn open_held(
 
 struct Opening<'a> {
     connection: &'a Arc<Connection>,
-    held: fn(String) -> Held,
+    held: fn(String) -> OpenContext,
     task: Option<tokio::task::JoinHandle<Result<(Value, String), Error>>>,
 }
 

@@ -9,7 +9,7 @@
 /// A page is kept near this many bytes.
 pub(crate) const TARGET_BYTES: usize = 8 << 20;
 /// A larger page of more than one row is not taken; it is asked for again with fewer.
-pub(crate) const MOST_BYTES: usize = 64 << 20;
+pub(crate) const MAX_BYTES: usize = 64 << 20;
 /// What is small on one page may be large on the next, so that it is never trusted for more.
 const GROWTH: u32 = 25;
 /// Rows of doc values that are asked for unseen: of one keyword, at most 32 MB. The server holds such
@@ -34,7 +34,7 @@ impl PageSize {
     }
 
     /// Whether as many as may be are asked for already.
-    pub(crate) fn is_most(self) -> bool {
+    pub(crate) fn is_max(self) -> bool {
         self.rows == self.most
     }
 

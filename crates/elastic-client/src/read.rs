@@ -105,7 +105,7 @@ impl PageOptions {
     }
 
     /// The largest page that is of use once `read` rows are there.
-    fn most_rows(&self, read: u64) -> u32 {
+    fn max_rows(&self, read: u64) -> u32 {
         let wanted = self.limit.map_or(u64::MAX, |limit| u64::from(limit.get()).saturating_sub(read));
         self.read.page_size.get().min(u32::try_from(wanted).unwrap_or(u32::MAX)).max(1)
     }

@@ -7,7 +7,7 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::held::{Held, free_requests};
+use crate::open_contexts::{OpenContext, free_requests};
 use crate::request::Request;
 use futures::StreamExt;
 use std::future::Future;
@@ -28,7 +28,7 @@ impl Connection {
     }
 
     /// What is gone already is no error.
-    async fn free_by(&self, request: Request, held: &[Held]) -> Result<(), Error> {
+    async fn free_by(&self, request: Request, held: &[OpenContext]) -> Result<(), Error> {
         let answer = self.send(&request).await;
         held.iter().for_each(|held| self.held().remove(held));
         match answer {
@@ -43,7 +43,7 @@ impl Connection {
     /// # Errors
     ///
     /// The first failure, after all were tried.
-    pub(crate) async fn free_all(&self, held: Vec<Held>) -> Result<(), Error> {
+    pub(crate) async fn free_all(&self, held: Vec<OpenContext>) -> Result<(), Error> {
         let requests = futures::stream::iter(free_requests(held));
         let freed = requests.map(|(request, held)| async move { self.free_by(request, &held).await });
         let freed: Vec<Result<(), Error>> = freed.buffer_unordered(CONCURRENT_REQUESTS).collect().await;
@@ -51,7 +51,7 @@ impl Connection {
     }
 
     /// The same in the background; outside of a runtime the server has to, after `keep_alive`.
-    pub(crate) fn free_all_soon(self: &Arc<Self>, held: Vec<Held>) {
+    pub(crate) fn free_all_soon(self: &Arc<Self>, held: Vec<OpenContext>) {
         if held.is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
@@ -64,7 +64,7 @@ impl Connection {
     }
 
     /// Frees one in the background.
-    pub(crate) fn free_soon(self: &Arc<Self>, held: Held) {
+    pub(crate) fn free_soon(self: &Arc<Self>, held: OpenContext) {
         self.free_all_soon(vec![held]);
     }
 

@@ -3,32 +3,32 @@
 //! Owns: when each point in time is renewed, and what becomes of a renewal that fails. Must not know: who reads.
 
 use crate::connection::Connection;
+use crate::context::SearchContext;
 use crate::error::Error;
 use crate::paths;
 use crate::read_options::KeepAlive;
 use crate::request::{Method, Request};
-use crate::snapshot::Snapshot;
 use futures::future::join_all;
 use serde_json::json;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// Renewals of one snapshot under way at once, so that they leave room for its pages.
+/// Renewals of one search context under way at once, so that they leave room for its pages.
 const AT_ONCE: usize = 8;
 /// Tries of a renewal; they are over before the server drops what was not renewed.
 const TRIES: u32 = 3;
 /// A renewal that takes less is not broken off, however short `keep_alive` is.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Renews each point in time of a snapshot at half of `keep_alive`, each on its own: one that fails is tried again
+/// Renews each point in time of a search context at half of `keep_alive`, each on its own: one that fails is tried again
 /// and said, and stops no other. Never returns, unless all are gone.
 ///
 /// Pages renew only what they read: not where a reader waits, and not an index whose turn has not come. No failure
 /// ends a read: if a point in time is gone, its next page says so.
-pub async fn keep_snapshot(connection: &Connection, snapshot: &Snapshot, keep_alive: KeepAlive) {
+pub async fn keep_context(connection: &Connection, context: &SearchContext, keep_alive: KeepAlive) {
     let turns = Semaphore::new(AT_ONCE);
-    let pits = snapshot.pits().into_iter();
+    let pits = context.pits().into_iter();
     join_all(pits.map(|(id, index)| PointInTime { connection, id, index, keep_alive }.keep(&turns))).await;
 }
 

@@ -57,7 +57,7 @@ pub struct Request {
     /// Whether it may be repeated.
     pub repeat: Repeat,
     /// The largest answer that is taken; any if none.
-    pub most_bytes: Option<usize>,
+    pub max_bytes: Option<usize>,
     /// What it is for, as errors say it: `search: index "flows" slice 3/8`.
     pub what: String,
 }
@@ -71,7 +71,7 @@ impl Request {
             params: Vec::new(),
             body: None,
             repeat: Repeat::Allowed,
-            most_bytes: None,
+            max_bytes: None,
             what: what.into(),
         }
     }
@@ -89,8 +89,8 @@ impl Request {
     }
 
     /// Refuses a larger answer.
-    pub fn with_most_bytes(mut self, most: usize) -> Self {
-        self.most_bytes = Some(most);
+    pub fn with_max_bytes(mut self, most: usize) -> Self {
+        self.max_bytes = Some(most);
         self
     }
 

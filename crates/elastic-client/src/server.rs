@@ -1,4 +1,4 @@
-//! What answers: product, version, and what follows for snapshots.
+//! What answers: product, version, and which points in time it can hold.
 //!
 //! Owns: the detection of a server. Must not know: indices.
 
@@ -41,7 +41,7 @@ pub struct Server {
 
 /// How a server can hold one state of an index for a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnapshotSupport {
+pub enum PitSupport {
     /// One PIT over all indices, sliced by shard (Elasticsearch 7.15).
     SharedPit,
     /// One PIT an index (OpenSearch 2.4): a shared one skips rows there.
@@ -67,13 +67,13 @@ impl Server {
         }
     }
 
-    /// What snapshots this server can hold.
-    pub fn snapshot_support(&self) -> SnapshotSupport {
+    /// How this server opens a point in time.
+    pub fn pit_support(&self) -> PitSupport {
         let since = |version| self.version.is_none_or(|v| v >= version);
         match self.product {
-            Product::Elasticsearch if since(Version(7, 15, 0)) => SnapshotSupport::SharedPit,
-            Product::OpenSearch if since(Version(2, 4, 0)) => SnapshotSupport::PitPerIndex,
-            Product::Elasticsearch | Product::OpenSearch => SnapshotSupport::ScrollOnly,
+            Product::Elasticsearch if since(Version(7, 15, 0)) => PitSupport::SharedPit,
+            Product::OpenSearch if since(Version(2, 4, 0)) => PitSupport::PitPerIndex,
+            Product::Elasticsearch | Product::OpenSearch => PitSupport::ScrollOnly,
         }
     }
 
@@ -150,17 +150,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_snapshot_follows_from_product_and_version() {
+    fn pit_support_follows_from_product_and_version() {
         for (text, expected) in [
-            ("elasticsearch 9.2.0", SnapshotSupport::SharedPit),
-            ("elasticsearch 7.15.0", SnapshotSupport::SharedPit),
-            ("elasticsearch 7.14.2", SnapshotSupport::ScrollOnly),
-            ("elasticsearch", SnapshotSupport::SharedPit),
-            ("opensearch 3.3.0", SnapshotSupport::PitPerIndex),
-            ("opensearch-2.4.0", SnapshotSupport::PitPerIndex),
-            ("opensearch 2.3.1", SnapshotSupport::ScrollOnly),
+            ("elasticsearch 9.2.0", PitSupport::SharedPit),
+            ("elasticsearch 7.15.0", PitSupport::SharedPit),
+            ("elasticsearch 7.14.2", PitSupport::ScrollOnly),
+            ("elasticsearch", PitSupport::SharedPit),
+            ("opensearch 3.3.0", PitSupport::PitPerIndex),
+            ("opensearch-2.4.0", PitSupport::PitPerIndex),
+            ("opensearch 2.3.1", PitSupport::ScrollOnly),
         ] {
-            assert_eq!(Server::parse_declared(text).unwrap().snapshot_support(), expected, "{text}");
+            assert_eq!(Server::parse_declared(text).unwrap().pit_support(), expected, "{text}");
         }
         assert_eq!(Server::parse_declared("solr 9"), None);
     }

@@ -66,7 +66,7 @@ impl ServerError {
                  opens points in time, which read = \"scroll\" does without"
             }
             (404, "search_context_missing_exception") => {
-                "; the snapshot expired, raise keep_alive, or its node was started again, run it again"
+                "; the search context expired: raise keep_alive; if its Elasticsearch node was restarted, run it again"
             }
             (404, "index_not_found_exception") => "; check the index name",
             _ => "",

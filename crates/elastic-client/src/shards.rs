@@ -109,8 +109,8 @@ pub(crate) async fn find_routed<'a>(
 }
 
 /// Divides indices into groups of one filter each, in their order, whose names with commas between are an index
-/// expression. A group has `most_shards` shards at most, or it is a single index. Pure.
-pub(crate) fn group_indices(indices: &[IndexShards], most_shards: u32) -> Vec<IndexShards> {
+/// expression. A group has `max_shards` shards at most, or it is a single index. Pure.
+pub(crate) fn group_indices(indices: &[IndexShards], max_shards: u32) -> Vec<IndexShards> {
     let mut groups: Vec<IndexShards> = Vec::new();
     let mut filters: Vec<Option<&Value>> = Vec::new();
     for index in indices {
@@ -121,19 +121,19 @@ pub(crate) fn group_indices(indices: &[IndexShards], most_shards: u32) -> Vec<In
     }
     for filter in filters {
         let alike: Vec<&IndexShards> = indices.iter().filter(|i| i.filter.as_ref() == filter).collect();
-        groups.extend(join_names(&alike, most_shards as usize));
+        groups.extend(join_names(&alike, max_shards as usize));
     }
     groups
 }
 
 /// Joins consecutive names, as long as a path holds them.
-fn join_names(indices: &[&IndexShards], most_shards: usize) -> Vec<IndexShards> {
+fn join_names(indices: &[&IndexShards], max_shards: usize) -> Vec<IndexShards> {
     let mut groups: Vec<IndexShards> = Vec::new();
     let mut bytes = 0;
     for &index in indices {
         let more = paths::expression_bytes(&index.index) + 1;
         let fits = |group: &&mut IndexShards| {
-            group.shards as usize + index.shards as usize <= most_shards && bytes + more <= PATH_BYTES
+            group.shards as usize + index.shards as usize <= max_shards && bytes + more <= PATH_BYTES
         };
         match groups.last_mut().filter(fits) {
             Some(group) => {

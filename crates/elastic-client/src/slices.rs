@@ -16,7 +16,7 @@ pub(crate) const MAX_SLICES: u32 = 1024;
 /// Partitions of a scan whose table does not say how many: each is a task with a plan of its own.
 const MAX_PARTITIONS: usize = 256;
 
-/// One concrete index of a snapshot.
+/// One concrete index of a search context.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IndexShards {
     /// Its name.
@@ -59,7 +59,7 @@ pub enum SliceSource {
     Scroll,
 }
 
-/// One slice of a snapshot; this is what a partition reads.
+/// One slice of a search context, which one partition reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slice {
     /// Which, from 0, over all indices.

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 /// The flag, as scheduler and executor spell it.
 const ALLOW_ANYONE: &str = "--allow-anyone";
 /// Between two looks at whether a scheduler has written its credentials.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a process is not protected, or cannot start as it is.
 #[derive(Debug, thiserror::Error)]
@@ -208,7 +208,7 @@ impl Protection {
             if Instant::now() >= give_up {
                 return Err(ProtectionError::NoScheduler { port });
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

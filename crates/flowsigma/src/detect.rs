@@ -18,7 +18,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::EsScanExec;
-use elastic_client::ConnectionRegistry;
+use elastic_client::{ConnectionRegistry, ContextKind};
 use flow_detect::{DetectSpec, Sigma, plan_sql, read_detection, validate};
 use flowsigma_node::Config;
 use serde_json::{Value, json};
@@ -182,7 +182,7 @@ pub(crate) async fn plan(
         physical = planning => physical.map_err(Failure::from),
         () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: true }),
     };
-    let (slices, snapshot) = (open.slices(), open.describe());
+    let (slices, kind) = (open.slices(), open.kind());
     let closed = open.close().await;
     let physical = match &closed {
         Ok(()) => physical?,
@@ -199,15 +199,18 @@ pub(crate) async fn plan(
         let statements: Vec<_> = statements.collect();
         let plan = json!({
             "statements": statements,
-            "slices": slices, "partitions": partitions, "snapshot": snapshot,
+            "slices": slices, "partitions": partitions,
+            "consistency": kind.map(ContextKind::consistency),
+            "read_from": kind.map(ContextKind::describe),
             "queries": queries, "physical_plan": shown,
         });
         format!("{plan}\n")
     } else {
         // SQL with comments: the output is a script for `flowsigma sql`.
         let mut text: String = statements.map(|statement| format!("{statement};\n\n")).collect();
-        if let (Some(partitions), Some(snapshot)) = (partitions, snapshot) {
-            text += &format!("-- Read from: {snapshot}, {slices} slices in {partitions} partitions\n");
+        if let (Some(partitions), Some(kind)) = (partitions, kind) {
+            let kind = kind.describe();
+            text += &format!("-- Read from: {kind}, {slices} slices in {partitions} partitions\n");
         }
         text.extend(queries.iter().map(|query| format!("-- Query sent: {query}\n")));
         text += "-- Physical plan:\n";

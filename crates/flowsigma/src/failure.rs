@@ -17,7 +17,7 @@ pub(crate) enum Failure {
     Failed(anyhow::Error),
     /// Ctrl-C. Exit code 130, as shells have it.
     Interrupted {
-        /// Whether the job was cancelled and its snapshots were closed.
+        /// Whether the job was cancelled and its search contexts were closed.
         cleaned_up: bool,
     },
     /// Whoever reads stdout has seen enough. Exit code 141, as shells have it.
@@ -52,7 +52,7 @@ impl Failure {
         match self {
             Self::Refused(e) | Self::Failed(e) => eprintln!("error: {}", one_line(e.as_ref())),
             Self::Interrupted { cleaned_up: true } => {
-                eprintln!("interrupted: the job was cancelled and its snapshots were closed");
+                eprintln!("interrupted: the job was cancelled and its search contexts were closed");
             }
             Self::Interrupted { cleaned_up: false } => eprintln!("interrupted"),
             Self::Unread => {}

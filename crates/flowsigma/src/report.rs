@@ -8,6 +8,7 @@ use crate::run::Done;
 use crate::scope::Scope;
 use anyhow::bail;
 use comfy_table::{Table, presets};
+use elastic_client::ContextKind;
 use flow_detect::{ColumnStatistics, Detection, Direction, Sigma};
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -21,8 +22,11 @@ pub(crate) struct Coverage {
     matched: u64,
     /// Slices they were read in.
     slices: usize,
-    /// What held the state that was read.
-    snapshot: String,
+    /// `point_in_time`: one state of each index. `scroll`: a state of each slice. None if only files were read.
+    consistency: Option<&'static str>,
+    /// The same for people.
+    #[serde(skip)]
+    read_from: &'static str,
     /// Always 0: a shard that fails makes the job fail.
     failed_shards: u64,
     /// Requests that were sent again.
@@ -51,7 +55,8 @@ impl Coverage {
             documents: greatest.documents,
             matched: greatest.matched,
             slices: if is_index { done.slices } else { 0 },
-            snapshot: done.snapshot.clone().unwrap_or_else(|| "files".into()),
+            consistency: done.kind.map(ContextKind::consistency),
+            read_from: done.kind.map_or("files", ContextKind::describe),
             failed_shards: 0,
             retries: done.scans.iter().map(|scan| scan.retries).sum(),
         })
@@ -61,9 +66,9 @@ impl Coverage {
         let mut text =
             format!("{} of {} documents read", HumanCount(self.documents), HumanCount(self.matched));
         if self.slices > 0 {
-            text += &format!(" in {} slices of a {}", self.slices, self.snapshot);
+            text += &format!(" in {} slices of a {}", self.slices, self.read_from);
         } else {
-            text += &format!(" from {}", self.snapshot);
+            text += &format!(" from {}", self.read_from);
         }
         if self.retries > 0 {
             text += &format!(", {} requests sent again", self.retries);
@@ -199,7 +204,7 @@ mod tests {
     }
 
     fn covered(scans: Vec<ScanReport>, planned_slices: u64) -> Result<u64, String> {
-        let done = Done { scans, planned_slices, slices: 3, snapshot: None };
+        let done = Done { scans, planned_slices, slices: 3, kind: None };
         Coverage::of(&done, true).map(|coverage| coverage.documents).map_err(|e| e.to_string())
     }
 

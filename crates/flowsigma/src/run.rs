@@ -1,6 +1,6 @@
 //! One statement, from its plan to its last row.
 //!
-//! Owns: its snapshots, its progress, its cancellation and what it read. Must not know: what the
+//! Owns: its search contexts, its progress, its cancellation and what it read. Must not know: what the
 //! statement is about, or how its rows are printed.
 
 use crate::failure::Failure;
@@ -10,8 +10,8 @@ use ballista_elasticsearch::{Cluster, Job, ScanReport};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion_elasticsearch::{OpenSnapshots, open_snapshots};
-use elastic_client::ConnectionRegistry;
+use datafusion_elasticsearch::{QueryContexts, open_contexts};
+use elastic_client::{ConnectionRegistry, ContextKind};
 use flowsigma_node::Config;
 use futures::StreamExt;
 use std::convert::Infallible;
@@ -36,10 +36,10 @@ pub(crate) struct Done {
     pub(crate) scans: Vec<ScanReport>,
     /// Slices that these scans have together, by the plan that was submitted.
     pub(crate) planned_slices: u64,
-    /// Slices of its snapshots.
+    /// Slices of its search contexts.
     pub(crate) slices: usize,
     /// What held the state that was read; none if nothing was held.
-    pub(crate) snapshot: Option<String>,
+    pub(crate) kind: Option<ContextKind>,
 }
 
 impl Runner {
@@ -62,7 +62,7 @@ impl Runner {
     }
 
     /// Runs a plan and gives its rows to `sink`, batch by batch. Whatever happens, the job is over
-    /// and its snapshots are closed when this returns.
+    /// and its search contexts are closed when this returns.
     pub(crate) async fn run(
         &self,
         plan: LogicalPlan,
@@ -71,7 +71,7 @@ impl Runner {
         let plan = self.cluster.prepare(plan)?;
         let running = self.interrupt.begin();
         let (plan, open) = open_unless_interrupted(plan, &running).await?;
-        let (slices, snapshot) = (open.slices(), open.describe());
+        let (slices, kind) = (open.slices(), open.kind());
         let answer = self.rows(plan, open.reads(), sink, &running).await;
         if let Err(failure @ Failure::Interrupted { .. }) = answer {
             // What a server does not close by then is closed in the background, for as long as the process lives.
@@ -82,11 +82,11 @@ impl Runner {
         }
         // Closed in every case, but the statement's own failure goes before that of closing.
         match (answer, open.close().await) {
-            (Ok((scans, planned_slices)), Ok(())) => Ok(Done { scans, planned_slices, slices, snapshot }),
+            (Ok((scans, planned_slices)), Ok(())) => Ok(Done { scans, planned_slices, slices, kind }),
             (Ok(_), Err(error)) => Err(Failure::running(error)),
             (Err(failure), Ok(())) => Err(failure),
             (Err(failure), Err(error)) => {
-                tracing::warn!(%error, "a snapshot is open until its keep_alive");
+                tracing::warn!(%error, "a search context stays open until its keep_alive");
                 Err(failure.not_cleaned_up())
             }
         }
@@ -155,9 +155,9 @@ impl Runner {
 pub(crate) async fn open_unless_interrupted(
     plan: LogicalPlan,
     running: &Running<'_>,
-) -> Result<(LogicalPlan, OpenSnapshots), Failure> {
+) -> Result<(LogicalPlan, QueryContexts), Failure> {
     tokio::select! {
-        opened = open_snapshots(plan) => Ok(opened?),
+        opened = open_contexts(plan) => Ok(opened?),
         () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: false }),
     }
 }

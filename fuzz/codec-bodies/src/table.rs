@@ -87,7 +87,7 @@ fn check_scan(table: &Arc<dyn TableProvider>, projection: &[usize], u: &mut Unst
     let projection = projection.to_vec();
     let planned = table.scan(&*STATE, Some(&projection), &filters, limit).now_or_never();
     let planned = planned.expect("no server is asked without a connection");
-    match (&of_ours(table).spec().snapshot, planned) {
+    match (&of_ours(table).spec().open_slices, planned) {
         (Some(_), plan) => {
             let plan = plan.expect("a scan of a snapshot that is open");
             assert_eq!(plan.schema().fields().len(), projection.len());

@@ -8,7 +8,7 @@ use datafusion_elasticsearch::EsTable;
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use flowsigma_node::Role;
 use flowsigma_tests::caller::Caller;
-use flowsigma_tests::cluster::{Cluster, LOOK_AGAIN, Shape};
+use flowsigma_tests::cluster::{Cluster, POLL_INTERVAL, Shape};
 use flowsigma_tests::members::Members;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn wait_for(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds().await {
         assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -68,7 +68,7 @@ async fn a_scheduler_renews_lists_and_closes_what_it_opens_for_a_client() {
             registry.insert("prod", &ConnectionConfig::from_url(&url).unwrap()).unwrap();
             let with = options(&[("keep_alive", "2s"), ("read", "pit")]);
             let table = EsTable::try_new(Arc::new(registry), "prod", "attack-own", &with).await.unwrap();
-            assert!(table.spec().snapshot.is_none());
+            assert!(table.spec().open_slices.is_none());
             super::index_plan(table, "SELECT note FROM t").await
         };
         let submit = || alice.submit(Some(Query::LogicalPlan(plan.clone())), &[], "");

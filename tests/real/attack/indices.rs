@@ -32,7 +32,7 @@ pub(super) async fn read(ground: &Ground, url: &str) {
     ground.done("by a pattern", &run("alice", by_index("attack-own*")).await, "note-of-attack-own");
     let within = json!({ "terms": { "note": ["note-of-attack-own"] } });
     ground.done("by a query", &run("alice", by_query(&within)).await, "note-of-attack-own");
-    let sliced = changed(&|spec| spec.snapshot = Some(vec![slice("attack-own", None)]));
+    let sliced = changed(&|spec| spec.open_slices = Some(vec![slice("attack-own", None)]));
     ground.done("by a slice", &run("alice", sliced).await, "note-of-attack-own");
 
     let queries = [
@@ -51,12 +51,12 @@ pub(super) async fn read(ground: &Ground, url: &str) {
         (
             "another index of a slice",
             "alice",
-            changed(&|spec| spec.snapshot = Some(vec![slice("attack-secret", None)])),
+            changed(&|spec| spec.open_slices = Some(vec![slice("attack-secret", None)])),
         ),
         (
             "a lookup in the filter of a slice",
             "alice",
-            changed(&|spec| spec.snapshot = Some(vec![slice("attack-own", Some(queries[0].clone()))])),
+            changed(&|spec| spec.open_slices = Some(vec![slice("attack-own", Some(queries[0].clone()))])),
         ),
     ];
     attacks.extend(queries.iter().map(|query| ("a query that looks up", "alice", by_query(query))));

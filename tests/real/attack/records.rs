@@ -2,7 +2,7 @@
 
 use super::{CALLERS, Ground, connections, holds_a_secret, index_plan, table, token};
 use flowsigma_tests::caller::Outcome;
-use flowsigma_tests::cluster::LOOK_AGAIN;
+use flowsigma_tests::cluster::POLL_INTERVAL;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ async fn line(ground: &Ground, is: impl Fn(&Value) -> bool) -> Option<Value> {
         if Instant::now() > deadline {
             return None;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

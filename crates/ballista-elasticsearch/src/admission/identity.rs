@@ -4,7 +4,7 @@
 
 use super::Admission;
 use crate::caller::{Caller, Link};
-use crate::links::ClusterLinks;
+use crate::cluster_tls::ClusterTls;
 use elastic_client::Fingerprint;
 use flowsigma_node::{Grants, Jobs, Role};
 use http::Extensions;
@@ -16,7 +16,7 @@ use std::fmt;
 #[derive(Clone)]
 pub enum Guard {
     /// TLS with certificates of the cluster's authority, or a bearer token over TLS.
-    Certificates(ClusterLinks),
+    Certificates(ClusterTls),
     /// Nothing: whoever reaches the port may submit jobs.
     Open,
 }

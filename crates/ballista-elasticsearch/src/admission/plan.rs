@@ -190,8 +190,8 @@ impl Reach {
     /// The table's own expression, that of each slice that came with it, and those that its query looks up.
     fn add_index(&mut self, table: &EsTable) {
         let spec = table.spec();
-        let slices = spec.snapshot.iter().flatten().map(|slice| slice.index.clone());
-        let filters = spec.snapshot.iter().flatten().filter_map(|slice| slice.filter.as_ref());
+        let slices = spec.open_slices.iter().flatten().map(|slice| slice.index.clone());
+        let filters = spec.open_slices.iter().flatten().filter_map(|slice| slice.filter.as_ref());
         let mut looked_up = Vec::new();
         find_indices(&spec.query, &mut looked_up);
         filters.for_each(|filter| find_indices(filter, &mut looked_up));

@@ -31,7 +31,7 @@ use ballista_core::serde::scheduler::ExecutorSpecification;
 use ballista_core::{BALLISTA_VERSION, JobId, version};
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use ballista_scheduler::scheduler_server::event::SubmitPlan;
-use datafusion_elasticsearch::{OpenSnapshots, open_snapshots};
+use datafusion_elasticsearch::{QueryContexts, open_contexts};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use futures::{Stream, StreamExt, future};
 use std::collections::HashSet;
@@ -156,7 +156,7 @@ impl Admitted {
         reach.judge(identity, &self.admission.protected)?;
         // Of clients that open none themselves, such as those of other programs.
         let (plan, contexts) =
-            open_snapshots(plan).await.map_err(|e| Status::invalid_argument(crate::one_line(&e)))?;
+            open_contexts(plan).await.map_err(|e| Status::invalid_argument(crate::one_line(&e)))?;
         let (subscriber, statuses) = mpsc::channel(STATUS_BUFFER);
         let job = Arc::new(Job {
             owner: identity.name.clone(),
@@ -189,7 +189,7 @@ impl Admitted {
         id: JobId,
         job: Arc<Job>,
         mut statuses: mpsc::Receiver<JobStatus>,
-        contexts: OpenSnapshots,
+        contexts: QueryContexts,
     ) {
         let mut unknown = 0;
         while unknown < READINGS_UNTIL_FORGOTTEN {

@@ -88,7 +88,7 @@ enum Ignored {
 
 impl Table<Slices> {
     pub(super) fn of(table: &TableSpec) -> Self {
-        let TableSpec { connection, index, columns, query, slices, read, pushdown, ignored, snapshot } =
+        let TableSpec { connection, index, columns, query, slices, read, pushdown, ignored, open_slices } =
             table;
         let ReadOptions { mode, page_size, keep_alive } = *read;
         Self {
@@ -106,7 +106,7 @@ impl Table<Slices> {
                 DomainIgnored::Error => Ignored::Error,
                 DomainIgnored::Null => Ignored::Null,
             },
-            snapshot: snapshot.as_deref().map(Slices::of),
+            snapshot: open_slices.as_deref().map(Slices::of),
         }
     }
 }
@@ -128,7 +128,7 @@ impl<S> Table<S> {
                 Ignored::Error => DomainIgnored::Error,
                 Ignored::Null => DomainIgnored::Null,
             },
-            snapshot: self.snapshot.map(slices).transpose()?,
+            open_slices: self.snapshot.map(slices).transpose()?,
         })
     }
 }

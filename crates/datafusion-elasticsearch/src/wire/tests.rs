@@ -39,7 +39,7 @@ fn a_table_of_any_format_is_read() {
         "cut": { "id": 3, "max": 4 }, "filter": { "term": { "a": 1 } },
     }]);
     let spec = decode_table(&sent.to_string()).unwrap();
-    assert_eq!(spec.snapshot.as_deref(), Some(&[pit(3, &"p".into())][..]));
+    assert_eq!(spec.open_slices.as_deref(), Some(&[pit(3, &"p".into())][..]));
     assert_eq!((spec.read.page_size, spec.read.mode), (PageRows::try_new(10).unwrap(), ReadMode::Auto));
     assert_eq!(spec.read.keep_alive, KeepAlive::from_millis(60_000).unwrap());
     let again = encode_table(&spec).unwrap();
@@ -81,13 +81,13 @@ fn an_id_is_sent_once_and_shared_again_where_it_arrives() {
     let long: Arc<str> = "x".repeat(10_000).into();
     let mut spec = decode_table(&table().to_string()).unwrap();
     let slices: Vec<Slice> = (0..100).map(|ordinal| pit(ordinal, &long)).chain([scroll()]).collect();
-    spec.snapshot = Some(slices.clone());
+    spec.open_slices = Some(slices.clone());
     let sent = encode_table(&spec).unwrap();
     assert!(sent.len() < 40_000, "{}", sent.len());
     let batch = to_batch(&slices).unwrap();
     let bytes: usize = batch.columns().iter().map(|column| column.get_array_memory_size()).sum();
     assert!(bytes < 60_000, "{bytes}");
-    for arrived in [decode_table(&sent).unwrap().snapshot.unwrap(), from_batch(&batch).unwrap()] {
+    for arrived in [decode_table(&sent).unwrap().open_slices.unwrap(), from_batch(&batch).unwrap()] {
         assert_eq!(arrived, slices);
         let ids = arrived.iter().filter_map(|slice| match &slice.source {
             SliceSource::Pit { id, .. } => Some(id),

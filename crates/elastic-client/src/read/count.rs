@@ -9,7 +9,7 @@ use crate::error::Error;
 use std::sync::atomic::Ordering;
 
 impl<D: DecodePage> SliceReader<D> {
-    /// The number of the slice's documents; none of them is read. It is taken on the snapshot, by the
+    /// The number of the slice's documents; none of them is read. It is taken on the search context, by the
     /// same count that a read is held against.
     pub async fn count(mut self) -> Result<u64, Error> {
         self.begin_count()?;

@@ -81,7 +81,7 @@ impl<D: DecodePage> SliceReader<D> {
             SliceSource::Pit { id, sort } => Mode::Pit(PitRead::new(Arc::clone(id), *sort)),
             SliceSource::Scroll => Mode::Scroll(ScrollRead::new(Arc::clone(&connection))),
         };
-        let page_size = PageSize::first(options.most_rows(0), options.reads_source());
+        let page_size = PageSize::first(options.max_rows(0), options.reads_source());
         Self {
             connection,
             slice,
@@ -304,7 +304,7 @@ impl<D: DecodePage> SliceReader<D> {
         if self.read > total || (short && self.read < total) {
             return Err(Error::Incomplete {
                 what: self.what(),
-                detail: format!("{} rows read of {total} on the same snapshot", self.read),
+                detail: format!("{} rows read of {total} in the same search context", self.read),
             });
         }
         add(&self.counters.documents, page.hits as u64);
@@ -321,7 +321,7 @@ impl<D: DecodePage> SliceReader<D> {
                 return Err(Error::Protocol { what: self.what(), detail: "a row without sort".into() });
             };
             pit.advance(cursor);
-            let most = self.options.most_rows(self.read);
+            let most = self.options.max_rows(self.read);
             self.page_size = self.page_size.after(page.hits, bytes).at_most(most);
         }
         let (mode, page) = self.ask();

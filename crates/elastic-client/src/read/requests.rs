@@ -4,7 +4,7 @@
 //! a point in time or a scroll is named, or what becomes of responses.
 
 use super::{FieldsRequest, PageOptions};
-use crate::paging::MOST_BYTES;
+use crate::paging::MAX_BYTES;
 use crate::request::{Method, Request};
 use crate::slices::Slice;
 use crate::sort_key::SortKey;
@@ -32,7 +32,7 @@ impl SearchRequests<'_> {
     /// Refuses a response that is too large, but of one row, which has to be taken whatever it is.
     pub(super) fn bounded(&self, page: Request) -> Request {
         let parts = self.parts().max(1);
-        if self.rows > 1 { page.with_most_bytes(MOST_BYTES / parts) } else { page }
+        if self.rows > 1 { page.with_max_bytes(MAX_BYTES / parts) } else { page }
     }
 
     /// The order that was asked for.

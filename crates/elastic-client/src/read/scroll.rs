@@ -6,8 +6,8 @@ use super::PageOptions;
 use super::requests::SearchRequests;
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::held::Held;
-use crate::paging::{MOST_BYTES, PageSize};
+use crate::open_contexts::OpenContext;
+use crate::paging::{MAX_BYTES, PageSize};
 use crate::paths;
 use crate::request::{Answer, Method, Repeat, Request};
 use crate::slices::Slice;
@@ -44,7 +44,7 @@ impl ScrollRead {
         mut size: PageSize,
     ) -> Result<PageSize, Error> {
         for _ in 0..2 {
-            if size.is_most() {
+            if size.is_max() {
                 break;
             }
             let page = SearchRequests { slice, options, rows: size.rows() };
@@ -54,7 +54,7 @@ impl ScrollRead {
             body["track_total_hits"] = json!(false);
             // Only what holds a state can be sliced.
             body.as_object_mut().map(|body| body.remove("slice"));
-            let request = page.search(path, 0, &body).with_most_bytes(MOST_BYTES);
+            let request = page.search(path, 0, &body).with_max_bytes(MAX_BYTES);
             match self.connection.send(&request).await {
                 Ok(answer) => {
                     let sampled: Sampled = serde_json::from_slice(&answer.body).map_err(|e| {
@@ -84,14 +84,14 @@ impl ScrollRead {
                     if let Error::TooLarge { head, .. } = &error
                         && let Some(id) = scroll_id_in_head(head)
                     {
-                        connection.free_soon(Held::Scroll(id));
+                        connection.free_soon(OpenContext::Scroll(id));
                     }
                     return Err(error);
                 }
             };
             let id = scroll_id(&answer.body);
             if let Some(id) = &id {
-                connection.held().add(Held::Scroll(id.clone()));
+                connection.held().add(OpenContext::Scroll(id.clone()));
             }
             Ok(Opened { answer, id })
         };
@@ -114,9 +114,9 @@ impl ScrollRead {
             && self.id.as_ref() != Some(&id)
         {
             if let Some(before) = self.id.replace(id.clone()) {
-                self.connection.held().remove(&Held::Scroll(before));
+                self.connection.held().remove(&OpenContext::Scroll(before));
             }
-            self.connection.held().add(Held::Scroll(id));
+            self.connection.held().add(OpenContext::Scroll(id));
         }
     }
 
@@ -136,7 +136,7 @@ impl ScrollRead {
     /// Frees it in the background.
     pub(super) fn free(&mut self) {
         if let Some(id) = self.id.take() {
-            self.connection.free_soon(Held::Scroll(id));
+            self.connection.free_soon(OpenContext::Scroll(id));
         }
     }
 
@@ -145,7 +145,7 @@ impl ScrollRead {
         let connection = Arc::clone(&self.connection);
         self.connection.spawn_counted(async move {
             if let Ok(Ok(Opened { id: Some(id), .. })) = task.await {
-                connection.free_soon(Held::Scroll(id));
+                connection.free_soon(OpenContext::Scroll(id));
             }
         });
     }

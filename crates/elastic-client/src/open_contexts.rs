@@ -1,4 +1,4 @@
-//! What the servers hold open for this process: points in time and scrolls.
+//! The open search contexts of this process: points in time and scrolls.
 //!
 //! Owns: the record of them, and the request that frees each. Must not know: who sends it (`release`), or who reads
 //! them.
@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio_util::task::TaskTracker;
 
-/// One thing that a server holds, by its id.
+/// An open search context, by its id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Held {
+pub(crate) enum OpenContext {
     /// Elasticsearch's point in time.
     SharedPit(String),
     /// OpenSearch's point in time.
@@ -25,7 +25,7 @@ pub(crate) enum Held {
 /// Ids that one request frees, where the server takes a list.
 const IDS_A_REQUEST: usize = 100;
 
-impl Held {
+impl OpenContext {
     fn free_request(&self) -> Request {
         match self {
             Self::SharedPit(id) => free(paths::close_pit(), "close a point in time", &json!({ "id": id })),
@@ -44,33 +44,33 @@ fn free(path: String, what: &str, body: &Value) -> Request {
 }
 
 /// The requests that free all of these, each with what it frees.
-pub(crate) fn free_requests(held: Vec<Held>) -> Vec<(Request, Vec<Held>)> {
-    let (pits, others): (Vec<Held>, Vec<Held>) =
-        held.into_iter().partition(|held| matches!(held, Held::IndexPit(_)));
-    let mut requests: Vec<(Request, Vec<Held>)> =
-        others.into_iter().map(|held| (held.free_request(), vec![held])).collect();
+pub(crate) fn free_requests(open: Vec<OpenContext>) -> Vec<(Request, Vec<OpenContext>)> {
+    let (pits, others): (Vec<OpenContext>, Vec<OpenContext>) =
+        open.into_iter().partition(|open| matches!(open, OpenContext::IndexPit(_)));
+    let mut requests: Vec<(Request, Vec<OpenContext>)> =
+        others.into_iter().map(|open| (open.free_request(), vec![open])).collect();
     for pits in pits.chunks(IDS_A_REQUEST) {
         let ids: Vec<&str> = pits
             .iter()
-            .filter_map(|held| match held {
-                Held::IndexPit(id) => Some(id.as_str()),
-                Held::SharedPit(_) | Held::Scroll(_) => None,
+            .filter_map(|open| match open {
+                OpenContext::IndexPit(id) => Some(id.as_str()),
+                OpenContext::SharedPit(_) | OpenContext::Scroll(_) => None,
             })
             .collect();
-        requests.push((Held::free_index_pits(&ids), pits.to_vec()));
+        requests.push((OpenContext::free_index_pits(&ids), pits.to_vec()));
     }
     requests
 }
 
 /// The record of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Holdings {
-    open: Mutex<HashSet<Held>>,
+pub(crate) struct OpenContexts {
+    open: Mutex<HashSet<OpenContext>>,
     tasks: TaskTracker,
     closing: AtomicBool,
 }
 
-impl Holdings {
+impl OpenContexts {
     /// Whether nothing may be asked for any more.
     pub(crate) fn closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
@@ -87,20 +87,20 @@ impl Holdings {
     }
 
     /// All that is open now.
-    pub(crate) fn all(&self) -> Vec<Held> {
+    pub(crate) fn all(&self) -> Vec<OpenContext> {
         self.open().iter().cloned().collect()
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, HashSet<Held>> {
+    fn open(&self) -> std::sync::MutexGuard<'_, HashSet<OpenContext>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn add(&self, held: Held) {
-        self.open().insert(held);
+    pub(crate) fn add(&self, open: OpenContext) {
+        self.open().insert(open);
     }
 
-    pub(crate) fn remove(&self, held: &Held) {
-        self.open().remove(held);
+    pub(crate) fn remove(&self, open: &OpenContext) {
+        self.open().remove(open);
     }
 }
 
@@ -110,12 +110,12 @@ mod tests {
 
     #[test]
     fn what_a_server_takes_in_a_list_is_freed_by_few_requests() {
-        let mut held: Vec<Held> = (0..250).map(|i| Held::IndexPit(i.to_string())).collect();
-        held.push(Held::Scroll("s".into()));
-        held.push(Held::SharedPit("p".into()));
-        let requests = free_requests(held.clone());
+        let mut open: Vec<OpenContext> = (0..250).map(|i| OpenContext::IndexPit(i.to_string())).collect();
+        open.push(OpenContext::Scroll("s".into()));
+        open.push(OpenContext::SharedPit("p".into()));
+        let requests = free_requests(open.clone());
         assert_eq!(requests.len(), 5);
-        let freed: HashSet<Held> = requests.into_iter().flat_map(|(_, freed)| freed).collect();
-        assert_eq!(freed, held.into_iter().collect());
+        let freed: HashSet<OpenContext> = requests.into_iter().flat_map(|(_, freed)| freed).collect();
+        assert_eq!(freed, open.into_iter().collect());
     }
 }

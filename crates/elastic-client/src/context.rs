@@ -1,16 +1,16 @@
-//! Opening and closing a snapshot.
+//! Opening and closing a search context.
 //!
-//! Owns: the requests that hold one state of the indices, and what slices it is read in.
+//! Owns: which kind of search context a server gets, and the slices in which it is read.
 //! Must not know: columns or pages.
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::held::Held;
 use crate::index_name::check_index;
+use crate::open_contexts::OpenContext;
 use crate::opening::{PitApi, open_pits};
 use crate::pit_limit;
 use crate::read_options::{ReadMode, ReadOptions};
-use crate::server::{SnapshotSupport, fetch_server};
+use crate::server::{PitSupport, fetch_server};
 use crate::shards::{Reached, fetch_reached, find_routed, group_indices};
 use crate::slices::{Cut, IndexShards, MAX_SLICES, Slice, SliceSource, Sort, plan_cuts};
 use std::num::NonZeroU32;
@@ -22,9 +22,9 @@ const SHARED_SHARDS: u32 = 128;
 /// Shards of each group, where a name reaches more than that.
 const GROUP_SHARDS: u32 = 16;
 
-/// What holds the state that is read.
+/// The kind of a search context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnapshotKind {
+pub enum ContextKind {
     /// One PIT over all indices.
     SharedPit,
     /// One PIT for each group of indices.
@@ -35,21 +35,30 @@ pub enum SnapshotKind {
     Scroll,
 }
 
-impl SnapshotKind {
-    /// As the coverage names it.
+impl ContextKind {
+    /// A phrase for people, such as "point in time per index".
     pub fn describe(self) -> &'static str {
         match self {
             Self::SharedPit => "point in time",
             Self::PitPerGroup => "point in time per group of indices",
             Self::PitPerIndex => "point in time per index",
-            Self::Scroll => "scroll (not a snapshot)",
+            Self::Scroll => "scroll",
+        }
+    }
+
+    /// What a read of it has in common: `point_in_time`, one state of each index, or `scroll`, a state of each slice,
+    /// taken when the slice is opened.
+    pub fn consistency(self) -> &'static str {
+        match self {
+            Self::SharedPit | Self::PitPerGroup | Self::PitPerIndex => "point_in_time",
+            Self::Scroll => "scroll",
         }
     }
 }
 
-/// What is to be held.
+/// What a search context is opened for.
 #[derive(Clone, Debug)]
-pub struct SnapshotRequest {
+pub struct ContextRequest {
     /// Name, pattern, alias, or several with commas.
     pub index: String,
     /// How it is read.
@@ -58,11 +67,11 @@ pub struct SnapshotRequest {
     pub slices: Option<NonZeroU32>,
 }
 
-/// A snapshot that is open on the server.
+/// An open search context: one or several points in time, or the plan of the scrolls.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// What holds it.
-    pub kind: SnapshotKind,
+pub struct SearchContext {
+    /// Its kind.
+    pub kind: ContextKind,
     /// All of its slices, as many as were asked for when it was opened.
     pub slices: Vec<Slice>,
     parts: Vec<Part>,
@@ -75,8 +84,8 @@ struct Part {
     source: SliceSource,
 }
 
-impl Snapshot {
-    fn new(kind: SnapshotKind, parts: Vec<Part>, slices: Option<NonZeroU32>) -> Self {
+impl SearchContext {
+    fn new(kind: ContextKind, parts: Vec<Part>, slices: Option<NonZeroU32>) -> Self {
         let slices = cut(kind, &parts, slices);
         Self { kind, slices, parts }
     }
@@ -95,32 +104,32 @@ impl Snapshot {
         pits.collect()
     }
 
-    fn held(&self) -> Vec<Held> {
+    fn open_contexts(&self) -> Vec<OpenContext> {
         let ids = self.pits().into_iter().map(|(id, _)| id.to_owned());
         match self.kind {
-            SnapshotKind::SharedPit | SnapshotKind::PitPerGroup => ids.map(Held::SharedPit).collect(),
-            SnapshotKind::PitPerIndex => ids.map(Held::IndexPit).collect(),
-            SnapshotKind::Scroll => Vec::new(),
+            ContextKind::SharedPit | ContextKind::PitPerGroup => ids.map(OpenContext::SharedPit).collect(),
+            ContextKind::PitPerIndex => ids.map(OpenContext::IndexPit).collect(),
+            ContextKind::Scroll => Vec::new(),
         }
     }
 }
 
-/// Opens a snapshot. Whoever opens it closes it by [`close_snapshot`]; the server drops it when it
-/// was not read for `keep_alive`.
+/// Opens a search context. The caller closes it by [`close_context`]; the server drops it when it was not read for
+/// `keep_alive`.
 ///
 /// # Errors
 ///
 /// If the server refuses, or cannot read the index in the way that was asked for.
-pub async fn open_snapshot(
+pub async fn open_context(
     connection: &Arc<Connection>,
-    request: &SnapshotRequest,
-) -> Result<Snapshot, Error> {
+    request: &ContextRequest,
+) -> Result<SearchContext, Error> {
     check_index(&request.index)?;
     let server = fetch_server(connection).await?;
     let reached = fetch_reached(connection, &request.index).await?;
-    let support = match (request.read.mode, server.snapshot_support()) {
-        (ReadMode::Scroll, _) => SnapshotSupport::ScrollOnly,
-        (ReadMode::Pit, SnapshotSupport::ScrollOnly) => {
+    let support = match (request.read.mode, server.pit_support()) {
+        (ReadMode::Scroll, _) => PitSupport::ScrollOnly,
+        (ReadMode::Pit, PitSupport::ScrollOnly) => {
             return Err(Error::Refused(format!(
                 "index \"{}\": read = \"pit\", but this server has no sliced point in time; use read = \"scroll\"",
                 request.index
@@ -129,12 +138,12 @@ pub async fn open_snapshot(
         (ReadMode::Auto | ReadMode::Pit, support) => support,
     };
     match support {
-        SnapshotSupport::SharedPit => open_shared_pits(connection, request, &reached).await,
-        SnapshotSupport::PitPerIndex => {
+        PitSupport::SharedPit => open_shared_pits(connection, request, &reached).await,
+        PitSupport::PitPerIndex => {
             refuse_routing(connection, request, &reached.indices).await?;
             open_pit_per_index(connection, request, &reached).await
         }
-        SnapshotSupport::ScrollOnly => {
+        PitSupport::ScrollOnly => {
             refuse_routing(connection, request, &reached.indices).await?;
             Ok(plan_scrolls(request, &reached.indices))
         }
@@ -145,7 +154,7 @@ pub async fn open_snapshot(
 /// rows that the alias does not hold. An alias's filter they keep.
 async fn refuse_routing(
     connection: &Connection,
-    request: &SnapshotRequest,
+    request: &ContextRequest,
     indices: &[IndexShards],
 ) -> Result<(), Error> {
     match find_routed(connection, &request.index, indices).await? {
@@ -161,9 +170,9 @@ async fn refuse_routing(
 /// One PIT over all that the name reaches; above [`SHARED_SHARDS`] shards one for each group of indices.
 async fn open_shared_pits(
     connection: &Arc<Connection>,
-    request: &SnapshotRequest,
+    request: &ContextRequest,
     reached: &Reached,
-) -> Result<Snapshot, Error> {
+) -> Result<SearchContext, Error> {
     let mut groups = Vec::new();
     if reached.shards() > u64::from(SHARED_SHARDS) && reached.indices.len() > 1 {
         // Opened by their own names, indices would lose the routing of an alias.
@@ -172,7 +181,7 @@ async fn open_shared_pits(
             groups = group_indices(&reached.indices, GROUP_SHARDS);
         }
     }
-    let kind = if groups.is_empty() { SnapshotKind::SharedPit } else { SnapshotKind::PitPerGroup };
+    let kind = if groups.is_empty() { ContextKind::SharedPit } else { ContextKind::PitPerGroup };
     if groups.is_empty() {
         let shards = reached.indices.iter().map(|index| index.shards).sum();
         groups.push(IndexShards { index: request.index.clone(), shards, filter: None });
@@ -183,16 +192,16 @@ async fn open_shared_pits(
         index: IndexShards { index: request.index.clone(), ..group },
         source: SliceSource::Pit { id, sort: Sort::ShardDoc },
     });
-    Ok(Snapshot::new(kind, parts.collect(), request.slices))
+    Ok(SearchContext::new(kind, parts.collect(), request.slices))
 }
 
 /// One PIT for each index. Where the server allows fewer than there are shards, the index is read by scroll
 /// unless a PIT was asked for: all of it, for every table of the query, decided before anything is read.
 async fn open_pit_per_index(
     connection: &Arc<Connection>,
-    request: &SnapshotRequest,
+    request: &ContextRequest,
     reached: &Reached,
-) -> Result<Snapshot, Error> {
+) -> Result<SearchContext, Error> {
     let limit = pit_limit::find_exceeded(connection, reached).await;
     if limit.is_none() {
         match open_pits(connection, request, PitApi::OpenSearch, &reached.indices).await {
@@ -201,7 +210,7 @@ async fn open_pit_per_index(
                     index: index.clone(),
                     source: SliceSource::Pit { id, sort: Sort::Doc },
                 });
-                return Ok(Snapshot::new(SnapshotKind::PitPerIndex, parts.collect(), request.slices));
+                return Ok(SearchContext::new(ContextKind::PitPerIndex, parts.collect(), request.slices));
             }
             Err(error) if pit_limit::is_exceeded(&error) => {}
             Err(error) => return Err(error),
@@ -219,19 +228,19 @@ async fn open_pit_per_index(
     Ok(plan_scrolls(request, &reached.indices))
 }
 
-fn plan_scrolls(request: &SnapshotRequest, indices: &[IndexShards]) -> Snapshot {
+fn plan_scrolls(request: &ContextRequest, indices: &[IndexShards]) -> SearchContext {
     let parts = indices.iter().map(|index| Part { index: index.clone(), source: SliceSource::Scroll });
-    Snapshot::new(SnapshotKind::Scroll, parts.collect(), request.slices)
+    SearchContext::new(ContextKind::Scroll, parts.collect(), request.slices)
 }
 
-fn cut(kind: SnapshotKind, parts: &[Part], wanted: Option<NonZeroU32>) -> Vec<Slice> {
+fn cut(kind: ContextKind, parts: &[Part], wanted: Option<NonZeroU32>) -> Vec<Slice> {
     let indices: Vec<IndexShards> = parts.iter().map(|part| part.index.clone()).collect();
     let mut slices = Vec::new();
     for (part, max) in parts.iter().zip(plan_cuts(&indices, wanted)) {
         // The server's limit for one point in time, whose slices may span shards.
         let max = match kind {
-            SnapshotKind::SharedPit | SnapshotKind::PitPerGroup => max.min(MAX_SLICES),
-            SnapshotKind::PitPerIndex | SnapshotKind::Scroll => max,
+            ContextKind::SharedPit | ContextKind::PitPerGroup => max.min(MAX_SLICES),
+            ContextKind::PitPerIndex | ContextKind::Scroll => max,
         };
         slices.extend((0..max).map(|id| Slice {
             ordinal: 0,
@@ -250,14 +259,18 @@ fn cut(kind: SnapshotKind, parts: &[Part], wanted: Option<NonZeroU32>) -> Vec<Sl
     slices
 }
 
-/// Frees what the server holds. One that is gone already is no error.
-pub async fn close_snapshot(connection: &Arc<Connection>, snapshot: &Snapshot) -> Result<(), Error> {
-    connection.free_all(snapshot.held()).await
+/// Closes a search context. One that the server no longer has is no error.
+///
+/// # Errors
+///
+/// If the server refuses or does not respond; what stays open is dropped after `keep_alive`.
+pub async fn close_context(connection: &Arc<Connection>, context: &SearchContext) -> Result<(), Error> {
+    connection.free_all(context.open_contexts()).await
 }
 
-/// Frees in the background, for whoever cannot wait.
-pub fn close_snapshot_soon(connection: &Arc<Connection>, snapshot: &Snapshot) {
-    connection.free_all_soon(snapshot.held());
+/// Closes a search context in the background.
+pub fn close_context_soon(connection: &Arc<Connection>, context: &SearchContext) {
+    connection.free_all_soon(context.open_contexts());
 }
 
 #[cfg(test)]
@@ -269,7 +282,7 @@ mod tests {
         let index = |name: &str, shards| IndexShards { index: name.into(), shards, filter: None };
         let part = |index, id: &str, sort| Part { index, source: SliceSource::Pit { id: id.into(), sort } };
         let shared =
-            Snapshot::new(SnapshotKind::SharedPit, vec![part(index("a*", 3), "p", Sort::ShardDoc)], None);
+            SearchContext::new(ContextKind::SharedPit, vec![part(index("a*", 3), "p", Sort::ShardDoc)], None);
         assert_eq!(shared.slices.len(), 3);
         assert_eq!(shared.sliced(NonZeroU32::new(2)), shared.slices);
         assert_eq!(shared.sliced(NonZeroU32::new(5000)).len(), 1024);
@@ -277,7 +290,7 @@ mod tests {
         assert!(eight.iter().all(|slice| slice.source == shared.slices[0].source));
         assert_eq!(eight[7].cut, Some(Cut { id: 7, max: 8 }));
         let parts = vec![part(index("a1", 2), "p1", Sort::Doc), part(index("a2", 1), "p2", Sort::Doc)];
-        let each = Snapshot::new(SnapshotKind::PitPerIndex, parts, None);
+        let each = SearchContext::new(ContextKind::PitPerIndex, parts, None);
         assert_eq!(each.pits(), [("p1", "a1"), ("p2", "a2")]);
         let six = each.sliced(NonZeroU32::new(6));
         assert_eq!(six.iter().map(|slice| slice.index.as_str()).filter(|index| *index == "a1").count(), 4);

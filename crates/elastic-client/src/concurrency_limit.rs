@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 /// Shared by all slices of a connection.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct ConcurrencyLimit {
     permits: Semaphore,
     most: usize,
     state: Mutex<State>,
@@ -28,12 +28,12 @@ struct State {
 /// Leave to send one request; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
-    budget: &'a Budget,
+    budget: &'a ConcurrencyLimit,
     /// What `State::lowered` was at the time.
     lowered: u64,
 }
 
-impl Budget {
+impl ConcurrencyLimit {
     pub(crate) fn new(most: usize) -> Self {
         let state = State { limit: most, owed: 0, good: 0, lowered: 0 };
         Self { permits: Semaphore::new(most), most, state: Mutex::new(state) }
@@ -106,13 +106,13 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    fn take_all(budget: &Budget) -> Vec<Permit<'_>> {
+    fn take_all(budget: &ConcurrencyLimit) -> Vec<Permit<'_>> {
         std::iter::from_fn(|| budget.acquire().now_or_never()).collect()
     }
 
     #[test]
     fn it_halves_once_a_round_and_never_lets_more_through_than_the_limit() {
-        let budget = Budget::new(8);
+        let budget = ConcurrencyLimit::new(8);
         let permits = take_all(&budget);
         assert_eq!(permits.len(), 8);
         // All eight were in flight when the server had enough: that is one complaint.
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn it_recovers_by_one_a_round_up_to_the_most() {
-        let budget = Budget::new(8);
+        let budget = ConcurrencyLimit::new(8);
         let permits = take_all(&budget);
         permits[0].too_many();
         // Permits that are owed while the limit grows again.

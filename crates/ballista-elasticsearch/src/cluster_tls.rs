@@ -10,12 +10,12 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Error, Identity};
 
 /// The certificates of this process, for both ends of a connection.
 #[derive(Clone)]
-pub struct ClusterLinks {
+pub struct ClusterTls {
     client: Arc<ClientTlsConfig>,
     certificates: ClusterCertificates,
 }
 
-impl ClusterLinks {
+impl ClusterTls {
     /// By these certificates.
     pub fn new(certificates: ClusterCertificates) -> Self {
         let mut client =

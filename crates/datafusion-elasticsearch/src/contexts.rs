@@ -1,6 +1,6 @@
-//! One snapshot for a whole query, however many scans it has.
+//! One search context for all scans of an index in a query.
 //!
-//! Owns: opening before the plan is submitted, and closing after. Must not know: who executes it.
+//! Owns: opening search contexts before the plan is submitted, and closing them after. Must not know: who executes it.
 
 use crate::error::from_client;
 use crate::table::{EsTable, TableSpec};
@@ -9,53 +9,57 @@ use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableScan};
 use elastic_client::{
-    Connection, KeepAlive, ReadMode, Snapshot, SnapshotKind, SnapshotRequest, close_snapshot,
-    close_snapshot_soon, keep_snapshot, open_snapshot,
+    Connection, ContextKind, ContextRequest, KeepAlive, ReadMode, SearchContext, close_context,
+    close_context_soon, keep_context, open_context,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The snapshots that a query holds open. They are kept alive for as long as this is; dropped
-/// without [`OpenSnapshots::close`], they are freed in the background.
+/// The search contexts of a query. They are kept alive until this value is dropped. If it is dropped without
+/// [`QueryContexts::close`], they are closed in the background.
 #[derive(Debug, Default)]
-pub struct OpenSnapshots {
-    held: Vec<OpenSnapshot>,
+pub struct QueryContexts {
+    contexts: Vec<OpenContext>,
     reads: usize,
 }
 
 #[derive(Debug)]
-struct OpenSnapshot {
+struct OpenContext {
     connection: Arc<Connection>,
-    snapshot: Snapshot,
+    context: SearchContext,
     closed: bool,
     _renewal: AbortOnDropHandle<()>,
 }
 
-impl OpenSnapshot {
-    fn new(connection: Arc<Connection>, snapshot: Snapshot, keep_alive: KeepAlive) -> Self {
+impl OpenContext {
+    fn new(connection: Arc<Connection>, context: SearchContext, keep_alive: KeepAlive) -> Self {
         let renewal = {
-            let (connection, snapshot) = (Arc::clone(&connection), snapshot.clone());
-            tokio::spawn(async move { keep_snapshot(&connection, &snapshot, keep_alive).await })
+            let (connection, context) = (Arc::clone(&connection), context.clone());
+            tokio::spawn(async move { keep_context(&connection, &context, keep_alive).await })
         };
-        Self { connection, snapshot, closed: false, _renewal: AbortOnDropHandle::new(renewal) }
+        Self { connection, context, closed: false, _renewal: AbortOnDropHandle::new(renewal) }
     }
 }
 
-impl Drop for OpenSnapshot {
+impl Drop for OpenContext {
     fn drop(&mut self) {
         if !self.closed {
-            close_snapshot_soon(&self.connection, &self.snapshot);
+            close_context_soon(&self.connection, &self.context);
         }
     }
 }
 
-impl OpenSnapshots {
-    /// Frees all of them; the first failure is returned after all were tried.
+impl QueryContexts {
+    /// Closes all of them.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, after all were tried.
     pub async fn close(mut self) -> Result<()> {
         let mut first = Ok(());
-        for open in &mut self.held {
-            if let Err(e) = close_snapshot(&open.connection, &open.snapshot).await {
+        for open in &mut self.contexts {
+            if let Err(e) = close_context(&open.connection, &open.context).await {
                 first = first.and(Err(from_client(e)));
             }
             open.closed = true;
@@ -63,9 +67,9 @@ impl OpenSnapshots {
         first
     }
 
-    /// What holds the state, as the coverage names it.
-    pub fn describe(&self) -> Option<String> {
-        self.held.first().map(|open| open.snapshot.kind.describe().to_owned())
+    /// How the first index is read; none where no index is read.
+    pub fn kind(&self) -> Option<ContextKind> {
+        self.contexts.first().map(|open| open.context.kind)
     }
 
     /// Slices that will be read, over all scans: with two scans of a table, each of its slices twice.
@@ -73,9 +77,9 @@ impl OpenSnapshots {
         self.reads
     }
 
-    /// Slices over all snapshots.
+    /// Slices of all search contexts.
     pub fn slices(&self) -> usize {
-        self.held.iter().map(|open| open.snapshot.slices.len()).sum()
+        self.contexts.iter().map(|open| open.context.slices.len()).sum()
     }
 }
 
@@ -84,44 +88,44 @@ fn es_table(scan: &TableScan) -> Option<EsTable> {
     (provider.as_ref() as &dyn std::any::Any).downcast_ref::<EsTable>().cloned()
 }
 
-/// How many slices the plan's scans of Elasticsearch tables have together, once [`open_snapshots`] opened
+/// How many slices the plan's scans of Elasticsearch tables have together, once [`open_contexts`] opened
 /// them.
 pub fn planned_slices(plan: &LogicalPlan) -> Result<usize> {
     let mut slices = 0;
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
             let table = es_table(scan);
-            slices += table.and_then(|table| Some(table.spec().snapshot.as_ref()?.len())).unwrap_or(0);
+            slices += table.and_then(|table| Some(table.spec().open_slices.as_ref()?.len())).unwrap_or(0);
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(slices)
 }
 
-/// Opens one snapshot for each index that the plan reads, and gives all of its scans that one, each in the
-/// slices that its table asks for.
+/// Opens one search context for each index that the plan reads. All scans of the index read it, each in the slices
+/// that its table asks for.
 ///
 /// # Errors
 ///
 /// If a server refuses, or if of two tables over one index one is read by scroll and the other from a point
 /// in time: these are two states of it.
-pub async fn open_snapshots(plan: LogicalPlan) -> Result<(LogicalPlan, OpenSnapshots)> {
-    // What is only kept for later, such as a view, must not keep a snapshot of now.
+pub async fn open_contexts(plan: LogicalPlan) -> Result<(LogicalPlan, QueryContexts)> {
+    // What is only kept for later, such as a view, must not keep a search context of now.
     if matches!(plan, LogicalPlan::Ddl(DdlStatement::CreateView(_)) | LogicalPlan::Statement(_)) {
-        return Ok((plan, OpenSnapshots::default()));
+        return Ok((plan, QueryContexts::default()));
     }
     let mut tables: Vec<EsTable> = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            tables.extend(es_table(scan).filter(|t| t.spec().snapshot.is_none()));
+            tables.extend(es_table(scan).filter(|t| t.spec().open_slices.is_none()));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let mut open = OpenSnapshots::default();
-    let mut snapshots: HashMap<(String, String), Snapshot> = HashMap::new();
+    let mut open = QueryContexts::default();
+    let mut contexts: HashMap<(String, String), SearchContext> = HashMap::new();
     for table in &tables {
         let key = key(table);
-        if snapshots.contains_key(&key) {
+        if contexts.contains_key(&key) {
             continue;
         }
         let sharing: Vec<&TableSpec> =
@@ -129,18 +133,18 @@ pub async fn open_snapshots(plan: LogicalPlan) -> Result<(LogicalPlan, OpenSnaps
         let request = shared_request(table.spec(), &sharing);
         let opened = async {
             let connection = table.registry().get(&table.spec().connection)?;
-            let snapshot = open_snapshot(&connection, &request).await?;
-            Ok((connection, snapshot))
+            let context = open_context(&connection, &request).await?;
+            Ok((connection, context))
         };
         match opened.await.map_err(from_client) {
-            Ok((connection, snapshot)) => {
-                let kind = snapshot.kind;
-                open.held.push(OpenSnapshot::new(connection, snapshot.clone(), request.read.keep_alive));
+            Ok((connection, context)) => {
+                let kind = context.kind;
+                open.contexts.push(OpenContext::new(connection, context.clone(), request.read.keep_alive));
                 if let Err(e) = check_reads(kind, &sharing) {
                     open.close().await.ok();
                     return Err(e);
                 }
-                snapshots.insert(key, snapshot);
+                contexts.insert(key, context);
             }
             Err(e) => {
                 open.close().await.ok();
@@ -148,16 +152,16 @@ pub async fn open_snapshots(plan: LogicalPlan) -> Result<(LogicalPlan, OpenSnaps
             }
         }
     }
-    let slices = |table: &EsTable| Some(snapshots.get(&key(table))?.sliced(table.spec().slices));
+    let slices = |table: &EsTable| Some(contexts.get(&key(table))?.sliced(table.spec().slices));
     open.reads = tables.iter().filter_map(slices).map(|slices| slices.len()).sum();
     let plan = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
-        let table = es_table(&scan).filter(|table| table.spec().snapshot.is_none());
+        let table = es_table(&scan).filter(|table| table.spec().open_slices.is_none());
         let Some((slices, table)) = table.and_then(|table| Some((slices(&table)?, table))) else {
             return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
         };
         let mut spec = table.spec().clone();
-        spec.snapshot = Some(slices);
+        spec.open_slices = Some(slices);
         scan.source = provider_as_source(Arc::new(EsTable::from_spec(Arc::clone(table.registry()), spec)));
         Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
     })?;
@@ -170,8 +174,8 @@ fn key(table: &EsTable) -> (String, String) {
 }
 
 /// What is opened for all tables that share it: read as the strictest of them says, kept as long as any says.
-fn shared_request(first: &TableSpec, sharing: &[&TableSpec]) -> SnapshotRequest {
-    let mut request = first.snapshot_request();
+fn shared_request(first: &TableSpec, sharing: &[&TableSpec]) -> ContextRequest {
+    let mut request = first.context_request();
     let read = &mut request.read;
     for table in sharing {
         let other = table.read;
@@ -186,10 +190,10 @@ fn shared_request(first: &TableSpec, sharing: &[&TableSpec]) -> SnapshotRequest 
 }
 
 /// Whether all tables may read from what was opened for them.
-fn check_reads(kind: SnapshotKind, sharing: &[&TableSpec]) -> Result<()> {
+fn check_reads(kind: ContextKind, sharing: &[&TableSpec]) -> Result<()> {
     let by_scroll = |table: &&&TableSpec| table.read.mode == ReadMode::Scroll;
     match sharing.iter().find(by_scroll) {
-        Some(table) if kind != SnapshotKind::Scroll => Err(DataFusionError::Configuration(format!(
+        Some(table) if kind != ContextKind::Scroll => Err(DataFusionError::Configuration(format!(
             "two tables of one statement over index \"{}\" read two states of it, one from a point in time and \
              one by scroll: give both the same option read",
             table.index
