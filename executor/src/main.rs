@@ -93,14 +93,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let scheduler = (options.scheduler_host.as_str(), options.scheduler_port);
     let protection =
         Protection::of_executor(&node, scheduler, &options.bind_host, args.allow_anyone, wait).await?;
-    let links = ClusterTls::of(&protection);
+    let tls = ClusterTls::of(&protection);
     let mut config: ExecutorProcessConfig = args.ballista.try_into()?;
     let own_work_dir = config.work_dir.is_none().then(work_dir).transpose()?;
     if let Some(folder) = &own_work_dir {
         config.work_dir = Some(folder.path().to_string_lossy().into_owned());
     }
-    config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(links.as_ref()));
-    let session = session_config(&registry, links.as_ref());
+    config.override_create_grpc_client_endpoint = Some(executor_endpoint_override(tls.as_ref()));
+    let session = session_config(&registry, tls.as_ref());
     let access = FileAccess::of(&node, protection.is_of_one_account());
     config.override_runtime_producer =
         config.work_dir.as_deref().map(|work_dir| access.runtime_producer(work_dir));
@@ -110,8 +110,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let last_rows =
         config.work_dir.as_ref().map(|work_dir| LastRows::new(scheduler_url, session, work_dir.into()));
     config.override_execution_engine = Some(Arc::clone(&engine) as _);
-    let (for_config, for_links) = (Arc::clone(&registry), links.clone());
-    config.override_config_producer = Some(Arc::new(move || session_config(&for_config, for_links.as_ref())));
+    let (for_config, for_tls) = (Arc::clone(&registry), tls.clone());
+    config.override_config_producer = Some(Arc::new(move || session_config(&for_config, for_tls.as_ref())));
     config.override_function_registry = Some(function_registry());
     config.override_logical_codec = Some(Arc::new(EsLogicalCodec::new(Arc::clone(&registry))));
     config.override_physical_codec = Some(physical_codec(&registry));
@@ -125,12 +125,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let pushed = matches!(config.task_scheduling_policy, TaskSchedulingPolicy::PushStaged);
     let listener = listen(rows, "executor")?;
     let process = async {
-        let ended = if links.is_none() && pushed {
+        let ended = if tls.is_none() && pushed {
             config.override_arrow_flight_service = Some(open_rows_service(listener, &config));
             start_executor_process(Arc::new(config)).await
         } else {
             config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
-            ExecutorNode { config, engine, links, listener }.run(shutdown_signal()).await
+            ExecutorNode { config, engine, tls, listener }.run(shutdown_signal()).await
         };
         // What serves them goes on for as long as this process.
         if let (Ok(()), Some(last_rows)) = (&ended, last_rows) {

@@ -42,8 +42,8 @@ fn detect_json(args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-pub(crate) fn assert_golden(answer: &Value, how: &str) {
-    let short: Vec<Value> = answer["findings"]
+pub(crate) fn assert_golden(response: &Value, how: &str) {
+    let short: Vec<Value> = response["findings"]
         .as_array()
         .unwrap()
         .iter()
@@ -52,12 +52,12 @@ pub(crate) fn assert_golden(answer: &Value, how: &str) {
     let expected = json!([["20.54.0.162", "outgoing", 1253, 0], ["10.54.0.162", "incoming", 0, 1253]]);
     assert_eq!(json!(short), expected, "{how}");
     for direction in ["outgoing", "incoming"] {
-        let s = &answer["statistics"][direction];
+        let s = &response["statistics"][direction];
         assert_eq!((&s["count"], &s["max"], &s["min"]), (&json!(26), &json!(1253), &json!(0)), "{how}");
         assert_eq!(s["mean"], json!(55.0), "{how}");
         assert!((s["stddev"].as_f64().unwrap() - 240.011858681).abs() < 1e-9, "{how}");
     }
-    let c = &answer["coverage"];
+    let c = &response["coverage"];
     assert_eq!(
         (&c["documents"], &c["matched"], &c["failed_shards"]),
         (&json!(1430), &json!(1430), &json!(0))
@@ -119,10 +119,10 @@ async fn an_index_without_a_matching_document_is_not_an_error() {
         let output = flowsigma(&args);
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(stdout(&output).starts_with("warning: no document"), "{}", stdout(&output));
-        let answer = detect_json(&args[1..]);
-        assert_eq!(answer["findings"], json!([]));
-        assert_eq!(answer["statistics"]["outgoing"]["count"], 0);
-        assert_eq!(answer["coverage"]["documents"], 0);
+        let response = detect_json(&args[1..]);
+        assert_eq!(response["findings"], json!([]));
+        assert_eq!(response["statistics"]["outgoing"]["count"], 0);
+        assert_eq!(response["coverage"]["documents"], 0);
     }
 }
 

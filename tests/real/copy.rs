@@ -231,7 +231,7 @@ async fn a_relative_path_starts_at_the_client_and_no_row_makes_an_empty_folder()
 #[test]
 fn a_part_of_a_copy_without_effect_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    for (what, said) in [
+    for (operation, said) in [
         ("a.csv' STORED AS FOO", "STORED AS FOO is no format; write CSV, JSON, PARQUET or ARROW"),
         ("a.csv' OPTIONS ('null_regex' 'x')", "option \"null_regex\" has no effect on writing csv"),
         ("a.csv' OPTIONS ('delimeter' ';')", "did you mean \"delimiter\"?"),
@@ -244,9 +244,9 @@ fn a_part_of_a_copy_without_effect_is_an_error() {
         ("a.csv' STORED AS CSV PARTITIONED BY (missing)", "missing"),
     ] {
         let output =
-            sql(None, &format!("COPY (SELECT 1 AS a, 2 AS b) TO '{}/{what}", folder.path().display()));
-        assert_eq!(output.status.code(), Some(2), "{what}: {}", stderr(&output));
-        assert!(stderr(&output).contains(said), "{what}: {}", stderr(&output));
+            sql(None, &format!("COPY (SELECT 1 AS a, 2 AS b) TO '{}/{operation}", folder.path().display()));
+        assert_eq!(output.status.code(), Some(2), "{operation}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{operation}: {}", stderr(&output));
     }
     for name in ["a.csv", "out/"] {
         let copy = format!(

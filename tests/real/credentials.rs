@@ -92,8 +92,8 @@ async fn a_bearer_token_reads_and_a_wrong_one_does_not() {
     let grant = json!({
         "grant_type": "password", "username": server.reader, "password": server.reader_password().unwrap(),
     });
-    let answer = ask(&admin, Method::Post, "/_security/oauth2/token", Some(&grant)).await;
-    let token = answer["access_token"].as_str().unwrap();
+    let response = ask(&admin, Method::Post, "/_security/oauth2/token", Some(&grant)).await;
+    let token = response["access_token"].as_str().unwrap();
     let (_folder, file) = secret_file(token);
     assert_reads(&server.config(&token_file(&file)), "bearer").await;
     let (_folder, file) = secret_file("AAEAAWVsYXN0aWMva2liYW5hL3g6");

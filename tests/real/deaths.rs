@@ -176,9 +176,9 @@ impl Bench {
         let said = stderr(output);
         assert!(output.status.success(), "{said}; {}", self.logs());
         assert_eq!(said.matches("the job is submitted again").count(), again, "{said}");
-        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_golden(&answer, said);
-        assert_eq!(answer["coverage"]["slices"], 8);
+        let response: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_golden(&response, said);
+        assert_eq!(response["coverage"]["slices"], 8);
     }
 
     fn client(&self, args: &[&str]) -> Child {

@@ -73,11 +73,11 @@ async fn create(
 async fn load(connection: &Connection, index: &str, documents: &[Value]) {
     // The same documents in the same shards, whenever they are loaded.
     let by_id = documents.iter().enumerate().map(|(id, document)| (id.to_string(), document));
-    let answer = bulk(connection, index, by_id, Found::AtOnce).await.unwrap();
+    let response = bulk(connection, index, by_id, Found::AtOnce).await.unwrap();
     let failed =
-        answer["items"].as_array().unwrap().iter().position(|item| item["index"]["error"].is_object());
+        response["items"].as_array().unwrap().iter().position(|item| item["index"]["error"].is_object());
     if let Some(at) = failed {
-        panic!("{index}: {} was refused: {}", documents[at], answer["items"][at]);
+        panic!("{index}: {} was refused: {}", documents[at], response["items"][at]);
     }
 }
 
@@ -158,14 +158,14 @@ fn from_some(rng: &mut StdRng, fields: &[Field]) -> Vec<Field> {
     fields[rng.random_range(0..fields.len())..].to_vec()
 }
 
-struct Answer {
+struct Response {
     /// Each row's values, rows in order.
     rows: Vec<Vec<ScalarValue>>,
     /// The physical plan.
     plan: String,
 }
 
-async fn run(ctx: &SessionContext, sql: &str) -> Result<Answer> {
+async fn run(ctx: &SessionContext, sql: &str) -> Result<Response> {
     let physical = ctx.sql(sql).await?.create_physical_plan().await?;
     let plan = displayable(physical.as_ref()).indent(false).to_string();
     let mut rows = Vec::new();
@@ -176,7 +176,7 @@ async fn run(ctx: &SessionContext, sql: &str) -> Result<Answer> {
         }
     }
     rows.sort_by(|a, b| a[0].partial_cmp(&b[0]).unwrap());
-    Ok(Answer { rows, plan })
+    Ok(Response { rows, plan })
 }
 
 /// Both tables over one snapshot, which thousands of queries then need not open.
@@ -297,12 +297,12 @@ impl Index {
         format!("id, {}", names.join(", "))
     }
 
-    async fn ask(&self, table: &str, Rest { predicate, order }: &Rest) -> Result<Answer> {
+    async fn ask(&self, table: &str, Rest { predicate, order }: &Rest) -> Result<Response> {
         run(&self.ctx, &format!("SELECT {} FROM {table} WHERE {predicate}{order}", self.columns())).await
     }
 
     /// Of the rows that are asked for, those of the document with several values.
-    async fn ask_several(&self, Rest { predicate, order }: &Rest) -> Result<Answer> {
+    async fn ask_several(&self, Rest { predicate, order }: &Rest) -> Result<Response> {
         let asked = format!("SELECT * FROM memory WHERE {predicate}{order}");
         run(&self.ctx, &format!("SELECT {} FROM ({asked}) WHERE several", self.columns())).await
     }
@@ -334,15 +334,15 @@ impl Tally {
 }
 
 /// The rows that only one of two answers has.
-fn difference(left: &Answer, right: &Answer) -> String {
-    let only = |a: &Answer, b: &Answer| -> Vec<String> {
+fn difference(left: &Response, right: &Response) -> String {
+    let only = |a: &Response, b: &Response| -> Vec<String> {
         a.rows.iter().filter(|row| !b.rows.contains(row)).map(|row| format!("{row:?}")).collect()
     };
     format!("only here: {:#?}\nonly there: {:#?}", only(left, right), only(right, left))
 }
 
 async fn compare(index: &Index, rest: &Rest, tally: &mut Tally) {
-    let what = index.describe(rest);
+    let operation = index.describe(rest);
     let pushed = index.ask("pushed", rest).await;
     let unpushed = index.ask("unpushed", rest).await;
     let memory = index.ask("memory", rest).await;
@@ -351,12 +351,12 @@ async fn compare(index: &Index, rest: &Rest, tally: &mut Tally) {
         (Ok(pushed), Ok(unpushed), Ok(memory)) => {
             assert!(
                 unpushed.rows == memory.rows,
-                "unpushed and memory differ: {what}\n{}",
+                "unpushed and memory differ: {operation}\n{}",
                 difference(&unpushed, &memory)
             );
             assert!(
                 pushed.rows == unpushed.rows,
-                "pushed and unpushed differ: {what}\n{}\n{}",
+                "pushed and unpushed differ: {operation}\n{}\n{}",
                 difference(&pushed, &unpushed),
                 pushed.plan
             );
@@ -367,7 +367,7 @@ async fn compare(index: &Index, rest: &Rest, tally: &mut Tally) {
         }
         (Err(_), Err(_), _) => tally.errors += 1,
         (pushed, unpushed, _) => panic!(
-            "only one is an error: {what}\npushed {:?}\nunpushed {:?}",
+            "only one is an error: {operation}\npushed {:?}\nunpushed {:?}",
             pushed.map(|a| a.rows.len()),
             unpushed.map(|a| a.rows.len())
         ),
@@ -451,19 +451,28 @@ async fn a_filter_never_hides_a_document_that_any_of_its_values_would_keep() {
                     }
                     _ => Rest::all(predicate),
                 };
-                let what = index.describe(&rest);
+                let operation = index.describe(&rest);
                 let Ok(kept) = index.ask_several(&rest).await else { continue };
-                if let Ok(answer) = index.ask("unpushed", &rest).await {
+                if let Ok(response) = index.ask("unpushed", &rest).await {
                     // A contradiction reads nothing, not even these documents.
-                    assert!(!answer.plan.contains("EsScanExec"), "{what}\n{}", answer.plan);
+                    assert!(!response.plan.contains("EsScanExec"), "{operation}\n{}", response.plan);
                 }
                 match index.ask("pushed", &rest).await {
                     Err(_) => refused += 1,
-                    Ok(answer) => {
+                    Ok(response) => {
                         answered += 1;
                         let memory = index.ask("memory", &rest).await.unwrap();
-                        assert!(kept.rows.is_empty(), "{what}\nhidden: {:?}\n{}", kept.rows, answer.plan);
-                        assert!(answer.rows == memory.rows, "{what}\n{}", difference(&answer, &memory));
+                        assert!(
+                            kept.rows.is_empty(),
+                            "{operation}\nhidden: {:?}\n{}",
+                            kept.rows,
+                            response.plan
+                        );
+                        assert!(
+                            response.rows == memory.rows,
+                            "{operation}\n{}",
+                            difference(&response, &memory)
+                        );
                     }
                 }
             }

@@ -154,10 +154,10 @@ pub(crate) async fn ids(
     ctx.register_table("t", Arc::new(table))?;
     let plan = ctx.sql("SELECT _id, src_addr_space FROM t").await?.into_unoptimized_plan();
     let (plan, open) = open_contexts(plan).await?;
-    let answer = async { ctx.execute_logical_plan(plan).await?.collect().await }.await;
+    let response = async { ctx.execute_logical_plan(plan).await?.collect().await }.await;
     let closed = open.close().await;
     let mut ids = Vec::new();
-    for batch in answer? {
+    for batch in response? {
         ids.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
     }
     closed?;

@@ -36,9 +36,9 @@ pub(crate) async fn remake(connection: &Connection, index: &str, shards: u32, ad
 pub(crate) async fn run(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
     let plan = ctx.sql(sql).await?.into_unoptimized_plan();
     let (plan, open) = open_contexts(plan).await?;
-    let answer = ctx.execute_logical_plan(plan).await?.collect().await;
+    let response = ctx.execute_logical_plan(plan).await?.collect().await;
     open.close().await?;
-    answer
+    response
 }
 
 pub(crate) async fn detect(

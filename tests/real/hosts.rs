@@ -109,8 +109,8 @@ async fn the_golden_numbers_over_hosts_that_share_no_file_and_no_loopback() {
     for url in servers() {
         let bench = Bench::new(&url).await;
         let where_ = ["detect", "--format", "json", "--connection", "prod", "--index", "hosts"];
-        let what = ["--query", NOTEBOOK_QUERY, "--slices", "8"];
-        let output = bench.end(bench.client(&[&where_[..], &what[..]].concat()), WORK);
+        let operation = ["--query", NOTEBOOK_QUERY, "--slices", "8"];
+        let output = bench.end(bench.client(&[&where_[..], &operation[..]].concat()), WORK);
         assert!(output.status.success(), "{}; logs:\n{}", stderr(&output), bench.cluster.logs());
         assert_golden(&serde_json::from_slice(&output.stdout).unwrap(), &url);
         for host in ["executor1", "executor2"] {
@@ -257,11 +257,11 @@ async fn another_host_gets_nothing_without_a_certificate_for_it() {
         for (who, proof) in
             [("without a certificate", anonymous()), ("a client", client()), ("another", other())]
         {
-            for (what, answer) in calls(&at_scheduler(proof), "executor").await {
-                let code = answer.map_or_else(|status| status.code(), |()| Code::Ok);
+            for (operation, response) in calls(&at_scheduler(proof), "executor").await {
+                let code = response.map_or_else(|status| status.code(), |()| Code::Ok);
                 assert!(
                     [Code::Unauthenticated, Code::PermissionDenied].contains(&code),
-                    "{who} {what}: {code:?}"
+                    "{who} {operation}: {code:?}"
                 );
             }
         }

@@ -137,9 +137,9 @@ impl Bench {
 
     fn assert_exact(&self, output: &Output, how: &str) {
         assert!(output.status.success(), "{how}: {}; logs:\n{}", stderr(output), self.cluster.logs());
-        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_golden(&answer, how);
-        assert_eq!(answer["coverage"]["slices"], 8, "{how}");
+        let response: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_golden(&response, how);
+        assert_eq!(response["coverage"]["slices"], 8, "{how}");
     }
 
     async fn ask(&self, path: String) -> Value {

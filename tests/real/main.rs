@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod addresses;
-mod answers;
 mod attack;
 mod cleanup;
 mod cluster_files;
@@ -32,6 +31,7 @@ mod progress;
 mod pushdown;
 mod renewal;
 mod responses;
+mod said;
 mod secrets;
 mod security;
 mod shapes;

@@ -69,10 +69,13 @@ async fn many_shards_are_read_by_several_points_in_time_or_by_scroll() {
         for (number, part) in documents.chunks(documents.len().div_ceil(INDICES)).enumerate() {
             load(&connection, &name("shards", number), SHARDS, "keyword", part).await.unwrap();
         }
-        let answer = detect(&url, "shards", "auto").unwrap();
-        assert_golden(&answer, &url);
-        assert_eq!(answer["coverage"]["slices"], 140, "{url}");
-        assert_eq!(answer["coverage"]["consistency"], "point_in_time", "{url}: a limit is left from before?");
+        let response = detect(&url, "shards", "auto").unwrap();
+        assert_golden(&response, &url);
+        assert_eq!(response["coverage"]["slices"], 140, "{url}");
+        assert_eq!(
+            response["coverage"]["consistency"], "point_in_time",
+            "{url}: a limit is left from before?"
+        );
         match fetch_server(&connection).await.unwrap().product {
             Product::Elasticsearch => {
                 assert_eq!(read_from(&url, "shards"), "point in time per group of indices");
@@ -133,10 +136,10 @@ async fn a_thousand_indices_are_read_exactly_in_a_minute() {
         let loaded = connection.send(&bulk).await.unwrap().json("load").unwrap();
         assert_eq!(loaded["errors"], false, "{}", loaded["items"][0]);
         let started = Instant::now();
-        let answer = detect(&url, "thousand", "auto").unwrap();
+        let response = detect(&url, "thousand", "auto").unwrap();
         let took = started.elapsed();
-        assert_golden(&answer, &url);
-        assert_eq!(answer["coverage"]["slices"], INDICES, "{url}");
+        assert_golden(&response, &url);
+        assert_eq!(response["coverage"]["slices"], INDICES, "{url}");
         assert!(took < LONGEST, "{url}: {took:?}");
         assert_nothing_open(&connection).await;
         delete(&connection, "thousand", INDICES).await;

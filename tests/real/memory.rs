@@ -28,8 +28,8 @@ async fn make(connection: &Connection, index: &str, shards: u32) {
 async fn bulk(connection: &Connection, index: &str, lines: String) {
     let mut bulk = Request::new(Method::Post, format!("/{index}/_bulk"), "load a test index");
     bulk.body = Some(Bytes::from(lines));
-    let answer = connection.send(&bulk).await.unwrap().json("load").unwrap();
-    assert_eq!(answer["errors"], false, "{}", answer["items"][0]);
+    let response = connection.send(&bulk).await.unwrap().json("load").unwrap();
+    assert_eq!(response["errors"], false, "{}", response["items"][0]);
 }
 
 async fn refresh(connection: &Connection, index: &str) {
@@ -240,8 +240,8 @@ async fn ten_million_addresses_are_decided_within_the_memory_of_an_executor() {
     let most = max_memory(cluster.executor_id(0)).unwrap();
     println!("{} MiB", most / MIB);
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), cluster.logs());
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(answer["statistics"]["incoming"]["count"], 10_000_000, "{answer}");
-    assert_eq!(answer["findings"][0]["address"], "host-7", "{answer}");
+    let response: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(response["statistics"]["incoming"]["count"], 10_000_000, "{response}");
+    assert_eq!(response["findings"][0]["address"], "host-7", "{response}");
     assert!(most < 800 * MIB, "{} MiB", most / MIB);
 }

@@ -286,20 +286,20 @@ async fn first_rows_come_in_pages() {
             for key in ["n", "d", "k", "at", "flag", r#""@timestamp""#, r#""netflow.ipv4_src_addr""#] {
                 for way in ["ASC NULLS FIRST", "ASC NULLS LAST", "DESC NULLS FIRST", "DESC NULLS LAST"] {
                     let sql = format!("SELECT {key} FROM t ORDER BY {key} {way} LIMIT 1732");
-                    let mut answers = Vec::new();
+                    let mut responses = Vec::new();
                     for (ctx, _) in &contexts {
                         let plan = ctx.state().create_logical_plan(&sql).await.unwrap();
                         let (plan, open) = open_contexts(plan).await.unwrap();
                         let rows = ctx.execute_logical_plan(plan).await.unwrap().collect().await;
                         open.close().await.unwrap();
                         let rows = rows.unwrap_or_else(|e| panic!("{url} {read} {sql}: {e}"));
-                        answers.push(
+                        responses.push(
                             datafusion::arrow::util::pretty::pretty_format_batches(&rows)
                                 .unwrap()
                                 .to_string(),
                         );
                     }
-                    assert!(answers[0] == answers[1], "{url} {read} {sql}: {}", answers[0]);
+                    assert!(responses[0] == responses[1], "{url} {read} {sql}: {}", responses[0]);
                 }
             }
             let scan = analyze(&contexts[0].0, "SELECT n FROM t ORDER BY n LIMIT 1732").await;

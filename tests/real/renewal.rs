@@ -5,7 +5,7 @@ use crate::golden::{ALONE, assert_nothing_open, options, servers};
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_contexts};
-use elastic_client::{Method, Request};
+use elastic_client::{ContextKind, Method, Request};
 use flowsigma_tests::cluster::POLL_INTERVAL;
 use flowsigma_tests::golden::{documents, load};
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
@@ -66,7 +66,7 @@ async fn a_renewal_that_fails_or_hangs_is_tried_again_and_stops_no_other() {
         ctx.register_table("t", Arc::new(table)).unwrap();
         let plan = ctx.sql("SELECT _index, _id FROM t").await.unwrap().into_unoptimized_plan();
         let (plan, open) = open_contexts(plan).await.unwrap();
-        let expected = if open.describe().unwrap().ends_with("per index") { 3 } else { 1 };
+        let expected = if open.kind() == Some(ContextKind::PitPerIndex) { 3 } else { 1 };
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
             let renewals = renewals(&proxy);

@@ -32,7 +32,7 @@ async fn an_answer_of_another_shape_is_an_error_whatever_was_asked() {
                         }
                         seen += 1;
                         match seen - 1 == nth {
-                            true => Fault::Answer { status: 200, header: None, body: body.into() },
+                            true => Fault::Response { status: 200, header: None, body: body.into() },
                             false => Fault::None,
                         }
                     };

@@ -84,7 +84,7 @@ async fn add_rest_answers(places: &mut Places, cluster: &Cluster) -> usize {
     for path in paths {
         // Not every job got so far as to have stages: then the refusal is what is told.
         let text = match rest.send(&Request::new(Method::Get, path.as_str(), "ask")).await {
-            Ok(answer) => answer.body.to_vec(),
+            Ok(response) => response.body.to_vec(),
             Err(e) => e.to_string().into_bytes(),
         };
         places.push((path, text));

@@ -27,12 +27,12 @@ pub(crate) fn admin(server: &Secured) -> Arc<Connection> {
 /// Makes an API key that has `privileges` on the readable index; answers the key, and the form in
 /// which it is sent.
 pub(crate) async fn make_api_key(admin: &Connection, privileges: &[&str]) -> (String, String) {
-    let what = "make an API key";
+    let operation = "make an API key";
     let role = json!({ "indices": [{ "names": [READABLE_INDEX], "privileges": privileges }] });
     let body = json!({ "name": "flowsigma", "role_descriptors": { "reader": role } });
-    let make = Request::new(Method::Post, "/_security/api_key", what).with_body(&body);
-    let answer = admin.send(&make).await.unwrap().json(what).unwrap();
-    let text = |key: &str| answer[key].as_str().unwrap().to_owned();
+    let make = Request::new(Method::Post, "/_security/api_key", operation).with_body(&body);
+    let response = admin.send(&make).await.unwrap().json(operation).unwrap();
+    let text = |key: &str| response[key].as_str().unwrap().to_owned();
     (text("api_key"), text("encoded"))
 }
 

@@ -224,7 +224,7 @@ async fn twenty_runs_on_two_executors_agree_to_the_bit_and_with_another_computat
         };
         let (counts, found) = computed_here(&flows);
         for sql in [counts_sql(&spec), counts_by_join_sql(&spec)] {
-            let mut answer = BTreeMap::new();
+            let mut response = BTreeMap::new();
             for batch in run(&ctx, &sql).await.unwrap() {
                 let text = datafusion::arrow::compute::cast(
                     batch.column(0),
@@ -234,10 +234,10 @@ async fn twenty_runs_on_two_executors_agree_to_the_bit_and_with_another_computat
                 for row in 0..batch.num_rows() {
                     let number = |i: usize| batch.column(i).as_primitive::<Int64Type>().value(row);
                     let address = text.as_string::<i32>().value(row).to_owned();
-                    assert_eq!(answer.insert(address, [number(1), number(2)]), None, "{url}");
+                    assert_eq!(response.insert(address, [number(1), number(2)]), None, "{url}");
                 }
             }
-            assert_eq!(answer, counts, "{url} {sql}");
+            assert_eq!(response, counts, "{url} {sql}");
         }
         let mut first: Option<String> = None;
         for round in 0..20 {

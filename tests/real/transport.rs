@@ -122,8 +122,8 @@ async fn a_prefix_in_the_url_comes_before_every_path() {
         assert!(format!("{connection:?}").contains(&format!("{}/{READABLE_INDEX}", server.url)));
         assert_eq!(ask(&connection, "/_count").await["count"], 1730, "{prefix}");
         let asked = Request::new(Method::Post, "/_search", "search").with_param("size", "0");
-        let answer = connection.send(&asked).await.unwrap().json("search").unwrap();
-        assert_eq!(answer["hits"]["total"]["value"], 1730, "{prefix}");
+        let response = connection.send(&asked).await.unwrap().json("search").unwrap();
+        assert_eq!(response["hits"]["total"]["value"], 1730, "{prefix}");
     }
 }
 

@@ -137,10 +137,10 @@ async fn rows(
     ctx.register_table("t", Arc::new(table))?;
     let plan = ctx.sql(sql).await?.into_unoptimized_plan();
     let (plan, open) = open_contexts(plan).await?;
-    let answer = ctx.execute_logical_plan(plan).await?.collect().await;
+    let response = ctx.execute_logical_plan(plan).await?.collect().await;
     open.close().await?;
     let mut writer = ArrayWriter::new(Vec::new());
-    for batch in &answer? {
+    for batch in &response? {
         writer.write(batch)?;
     }
     writer.finish()?;
@@ -299,13 +299,17 @@ async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
                 // A filter that hides the document hides no error: `<>` holds for the value left out.
                 for condition in ["", "WHERE short <> 'abc'", "WHERE number > 5 OR short <> 'abc'"] {
                     let sql = format!("SELECT {column} FROM t {condition}");
-                    let answer = rows(&registry, "ignored", &[("read", read)], &sql).await;
+                    let response = rows(&registry, "ignored", &[("read", read)], &sql).await;
                     if !noted && !sql.contains("number") && column != "same" {
                         let expected = if condition.is_empty() { 3 } else { 2 };
-                        assert_eq!(answer.unwrap().len(), expected, "{url} {read} {sql}: read from _source");
+                        assert_eq!(
+                            response.unwrap().len(),
+                            expected,
+                            "{url} {read} {sql}: read from _source"
+                        );
                         continue;
                     }
-                    let error = answer.unwrap_err().to_string();
+                    let error = response.unwrap_err().to_string();
                     let named = match column {
                         "short" if noted => "short",
                         _ => "number",
@@ -325,8 +329,8 @@ async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
                 assert!(error.contains("number"), "{url} {read} {sql}: {error}");
             }
             let with = [("read", read), ("ignored", "null")];
-            let answer = rows(&registry, "ignored", &with, "SELECT short FROM t ORDER BY other").await;
-            assert_eq!(json!(answer.unwrap()), json!([{ "short": "abc" }, {}, { "short": "ab" }]), "{url}");
+            let response = rows(&registry, "ignored", &with, "SELECT short FROM t ORDER BY other").await;
+            assert_eq!(json!(response.unwrap()), json!([{ "short": "abc" }, {}, { "short": "ab" }]), "{url}");
             let others = rows(&registry, "ignored", &[("read", read)], "SELECT other FROM t").await;
             assert_eq!(others.unwrap().len(), 3, "{url}: a column that nothing was left out of");
         }

@@ -145,8 +145,8 @@ impl Caller {
             operation_id: "test".into(),
             query,
         };
-        let answer = self.scheduler().await?.execute_query(self.request(params)).await?.into_inner();
-        match answer.result {
+        let response = self.scheduler().await?.execute_query(self.request(params)).await?.into_inner();
+        match response.result {
             Some(execute_query_result::Result::Success(success)) => Ok(success.job_id),
             other => Err(Status::internal(format!("{other:?}"))),
         }
@@ -247,9 +247,9 @@ impl Caller {
         if let Proof::Token { token, .. } = &self.proof {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let answer = request.send().await?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Ok((status, headers, answer.text().await?))
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok((status, headers, response.text().await?))
     }
 }
 

@@ -298,9 +298,9 @@ impl Cluster {
     pub fn probe(&self, executor: usize, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.health_ports[executor]))?;
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.lines().next().unwrap_or_default().to_owned())
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        Ok(response.lines().next().unwrap_or_default().to_owned())
     }
 
     /// Waits until an executor's probe answers with this status.
@@ -313,11 +313,11 @@ impl Cluster {
     ) -> Result<()> {
         let deadline = Instant::now() + longest;
         loop {
-            let answer = self.probe(executor, path)?;
-            if answer.contains(status) {
+            let response = self.probe(executor, path)?;
+            if response.contains(status) {
                 return Ok(());
             }
-            anyhow::ensure!(Instant::now() < deadline, "executor {executor}: {path} answers {answer:?}");
+            anyhow::ensure!(Instant::now() < deadline, "executor {executor}: {path} answers {response:?}");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }

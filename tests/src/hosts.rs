@@ -59,14 +59,14 @@ pub struct Cut {
 impl Cut {
     /// Cuts a host off.
     pub fn off(host: &'static str) -> Result<Self> {
-        set_link(host, "down")?;
+        set_tls(host, "down")?;
         Ok(Self { host })
     }
 }
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        set_link(self.host, "up").ok();
+        set_tls(self.host, "up").ok();
     }
 }
 
@@ -103,7 +103,7 @@ fn set_neighbour(from: &str, to: &str, link_address: &str) -> Result<()> {
     Ok(())
 }
 
-fn set_link(host: &str, state: &str) -> Result<()> {
+fn set_tls(host: &str, state: &str) -> Result<()> {
     let switch = format!("{}-switch", prefix()?);
     let done = Command::new("ip").args(["-n", &switch, "link", "set", host, state]).status()?;
     ensure!(done.success(), "the link of {host} was not set {state}");
@@ -226,8 +226,8 @@ impl HostCluster {
         let mut config = ConnectionConfig::from_url(&self.scheduler_url).ok()?;
         config.tls = self.watch.clone();
         let rest = Connection::try_new("scheduler", &config).ok()?;
-        let answer = rest.send(&Request::new(Method::Get, "/api/executors", "executors")).await.ok()?;
-        answer.json("executors").ok()?.as_array().map(Vec::len)
+        let response = rest.send(&Request::new(Method::Get, "/api/executors", "executors")).await.ok()?;
+        response.json("executors").ok()?.as_array().map(Vec::len)
     }
 
     /// What one host's process wrote.

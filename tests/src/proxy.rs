@@ -27,7 +27,7 @@ pub enum Fault {
     /// Nothing: it is forwarded, and so is its answer.
     None,
     /// The server is not asked; this is the answer.
-    Answer {
+    Response {
         /// Status.
         status: u16,
         /// A header beside `content-type`.
@@ -56,12 +56,12 @@ pub enum Fault {
 impl Fault {
     /// A status with an error body as the servers write it.
     pub fn status(status: u16, kind: &str) -> Self {
-        Self::Answer { status, header: None, body: error_body(status, kind) }
+        Self::Response { status, header: None, body: error_body(status, kind) }
     }
 
     /// A status with one header more.
     pub fn status_with(status: u16, kind: &str, header: (&'static str, String)) -> Self {
-        Self::Answer { status, header: Some(header), body: error_body(status, kind) }
+        Self::Response { status, header: Some(header), body: error_body(status, kind) }
     }
 }
 
@@ -195,7 +195,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         let reset = Arc::clone(&reset);
         move |request| {
             let (shared, reset) = (Arc::clone(&shared), Arc::clone(&reset));
-            Box::pin(async move { answer(request, &shared, &reset).await })
+            Box::pin(async move { response(request, &shared, &reset).await })
         }
     });
     let mut connection =
@@ -216,7 +216,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-async fn answer(
+async fn response(
     request: Request<Incoming>,
     shared: &Shared,
     reset: &AtomicBool,
@@ -237,7 +237,7 @@ async fn answer(
             anyhow::bail!("reset");
         }
         Fault::Close => anyhow::bail!("closed"),
-        Fault::Answer { status, header, body } => {
+        Fault::Response { status, header, body } => {
             let mut response = Response::builder().status(status).header("content-type", "application/json");
             if let Some((name, value)) = header {
                 response = response.header(name, value);
@@ -292,7 +292,7 @@ async fn answer(
             keep_asked(&mut json, &query);
             whole(Bytes::from(json.to_string()))
         }
-        Fault::None | Fault::Answer { .. } | Fault::Reset | Fault::Close => whole(body),
+        Fault::None | Fault::Response { .. } | Fault::Reset | Fault::Close => whole(body),
     };
     Ok(response.body(body)?)
 }

@@ -88,8 +88,8 @@ impl ServerNodes {
 
     /// Waits until so many nodes are there, and `status` or better.
     pub async fn wait_for(&self, connection: &Connection, nodes: usize, status: &str) -> Result<()> {
-        let what = format!("wait for {nodes} nodes, {status}");
-        let ask = Request::new(Method::Get, "/_cluster/health", &what)
+        let operation = format!("wait for {nodes} nodes, {status}");
+        let ask = Request::new(Method::Get, "/_cluster/health", &operation)
             .with_param("wait_for_nodes", nodes.to_string())
             .with_param("wait_for_status", status)
             .with_param("wait_for_no_initializing_shards", "true")

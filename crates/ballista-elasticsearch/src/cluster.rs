@@ -79,15 +79,15 @@ impl Cluster {
         let port = url.port().unwrap_or(DEFAULT_PORT);
         let protection = Protection::of_client(config, host, port)
             .map_err(|e| DataFusionError::Configuration(e.to_string()))?;
-        let links = ClusterTls::of(&protection);
-        if url.scheme() == "https" && links.is_none() {
+        let tls = ClusterTls::of(&protection);
+        if url.scheme() == "https" && tls.is_none() {
             return Err(DataFusionError::Configuration(format!(
                 "scheduler \"{scheduler_url}\" is to be reached by TLS, and this configuration has no certificates: set \
                  [cluster] tls in flowsigma.toml"
             )));
         }
         let scheduler_url = format!("http://{host}:{port}");
-        let mut session = session_config(&registry, links.as_ref());
+        let mut session = session_config(&registry, tls.as_ref());
         if let Some(bearer) = protection.bearer() {
             session = session.with_ballista_grpc_metadata([(AUTHORIZATION.to_string(), bearer)].into());
         }
@@ -136,9 +136,8 @@ impl Cluster {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         match ClusterTls::of(&self.protection) {
             None => Ok((self.scheduler_url.clone(), client)),
-            Some(links) => {
-                let mut client =
-                    links.for_http(client).map_err(|e| DataFusionError::External(Box::new(e)))?;
+            Some(tls) => {
+                let mut client = tls.for_http(client).map_err(|e| DataFusionError::External(Box::new(e)))?;
                 if let Some(bearer) = self.protection.bearer() {
                     let mut value =
                         HeaderValue::try_from(bearer).map_err(|e| DataFusionError::External(Box::new(e)))?;

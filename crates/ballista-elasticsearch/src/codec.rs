@@ -327,14 +327,14 @@ mod tests {
             }
             None => panic!("{name} is none of ours"),
         };
-        for (what, error) in [
+        for (operation, error) in [
             ("a table", wire::decode_table(&change("table_2")).unwrap_err()),
             ("a scan", wire::decode_scan(&change("scan_2")).unwrap_err()),
             ("a COPY", decode_copy(&change("copy_2")).unwrap_err()),
             ("the sink of a COPY", decode_sink(&change("sink_2")).unwrap_err()),
         ] {
             let error = error.to_string();
-            let expected = format!("{what} arrived in format 3, and this version reads formats 1 to 2");
+            let expected = format!("{operation} arrived in format 3, and this version reads formats 1 to 2");
             assert!(error.contains(&expected), "{error}");
         }
     }

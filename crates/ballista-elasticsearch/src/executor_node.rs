@@ -46,7 +46,7 @@ pub struct ExecutorNode {
     /// Runs the tasks.
     pub engine: Arc<StoppingEngine>,
     /// The certificates of the process; none where anyone may use the cluster.
-    pub links: Option<ClusterTls>,
+    pub tls: Option<ClusterTls>,
     /// Where rows are served.
     pub listener: TcpListener,
 }
@@ -58,7 +58,7 @@ impl ExecutorNode {
     ///
     /// If an option is wrong, the scheduler cannot be reached, or a server fails.
     pub async fn run(self, ended: impl Future<Output = io::Result<()>>) -> Result<()> {
-        let Self { config, engine, links, listener } = self;
+        let Self { config, engine, tls, listener } = self;
         let config = Arc::new(config);
         config.validate()?;
         let work_dir = required(config.work_dir.clone(), "work_dir")?;
@@ -94,8 +94,8 @@ impl ExecutorNode {
         let mirror = AbortOnDropHandle::new(tokio::spawn(mirror(polled, config.health.clone())));
         let decoding = config.grpc_max_decoding_message_size as usize;
         let encoding = config.grpc_max_encoding_message_size as usize;
-        let router = executor_router(work_dir, decoding, encoding, links.as_ref());
-        let serving = tokio::spawn(async move { serve(listener, router, links.as_ref()).await });
+        let router = executor_router(work_dir, decoding, encoding, tls.as_ref());
+        let serving = tokio::spawn(async move { serve(listener, router, tls.as_ref()).await });
         let stopped = tokio::select! {
             polled = polls => polled.map_err(BallistaError::TokioError)?,
             served = serving => Ok(served.map_err(BallistaError::TokioError)??),
@@ -122,8 +122,8 @@ async fn mirror(from: ExecutorHealth, to: ExecutorHealth) {
     }
 }
 
-fn required<T>(value: Option<T>, what: &str) -> Result<T> {
-    value.ok_or_else(|| BallistaError::Configuration(format!("an executor needs a {what}")))
+fn required<T>(value: Option<T>, operation: &str) -> Result<T> {
+    value.ok_or_else(|| BallistaError::Configuration(format!("an executor needs a {operation}")))
 }
 
 fn executor(

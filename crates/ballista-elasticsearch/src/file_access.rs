@@ -124,32 +124,32 @@ impl FileAccess {
         }
     }
 
-    fn check_target(&self, what: Use, path: &Path) -> Result<(), FileRefusal> {
+    fn check_target(&self, operation: Use, path: &Path) -> Result<(), FileRefusal> {
         if matches!(self, Self::Everything) {
             return Ok(());
         }
         // Links in /proc are not what they read as: one may lead to another process's files.
-        self.check_protected(what, path, path)?;
-        let resolved = resolve(path).map_err(|e| unresolved(what, path, &e))?;
-        self.check_resolved(what, path, &resolved)
+        self.check_protected(operation, path, path)?;
+        let resolved = resolve(path).map_err(|e| unresolved(operation, path, &e))?;
+        self.check_resolved(operation, path, &resolved)
     }
 
-    fn check_protected(&self, what: Use, path: &Path, resolved: &Path) -> Result<(), FileRefusal> {
+    fn check_protected(&self, operation: Use, path: &Path, resolved: &Path) -> Result<(), FileRefusal> {
         match self {
             Self::Roots { protected, .. } if protected.covers(resolved) => Err(FileRefusal(format!(
                 "no task may {} {}: it is configuration, a secret or a system folder",
-                what.verb(),
+                operation.verb(),
                 path.display()
             ))),
             Self::Roots { .. } | Self::Everything => Ok(()),
         }
     }
 
-    fn check_resolved(&self, what: Use, path: &Path, resolved: &Path) -> Result<(), FileRefusal> {
-        self.check_protected(what, path, resolved)?;
+    fn check_resolved(&self, operation: Use, path: &Path, resolved: &Path) -> Result<(), FileRefusal> {
+        self.check_protected(operation, path, resolved)?;
         let Self::Roots { read, write, .. } = self else { return Ok(()) };
-        let (verb, key, shown) = (what.verb(), what.key(), path.display());
-        let roots = match what {
+        let (verb, key, shown) = (operation.verb(), operation.key(), path.display());
+        let roots = match operation {
             Use::Read => read,
             Use::Write => write,
         };
@@ -163,8 +163,8 @@ impl FileAccess {
     }
 }
 
-fn unresolved(what: Use, path: &Path, error: &io::Error) -> FileRefusal {
-    FileRefusal(format!("tasks may not {} {} here: {error}", what.verb(), path.display()))
+fn unresolved(operation: Use, path: &Path, error: &io::Error) -> FileRefusal {
+    FileRefusal(format!("tasks may not {} {} here: {error}", operation.verb(), path.display()))
 }
 
 /// Where a path is, which is not where it leads if it is a link.

@@ -108,8 +108,8 @@ impl Job {
         let mut scheduler = self.cluster.scheduler().await?;
         for round in 0.. {
             let params = GetJobStatusParams { job_id: job_id.clone() };
-            let answer = scheduler.get_job_status(params).await.map_err(answered)?.into_inner();
-            match answer.status.and_then(|status| status.status) {
+            let response = scheduler.get_job_status(params).await.map_err(answered)?.into_inner();
+            match response.status.and_then(|status| status.status) {
                 Some(Status::Failed(_) | Status::Successful(_)) => break,
                 // Accepted and not yet queued, or of a scheduler that was started anew.
                 None if round == ROUNDS_UNTIL_UNKNOWN => break,
@@ -128,19 +128,19 @@ impl Job {
     /// How far it is; none where the scheduler does not tell.
     pub async fn progress(&self) -> Option<JobProgress> {
         let url = format!("{}/api/job/{}/stages?plan_format=metrics", self.rest_url, self.id()?);
-        let answer = self.rest.get(url).send().await.ok()?.error_for_status().ok()?;
-        let stages: Stages = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+        let response = self.rest.get(url).send().await.ok()?.error_for_status().ok()?;
+        let stages: Stages = serde_json::from_slice(&response.bytes().await.ok()?).ok()?;
         Some(JobProgress::from(&stages))
     }
 
     /// What to tell of a job that nobody can begin, because no executor is registered with its scheduler;
     /// none if there is one, or where the scheduler does not tell.
     pub async fn waits_for_executor(&self) -> Option<String> {
-        let answer = self.rest.get(format!("{}/api/executors", self.rest_url)).send().await.ok()?;
-        let answer = answer.error_for_status().ok()?;
+        let response = self.rest.get(format!("{}/api/executors", self.rest_url)).send().await.ok()?;
+        let response = response.error_for_status().ok()?;
         let url = self.cluster.scheduler_url();
         let executors: Vec<serde::de::IgnoredAny> =
-            serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+            serde_json::from_slice(&response.bytes().await.ok()?).ok()?;
         executors.is_empty().then(|| {
             format!(
                 "no executor is registered with scheduler {url}: the job waits for one, for as long as the \
@@ -159,7 +159,7 @@ impl Job {
                 let job_id = self.id().unwrap_or_default();
                 let accepted = !job_id.is_empty();
                 match scheduler.get_job_status(GetJobStatusParams { job_id }).await {
-                    Ok(answer) if accepted && answer.get_ref().status.is_none() => {
+                    Ok(response) if accepted && response.get_ref().status.is_none() => {
                         "it was started anew".into()
                     }
                     Ok(_) => return None,
@@ -183,8 +183,8 @@ impl Job {
     pub async fn scans(&self) -> Result<Vec<ScanReport>> {
         let Some(job_id) = self.id() else { return Ok(Vec::new()) };
         let mut scheduler = self.cluster.scheduler().await?;
-        let answer = scheduler.get_job_metrics(GetJobMetricsParams { job_id }).await.map_err(answered)?;
-        let operators = answer.into_inner().stages.into_iter().flat_map(|stage| stage.operators);
+        let response = scheduler.get_job_metrics(GetJobMetricsParams { job_id }).await.map_err(answered)?;
+        let operators = response.into_inner().stages.into_iter().flat_map(|stage| stage.operators);
         operators.filter_map(|operator| scan_report(operator).transpose()).collect()
     }
 }

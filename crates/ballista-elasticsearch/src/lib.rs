@@ -37,6 +37,7 @@ pub use admission::{
     Admission, AuditLog, Browsers, Guard, Identity, Protected, Reach, Refusal, decode_plan, reach_of,
 };
 pub use cluster::Cluster;
+pub use cluster_tls::ClusterTls;
 pub use codec::{EsLogicalCodec, EsPhysicalCodec, physical_codec};
 pub use copy::delete_staged_files;
 pub use embedded::delete_embedded_files;
@@ -46,7 +47,6 @@ pub use file_access::FileAccess;
 pub use job::{Job, ScanReport};
 pub use job_guard::JobGuard;
 pub use last_rows::LastRows;
-pub use cluster_tls::ClusterTls;
 pub use message::one_line;
 pub use progress::JobProgress;
 pub use register::{

@@ -37,7 +37,7 @@ fn said(error: &(dyn Error + 'static)) -> String {
             DataFusionError::External(error) => said(error.as_ref()),
             DataFusionError::Shared(error) => said(error.as_ref()),
             DataFusionError::Diagnostic(_, error) => said(error.as_ref()),
-            DataFusionError::Context(what, error) => format!("{what}: {}", said(error.as_ref())),
+            DataFusionError::Context(operation, error) => format!("{operation}: {}", said(error.as_ref())),
             other => other.message().into_owned(),
         };
     }
@@ -60,8 +60,8 @@ const SUBMIT_AGAIN: &str = "; submit the job again";
 
 /// The error of a job whose rows were lost on their way from one stage to the next, which nobody but who
 /// has submitted it can bring back.
-pub(crate) fn lost_rows(what: &str) -> String {
-    format!("{what}{SUBMIT_AGAIN}")
+pub(crate) fn lost_rows(operation: &str) -> String {
+    format!("{operation}{SUBMIT_AGAIN}")
 }
 
 /// What a job ended with, if that was [`lost_rows`].
@@ -90,14 +90,14 @@ pub(crate) fn to_be_passed_on(error: DataFusionError) -> DataFusionError {
     match decides(&error) {
         Decides::Cancelled => error,
         Decides::Retry => DataFusionError::IoError(std::io::Error::other(Message(message()))),
-        Decides::FetchFailed { what } => ends_the_job(lost_rows(&what)),
+        Decides::FetchFailed { operation } => ends_the_job(lost_rows(&operation)),
         Decides::Nothing => ends_the_job(message()),
     }
 }
 
 enum Decides {
     Cancelled,
-    FetchFailed { what: String },
+    FetchFailed { operation: String },
     Retry,
     Nothing,
 }
@@ -124,7 +124,7 @@ fn decides_ballista(error: &BallistaError) -> Decides {
         BallistaError::FetchFailed(executor, stage, _, why) => {
             let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
             Decides::FetchFailed {
-                what: format!("rows of stage {stage} cannot be fetched from executor {executor}: {why}"),
+                operation: format!("rows of stage {stage} cannot be fetched from executor {executor}: {why}"),
             }
         }
         BallistaError::TonicError(_)
@@ -150,7 +150,9 @@ fn decides_arrow(error: &ArrowError) -> Decides {
 }
 
 fn cut_off(error: &(dyn Error + 'static)) -> Decides {
-    Decides::FetchFailed { what: format!("rows of an earlier stage cannot be fetched: {}", one_line(error)) }
+    Decides::FetchFailed {
+        operation: format!("rows of an earlier stage cannot be fetched: {}", one_line(error)),
+    }
 }
 
 /// What stands around such a message in the text that comes back.

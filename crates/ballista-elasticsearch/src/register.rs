@@ -31,20 +31,20 @@ const EXECUTOR_KEEPALIVE: Duration = Duration::from_secs(20);
 /// A machine that loses its power or its link sends no reset. Ballista's own settings for the
 /// scheduler's connections notice that after 320 s, and those by which executors and clients fetch
 /// rows have none at all: a reader, that sends nothing, would wait for ever.
-pub fn endpoint_override(links: Option<&ClusterTls>) -> EndpointOverrideFn {
-    keepalive_every(KEEPALIVE, links)
+pub fn endpoint_override(tls: Option<&ClusterTls>) -> EndpointOverrideFn {
+    keepalive_every(KEEPALIVE, tls)
 }
 
 /// The same for an executor's connections to the scheduler, within 40 s.
-pub fn executor_endpoint_override(links: Option<&ClusterTls>) -> EndpointOverrideFn {
-    keepalive_every(EXECUTOR_KEEPALIVE, links)
+pub fn executor_endpoint_override(tls: Option<&ClusterTls>) -> EndpointOverrideFn {
+    keepalive_every(EXECUTOR_KEEPALIVE, tls)
 }
 
-fn keepalive_every(interval: Duration, links: Option<&ClusterTls>) -> EndpointOverrideFn {
-    let links = links.cloned();
+fn keepalive_every(interval: Duration, tls: Option<&ClusterTls>) -> EndpointOverrideFn {
+    let tls = tls.cloned();
     Arc::new(move |endpoint| {
-        let endpoint = match &links {
-            Some(links) => links.secure(endpoint)?,
+        let endpoint = match &tls {
+            Some(tls) => tls.secure(endpoint)?,
             None => endpoint,
         };
         Ok(endpoint
@@ -60,14 +60,14 @@ fn keepalive_every(interval: Duration, links: Option<&ClusterTls>) -> EndpointOv
 ///
 /// A client asks for its job's state rather than wait to be told: it is first told when the first
 /// stage has ended, and until then could not cancel the job, whose id it does not know.
-pub fn session_config(registry: &Arc<ConnectionRegistry>, links: Option<&ClusterTls>) -> SessionConfig {
+pub fn session_config(registry: &Arc<ConnectionRegistry>, tls: Option<&ClusterTls>) -> SessionConfig {
     SessionConfig::new_with_ballista()
         .with_information_schema(true)
         .set_bool(BALLISTA_CLIENT_PULL, true)
         .with_ballista_logical_extension_codec(Arc::new(EsLogicalCodec::new(Arc::clone(registry))))
         .with_ballista_physical_extension_codec(physical_codec(registry))
-        .with_ballista_use_tls(links.is_some())
-        .with_ballista_override_create_grpc_client_endpoint(endpoint_override(links))
+        .with_ballista_use_tls(tls.is_some())
+        .with_ballista_override_create_grpc_client_endpoint(endpoint_override(tls))
 }
 
 /// A session over `config` in which `STORED AS ELASTICSEARCH` works, and `COPY` writes exactly once.

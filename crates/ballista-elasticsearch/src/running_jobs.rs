@@ -74,8 +74,8 @@ impl RunningJobs {
                 Some(scheduler) => scheduler,
                 None => known.insert(connect(url, config).await?),
             };
-            let answer = scheduler.get_job_status(GetJobStatusParams { job_id: job_id.clone() }).await;
-            let status = answer.map_err(|e| DataFusionError::External(Box::new(e)))?.into_inner().status;
+            let response = scheduler.get_job_status(GetJobStatusParams { job_id: job_id.clone() }).await;
+            let status = response.map_err(|e| DataFusionError::External(Box::new(e)))?.into_inner().status;
             match status.and_then(|status| status.status) {
                 Some(Status::Queued(_) | Status::Running(_)) => {}
                 // None: it was started anew, and has forgotten its jobs.

@@ -87,13 +87,13 @@ pub struct SchedulerServices {
 }
 
 impl SchedulerServices {
-    /// All of them behind admission. `links` are those to executors, from which rows of jobs come.
-    pub fn router(self, config: &SchedulerConfig, links: Option<&ClusterTls>) -> Router {
+    /// All of them behind admission. `tls` are those to executors, from which rows of jobs come.
+    pub fn router(self, config: &SchedulerConfig, tls: Option<&ClusterTls>) -> Router {
         let Self { scheduler, routes, admission, work, browsers } = self;
         let decoding = config.grpc_server_max_decoding_message_size as usize;
         let encoding = config.grpc_server_max_encoding_message_size as usize;
-        let endpoint = Arc::new(BallistaConfigGrpcEndpoint::new(endpoint_override(links)));
-        let proxy = BallistaFlightProxyService::new(decoding, encoding, links.is_some(), Some(endpoint));
+        let endpoint = Arc::new(BallistaConfigGrpcEndpoint::new(endpoint_override(tls)));
+        let proxy = BallistaFlightProxyService::new(decoding, encoding, tls.is_some(), Some(endpoint));
         let results = ProxiedResults::new(proxy, Arc::clone(&admission));
         let admitted = Admitted::new(scheduler, Arc::clone(&admission), work);
         let mut services = RoutesBuilder::default();
@@ -120,7 +120,7 @@ pub(crate) fn executor_router(
     work_dir: String,
     max_decoding: usize,
     max_encoding: usize,
-    links: Option<&ClusterTls>,
+    tls: Option<&ClusterTls>,
 ) -> Router {
     let mut services = RoutesBuilder::default();
     services.add_service(
@@ -129,8 +129,8 @@ pub(crate) fn executor_router(
             .max_encoding_message_size(max_encoding),
     );
     let router = services.routes().into_axum_router();
-    match links {
-        Some(links) => router.layer(from_fn_with_state(links.clone(), only_parts)),
+    match tls {
+        Some(tls) => router.layer(from_fn_with_state(tls.clone(), only_parts)),
         None => router,
     }
 }
@@ -165,9 +165,9 @@ pub(crate) fn is_grpc(request: &Request) -> bool {
 }
 
 /// Lets through those whose certificate is a scheduler's, an executor's, or the owner's of this machine's cluster.
-async fn only_parts(State(links): State<ClusterTls>, request: Request, next: Next) -> Response {
+async fn only_parts(State(tls): State<ClusterTls>, request: Request, next: Next) -> Response {
     let role = request.extensions().get::<Caller>().and_then(|caller| match &caller.link {
-        Link::Tls(Some(subject)) => Some(links.role(subject)),
+        Link::Tls(Some(subject)) => Some(tls.role(subject)),
         Link::Tls(None) | Link::Plain => None,
     });
     match role {
@@ -184,13 +184,13 @@ async fn only_parts(State(links): State<ClusterTls>, request: Request, next: Nex
 /// # Errors
 ///
 /// If the server fails.
-pub async fn serve(listener: TcpListener, router: Router, links: Option<&ClusterTls>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, tls: Option<&ClusterTls>) -> io::Result<()> {
     let router = router.layer(map_request(with_remote_address));
     create_grpc_server(&GrpcServerConfig::default())
         // For callers of the HTTP routes that speak nothing else.
         .accept_http1(true)
         .add_routes(Routes::from(router))
-        .serve_with_incoming(accept(listener, links.and_then(ClusterTls::server)))
+        .serve_with_incoming(accept(listener, tls.and_then(ClusterTls::server)))
         .await
         .map_err(io::Error::other)
 }

@@ -180,8 +180,8 @@ impl Submission {
         let Some(job_id) = self.id() else { return error };
         let status = async {
             let mut scheduler = self.cluster.scheduler().await.ok()?;
-            let answer = scheduler.get_job_status(GetJobStatusParams { job_id }).await.ok()?;
-            answer.into_inner().status?.status
+            let response = scheduler.get_job_status(GetJobStatusParams { job_id }).await.ok()?;
+            response.into_inner().status?.status
         };
         match status.await {
             Some(Status::Successful(_)) => DataFusionError::Execution(lost_rows(&format!(

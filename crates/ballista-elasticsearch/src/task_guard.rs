@@ -200,8 +200,8 @@ fn expected<T: ExecutionPlan>(node: &Arc<dyn ExecutionPlan>) -> Result<&T> {
         .ok_or_else(|| refused(format!("a plan node is called \"{}\" and is of another kind", node.name())))
 }
 
-fn refused(what: String) -> DataFusionError {
-    DataFusionError::Plan(what)
+fn refused(operation: String) -> DataFusionError {
+    DataFusionError::Plan(operation)
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ async fn run(sql: &str) -> Result<Vec<String>> {
     let context = context();
     let plan = context.state().create_logical_plan(sql).await?;
     let optimized = context.state().optimize(&plan)?;
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for plan in [plan, optimized] {
         let physical = context.state().create_physical_plan(&plan).await?;
         let mut rows = Vec::new();
@@ -65,10 +65,10 @@ async fn run(sql: &str) -> Result<Vec<String>> {
                 rows.push(values.collect::<Vec<_>>().join(" "));
             }
         }
-        answers.push(rows);
+        responses.push(rows);
     }
-    assert_eq!(answers[0], answers[1], "{sql}: the rule is not idempotent");
-    Ok(answers.remove(0))
+    assert_eq!(responses[0], responses[1], "{sql}: the rule is not idempotent");
+    Ok(responses.remove(0))
 }
 
 async fn check(sql: &str, expected: &[&str]) {

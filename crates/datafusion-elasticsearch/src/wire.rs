@@ -34,20 +34,20 @@ pub const VERSION: u32 = 2;
 ///
 /// # Errors
 ///
-/// If the text is no JSON object, or has a format that this version does not read. `what` is what it should be,
+/// If the text is no JSON object, or has a format that this version does not read. `operation` is what it should be,
 /// such as `a table`.
-pub fn version(what: &str, text: &str) -> Result<u32> {
+pub fn version(operation: &str, text: &str) -> Result<u32> {
     #[derive(Deserialize)]
     struct Head {
         #[serde(default = "first")]
         version: u32,
     }
-    let Head { version } = serde_json::from_str(text).map_err(|e| unreadable(what, e))?;
+    let Head { version } = serde_json::from_str(text).map_err(|e| unreadable(operation, e))?;
     if (1..=VERSION).contains(&version) {
         return Ok(version);
     }
     Err(DataFusionError::Plan(format!(
-        "{what} arrived in format {version}, and this version reads formats 1 to {VERSION}: run one version on all \
+        "{operation} arrived in format {version}, and this version reads formats 1 to {VERSION}: run one version on all \
          nodes of the cluster"
     )))
 }
@@ -103,16 +103,17 @@ fn encode(sent: &impl Serialize) -> Result<String> {
     serde_json::to_string(sent).map_err(|e| DataFusionError::External(Box::new(e)))
 }
 
-fn decode<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| unreadable(what, e))
+fn decode<T: DeserializeOwned>(operation: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| unreadable(operation, e))
 }
 
 /// A value that is not what the format allows.
 type Invalid = Box<dyn std::error::Error + Send + Sync>;
 
-fn unreadable(what: &str, error: impl Into<Invalid>) -> DataFusionError {
-    DataFusionError::External(error.into())
-        .context(format!("{what} that arrived cannot be read: run one version on all nodes of the cluster"))
+fn unreadable(operation: &str, error: impl Into<Invalid>) -> DataFusionError {
+    DataFusionError::External(error.into()).context(format!(
+        "{operation} that arrived cannot be read: run one version on all nodes of the cluster"
+    ))
 }
 
 #[cfg(test)]

@@ -90,12 +90,12 @@ impl PageDecoder {
         }
         let mut rows = Rows::new(&self.layout);
         let mut deserializer = serde_json::Deserializer::from_slice(body);
-        let answer = PageSeed { rows: &mut rows }.deserialize(&mut deserializer);
-        let answer = answer.and_then(|envelope| deserializer.end().map(|()| envelope));
+        let response = PageSeed { rows: &mut rows }.deserialize(&mut deserializer);
+        let response = response.and_then(|envelope| deserializer.end().map(|()| envelope));
         if let Some(error) = rows.error.take() {
             return Err(error);
         }
-        let envelope = answer.map_err(|source| Error::Malformed { bytes: body.len(), source })?;
+        let envelope = response.map_err(|source| Error::Malformed { bytes: body.len(), source })?;
         let batch = rows.finish()?;
         Ok(DecodedPage { envelope, batch })
     }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimit {
     permits: Semaphore,
-    most: usize,
+    max: usize,
     state: Mutex<State>,
 }
 
@@ -28,15 +28,15 @@ struct State {
 /// Leave to send one request; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
-    budget: &'a ConcurrencyLimit,
+    concurrency: &'a ConcurrencyLimit,
     /// What `State::lowered` was at the time.
     lowered: u64,
 }
 
 impl ConcurrencyLimit {
-    pub(crate) fn new(most: usize) -> Self {
-        let state = State { limit: most, owed: 0, good: 0, lowered: 0 };
-        Self { permits: Semaphore::new(most), most, state: Mutex::new(state) }
+    pub(crate) fn new(max: usize) -> Self {
+        let state = State { limit: max, owed: 0, good: 0, lowered: 0 };
+        Self { permits: Semaphore::new(max), max, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -50,7 +50,7 @@ impl ConcurrencyLimit {
 
     pub(crate) async fn acquire(&self) -> Permit<'_> {
         self.permits.acquire().await.expect("the semaphore is never closed").forget();
-        Permit { budget: self, lowered: self.state().lowered }
+        Permit { concurrency: self, lowered: self.state().lowered }
     }
 }
 
@@ -58,12 +58,12 @@ impl Permit<'_> {
     /// The server took the request: after as many of these as may be in flight, one more may.
     pub(crate) fn good(&self) {
         // Answers that were not many at once do not say that more would go well.
-        if self.budget.permits.available_permits() > 0 {
+        if self.concurrency.permits.available_permits() > 0 {
             return;
         }
-        let mut state = self.budget.state();
+        let mut state = self.concurrency.state();
         state.good += 1;
-        if state.good < state.limit || state.limit == self.budget.most {
+        if state.good < state.limit || state.limit == self.concurrency.max {
             return;
         }
         state.limit += 1;
@@ -71,13 +71,13 @@ impl Permit<'_> {
         if state.owed > 0 {
             state.owed -= 1;
         } else {
-            self.budget.permits.add_permits(1);
+            self.concurrency.permits.add_permits(1);
         }
     }
 
     /// The server had too many. Those sent before it was last heeded do not count again.
     pub(crate) fn too_many(&self) {
-        let mut state = self.budget.state();
+        let mut state = self.concurrency.state();
         if self.lowered != state.lowered {
             return;
         }
@@ -86,17 +86,17 @@ impl Permit<'_> {
         state.limit = limit;
         state.good = 0;
         state.lowered += 1;
-        state.owed += less - self.budget.permits.forget_permits(less);
+        state.owed += less - self.concurrency.permits.forget_permits(less);
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut state = self.budget.state();
+        let mut state = self.concurrency.state();
         if state.owed > 0 {
             state.owed -= 1;
         } else {
-            self.budget.permits.add_permits(1);
+            self.concurrency.permits.add_permits(1);
         }
     }
 }
@@ -106,47 +106,47 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    fn take_all(budget: &ConcurrencyLimit) -> Vec<Permit<'_>> {
-        std::iter::from_fn(|| budget.acquire().now_or_never()).collect()
+    fn take_all(concurrency: &ConcurrencyLimit) -> Vec<Permit<'_>> {
+        std::iter::from_fn(|| concurrency.acquire().now_or_never()).collect()
     }
 
     #[test]
     fn it_halves_once_a_round_and_never_lets_more_through_than_the_limit() {
-        let budget = ConcurrencyLimit::new(8);
-        let permits = take_all(&budget);
+        let concurrency = ConcurrencyLimit::new(8);
+        let permits = take_all(&concurrency);
         assert_eq!(permits.len(), 8);
         // All eight were in flight when the server had enough: that is one complaint.
         permits.iter().for_each(Permit::too_many);
-        assert_eq!(budget.limit(), 4);
+        assert_eq!(concurrency.limit(), 4);
         drop(permits);
-        let permits = take_all(&budget);
+        let permits = take_all(&concurrency);
         assert_eq!(permits.len(), 4);
         permits[0].too_many();
-        assert_eq!(budget.limit(), 2);
+        assert_eq!(concurrency.limit(), 2);
         drop(permits);
         for _ in 0..3 {
-            take_all(&budget)[0].too_many();
+            take_all(&concurrency)[0].too_many();
         }
-        assert_eq!((budget.limit(), take_all(&budget).len()), (1, 1));
+        assert_eq!((concurrency.limit(), take_all(&concurrency).len()), (1, 1));
     }
 
     #[test]
     fn it_recovers_by_one_a_round_up_to_the_most() {
-        let budget = ConcurrencyLimit::new(8);
-        let permits = take_all(&budget);
+        let concurrency = ConcurrencyLimit::new(8);
+        let permits = take_all(&concurrency);
         permits[0].too_many();
         // Permits that are owed while the limit grows again.
         permits.iter().take(4).for_each(Permit::good);
-        assert_eq!(budget.limit(), 5);
+        assert_eq!(concurrency.limit(), 5);
         drop(permits);
-        assert_eq!(take_all(&budget).len(), 5);
+        assert_eq!(take_all(&concurrency).len(), 5);
         for _ in 0..100 {
-            budget.acquire().now_or_never().iter().for_each(Permit::good);
+            concurrency.acquire().now_or_never().iter().for_each(Permit::good);
         }
-        assert_eq!(budget.limit(), 5, "one at a time proves nothing");
+        assert_eq!(concurrency.limit(), 5, "one at a time proves nothing");
         for _ in 0..100 {
-            take_all(&budget).iter().for_each(Permit::good);
+            take_all(&concurrency).iter().for_each(Permit::good);
         }
-        assert_eq!((budget.limit(), take_all(&budget).len()), (8, 8));
+        assert_eq!((concurrency.limit(), take_all(&concurrency).len()), (8, 8));
     }
 }

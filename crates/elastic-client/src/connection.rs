@@ -11,7 +11,7 @@ use crate::config::ConnectionConfig;
 use crate::error::{ContextOwner, Error};
 use crate::health::Health;
 use crate::open_contexts::OpenContexts;
-use crate::request::{Answer, Method, Repeat, Request};
+use crate::request::{Method, Repeat, Request, Response};
 use crate::retry::RetryPolicy;
 use crate::server_error::ServerError;
 use crate::transport_error::{TransportError, TransportErrorKind, causes};
@@ -58,7 +58,7 @@ pub struct Connection {
     deadline: Duration,
     reached: AtomicBool,
     retries: AtomicU64,
-    held: OpenContexts,
+    open_contexts: OpenContexts,
 }
 
 impl std::fmt::Debug for Connection {
@@ -164,7 +164,7 @@ impl Connection {
             deadline,
             reached: AtomicBool::new(false),
             retries: AtomicU64::new(0),
-            held: OpenContexts::default(),
+            open_contexts: OpenContexts::default(),
         })
     }
 
@@ -194,8 +194,8 @@ impl Connection {
         self.in_flight.limit()
     }
 
-    pub(crate) fn held(&self) -> &OpenContexts {
-        &self.held
+    pub(crate) fn open_contexts(&self) -> &OpenContexts {
+        &self.open_contexts
     }
 
     fn node_list(&self) -> String {
@@ -208,27 +208,30 @@ impl Connection {
     /// the request may be repeated, and until the connection's deadline: from the first try to the last,
     /// with the waits between them. A node that could not be reached is left out for a while, if
     /// there are others. Cancelled by dropping the future.
-    pub async fn send(&self, request: &Request) -> Result<Answer, Error> {
-        if self.held.closing() && request.method != Method::Delete {
-            return Err(Error::Closed { what: request.what.clone(), connection: self.name.clone() });
+    pub async fn send(&self, request: &Request) -> Result<Response, Error> {
+        if self.open_contexts.closing() && request.method != Method::Delete {
+            return Err(Error::Closed {
+                operation: request.operation.clone(),
+                connection: self.name.clone(),
+            });
         }
         let urls = self.nodes.iter().map(|node| request.url(&node.url)).collect::<Result<Vec<_>, _>>()?;
         let mut tries = Tries::default();
         loop {
             let place = self.health.pick(Instant::now(), request.repeat);
             let node = &self.nodes[place];
-            let answer = self.send_once(&urls[place], request, &mut tries).await;
-            match &answer {
+            let response = self.send_once(&urls[place], request, &mut tries).await;
+            match &response {
                 Err(Failure::Transport(_)) => self.health.failed(place, Instant::now()),
                 Ok(_) | Err(Failure::Status { .. } | Failure::TooLarge { .. }) => self.health.answered(place),
                 // It may have had a moment only.
                 Err(Failure::Deadline) => {}
             }
-            let failure = match answer {
-                Ok(mut answer) => {
+            let failure = match response {
+                Ok(mut response) => {
                     self.reached.store(true, Ordering::Relaxed);
-                    answer.retries = tries.count - 1;
-                    return Ok(answer);
+                    response.retries = tries.count - 1;
+                    return Ok(response);
                 }
                 Err(failure) => failure,
             };
@@ -249,7 +252,13 @@ impl Connection {
             }
             self.retries.fetch_add(1, Ordering::Relaxed);
             let reason = failure.describe();
-            tracing::warn!(connection = self.name, what = request.what, reason, ?wait, "request retried");
+            tracing::warn!(
+                connection = self.name,
+                operation = request.operation,
+                reason,
+                ?wait,
+                "request retried"
+            );
             tries.last = Some(reason);
             tokio::time::sleep(wait).await;
         }
@@ -266,7 +275,7 @@ impl Connection {
             reason = format!("{reason}, and the one before: {last}");
         }
         Error::DeadlineExceeded {
-            what: request.what.clone(),
+            operation: request.operation.clone(),
             connection: self.name.clone(),
             nodes: self.node_list(),
             deadline: self.deadline,
@@ -275,25 +284,25 @@ impl Connection {
         }
     }
 
-    async fn send_once(&self, url: &Url, request: &Request, tries: &mut Tries) -> Result<Answer, Failure> {
+    async fn send_once(&self, url: &Url, request: &Request, tries: &mut Tries) -> Result<Response, Failure> {
         let permit = self.in_flight.acquire().await;
         tries.first.get_or_insert_with(Instant::now);
         tries.count += 1;
-        let answer = match tokio::time::timeout(self.left(tries), self.exchange(url, request)).await {
-            Ok(answer) => answer,
+        let response = match tokio::time::timeout(self.left(tries), self.exchange(url, request)).await {
+            Ok(response) => response,
             Err(_) => Err(Failure::Deadline),
         };
-        match &answer {
+        match &response {
             Ok(_) => permit.good(),
             Err(Failure::Status { error, .. }) if error.status == 429 => permit.too_many(),
             Err(
                 Failure::Status { .. } | Failure::Transport(_) | Failure::TooLarge { .. } | Failure::Deadline,
             ) => {}
         }
-        answer
+        response
     }
 
-    async fn exchange(&self, url: &Url, request: &Request) -> Result<Answer, Failure> {
+    async fn exchange(&self, url: &Url, request: &Request) -> Result<Response, Failure> {
         let mut sent = self.client.request(request.method.into(), url.clone());
         if !request.params.is_empty() {
             sent = sent.query(&request.params);
@@ -314,39 +323,39 @@ impl Connection {
         }
         let body = read_body(&mut response, request.max_bytes).await?;
         if (200..300).contains(&status) {
-            return Ok(Answer { body, elastic_product: elastic, retries: 0 });
+            return Ok(Response { body, elastic_product: elastic, retries: 0 });
         }
         Err(Failure::Status { error: ServerError::parse(status, &body), retry_after, elastic })
     }
 
     fn error(&self, node: &Node, request: &Request, failure: Failure, tries: &Tries) -> Error {
         let attempts = tries.count;
-        let (what, connection) = (request.what.clone(), self.name.clone());
+        let (operation, connection) = (request.operation.clone(), self.name.clone());
         match failure {
             Failure::Deadline => self.too_late(request, &failure, tries),
-            Failure::TooLarge { most, bytes, head } => Error::TooLarge { what, most, bytes, head },
+            Failure::TooLarge { most, bytes, head } => Error::TooLarge { operation, most, bytes, head },
             Failure::Transport(TransportError { kind, reason }) => match kind {
                 TransportErrorKind::Untrusted => {
-                    Error::Untrusted { what, connection, node: node.name().to_owned(), reason }
+                    Error::Untrusted { operation, connection, node: node.name().to_owned(), reason }
                 }
                 TransportErrorKind::Unsent | TransportErrorKind::Interrupted => {
-                    Error::Unreachable { what, connection, nodes: self.node_list(), attempts, reason }
+                    Error::Unreachable { operation, connection, nodes: self.node_list(), attempts, reason }
                 }
             },
             Failure::Status { error, .. } if error.is_lost_node() => {
-                let held = match request.repeat {
+                let owner = match request.repeat {
                     Repeat::Never => ContextOwner::Slice,
                     Repeat::Allowed => ContextOwner::Query,
                 };
                 let reason = if error.reason.is_empty() { "it gives no reason".into() } else { error.reason };
-                Error::NodeLost { what, connection, reason, held }
+                Error::NodeLost { operation, connection, reason, owner }
             }
             Failure::Status { error, elastic, .. } => {
                 let hint = error.hint();
                 let ServerError { status, kind, reason } = error;
                 // Kept for the caller that only wants to know who answered.
                 let kind = if kind.is_empty() && elastic { "elasticsearch".into() } else { kind };
-                Error::Status { what, connection, status, kind, reason, hint, attempts }
+                Error::Status { operation, connection, status, kind, reason, hint, attempts }
             }
         }
     }
@@ -356,7 +365,7 @@ impl Connection {
         for node in &self.nodes {
             let Ok(url) = request.url(&node.url) else { continue };
             match self.send_once(&url, request, &mut Tries::default()).await {
-                Ok(answer) => return answer.elastic_product,
+                Ok(response) => return response.elastic_product,
                 Err(Failure::Status { elastic, .. }) => return elastic,
                 Err(Failure::Transport(_) | Failure::TooLarge { .. } | Failure::Deadline) => {}
             }

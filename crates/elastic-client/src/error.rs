@@ -19,11 +19,11 @@ pub enum Error {
     Query(#[from] QueryError),
     /// No node answered.
     #[error(
-        "{what}: connection \"{connection}\": no node answered ({nodes}) after {attempts} attempts: {reason}"
+        "{operation}: connection \"{connection}\": no node answered ({nodes}) after {attempts} attempts: {reason}"
     )]
     Unreachable {
         /// What was being done.
-        what: String,
+        operation: String,
         /// The connection's name.
         connection: String,
         /// The nodes tried, without credentials.
@@ -35,12 +35,12 @@ pub enum Error {
     },
     /// A request and its repetitions took as long as all of them may.
     #[error(
-        "{what}: connection \"{connection}\": gave up after {attempts} attempts ({nodes}): {reason}; the \
+        "{operation}: connection \"{connection}\": gave up after {attempts} attempts ({nodes}): {reason}; the \
          deadline of a request is {deadline:?}, set deadline of this connection if the server needs longer"
     )]
     DeadlineExceeded {
         /// What was being done.
-        what: String,
+        operation: String,
         /// The connection's name.
         connection: String,
         /// The nodes of the connection, without credentials.
@@ -54,11 +54,11 @@ pub enum Error {
     },
     /// The server's certificate was not accepted; trying again cannot help.
     #[error(
-        "{what}: connection \"{connection}\": {node} was not trusted: {reason}; check tls.ca_file or tls.ca_fingerprint of this connection"
+        "{operation}: connection \"{connection}\": {node} was not trusted: {reason}; check tls.ca_file or tls.ca_fingerprint of this connection"
     )]
     Untrusted {
         /// What was being done.
-        what: String,
+        operation: String,
         /// The connection's name.
         connection: String,
         /// The node.
@@ -68,11 +68,11 @@ pub enum Error {
     },
     /// The server answered with an error status.
     #[error(
-        "{what}: connection \"{connection}\": {status} {kind}: {reason}{hint} (after {attempts} attempts)"
+        "{operation}: connection \"{connection}\": {status} {kind}: {reason}{hint} (after {attempts} attempts)"
     )]
     Status {
         /// What was being done.
-        what: String,
+        operation: String,
         /// The connection's name.
         connection: String,
         /// HTTP status.
@@ -88,31 +88,31 @@ pub enum Error {
     },
     /// The server runs, but the node is gone on which it held this read open.
     #[error(
-        "{what}: connection \"{connection}\": the server has lost the node that held this read: {reason}; run it again"
+        "{operation}: connection \"{connection}\": the server has lost the node that held this read: {reason}; run it again"
     )]
     NodeLost {
         /// What was being done.
-        what: String,
+        operation: String,
         /// The connection's name.
         connection: String,
         /// What the server says.
         reason: String,
         /// Whose it was.
-        held: ContextOwner,
+        owner: ContextOwner,
     },
     /// The server answered, but with less than it was asked for.
-    #[error("{what}: incomplete answer: {detail}")]
+    #[error("{operation}: incomplete answer: {detail}")]
     Incomplete {
         /// Which read.
-        what: String,
+        operation: String,
         /// What was missing.
         detail: String,
     },
     /// An answer was larger than it was allowed to be.
-    #[error("{what}: the answer is larger than {most} bytes")]
+    #[error("{operation}: the answer is larger than {most} bytes")]
     TooLarge {
         /// What was being done.
-        what: String,
+        operation: String,
         /// What was allowed.
         most: usize,
         /// How large it is, as far as that was seen.
@@ -122,11 +122,11 @@ pub enum Error {
     },
     /// A page of a scroll was larger than it was allowed to be.
     #[error(
-        "{what}: a scroll page of {rows} rows is larger than {most} bytes, and a page of a scroll cannot be asked for again with fewer; set the table option page_size to {fitting} or less"
+        "{operation}: a scroll page of {rows} rows is larger than {most} bytes, and a page of a scroll cannot be asked for again with fewer; set the table option page_size to {fitting} or less"
     )]
     ScrollPageTooLarge {
         /// Which slice.
-        what: String,
+        operation: String,
         /// The rows that were asked for.
         rows: u32,
         /// What was allowed.
@@ -135,27 +135,27 @@ pub enum Error {
         fitting: u32,
     },
     /// The server answered something that is not the protocol.
-    #[error("{what}: unexpected answer: {detail}")]
+    #[error("{operation}: unexpected answer: {detail}")]
     Protocol {
         /// What was being done.
-        what: String,
+        operation: String,
         /// What was found.
         detail: String,
     },
     /// A page's rows could not be taken over as columns.
-    #[error("{what}: {source}")]
+    #[error("{operation}: {source}")]
     Decode {
         /// Which slice.
-        what: String,
+        operation: String,
         /// The decoder's own error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// This process ends, and asks for nothing more. Another one may.
-    #[error("{what}: connection \"{connection}\" is closed, for this process ends")]
+    #[error("{operation}: connection \"{connection}\" is closed, for this process ends")]
     Closed {
         /// What was to be done.
-        what: String,
+        operation: String,
         /// The connection's name.
         connection: String,
     },
@@ -199,7 +199,7 @@ impl Error {
             | Self::Incomplete { .. }
             | Self::Closed { .. } => true,
             Self::Status { status, .. } => is_retryable_status(*status),
-            Self::NodeLost { held, .. } => *held == ContextOwner::Slice,
+            Self::NodeLost { owner, .. } => *owner == ContextOwner::Slice,
             Self::Config(_)
             | Self::Query(_)
             | Self::Untrusted { .. }

@@ -46,26 +46,27 @@ pub(crate) async fn refuse_ignored(
         // Only what holds a state can be sliced: here each asks for all of the index.
         SliceSource::Scroll => paths::search_index(&slice.index)?,
     };
-    let what = format!("look for ignored values: {}", slice.describe());
-    let request = Request::new(Method::Post, path, &what)
+    let operation = format!("look for ignored values: {}", slice.describe());
+    let request = Request::new(Method::Post, path, &operation)
         .with_param("allow_partial_search_results", "false")
         .with_param("filter_path", "_shards.failed,_clusters,timed_out,terminated_early,hits.total")
         .with_body(&body);
-    let answer = connection.send(&request).await?.json(&what)?;
-    let incomplete = |detail: &str| Err(Error::Incomplete { what: what.clone(), detail: detail.into() });
-    match (answer["_shards"]["failed"].as_u64(), answer["timed_out"].as_bool()) {
+    let response = connection.send(&request).await?.json(&operation)?;
+    let incomplete =
+        |detail: &str| Err(Error::Incomplete { operation: operation.clone(), detail: detail.into() });
+    match (response["_shards"]["failed"].as_u64(), response["timed_out"].as_bool()) {
         (None, _) | (_, None) => return incomplete("no _shards or no timed_out in the answer"),
         (Some(0), Some(false)) => {}
         (Some(0), Some(true)) => return incomplete("the server timed out and left rows out"),
         (Some(failed), _) => return incomplete(&format!("{failed} shards failed")),
     }
-    let clusters = &answer["_clusters"];
+    let clusters = &response["_clusters"];
     let left_out = ["skipped", "partial", "failed"].map(|how| clusters[how].as_u64().unwrap_or_default());
-    if left_out != [0; 3] || answer["terminated_early"] == true {
+    if left_out != [0; 3] || response["terminated_early"] == true {
         return incomplete("remote clusters left rows out, or the server ended the search early");
     }
     // Elasticsearch 6 gives the total as a number.
-    let total = &answer["hits"]["total"];
+    let total = &response["hits"]["total"];
     match total["value"].as_u64().or(total.as_u64()) {
         Some(0) => Ok(()),
         Some(documents) => Err(Error::Refused(format!(

@@ -19,17 +19,18 @@ pub async fn fetch_older_than(
     index: &str,
     version: (u32, u32),
 ) -> Result<Vec<String>, Error> {
-    let what = format!("read the settings of index \"{index}\"");
+    let operation = format!("read the settings of index \"{index}\"");
     let path = paths::setting(index, "index.version.created")?;
-    let request = Request::new(Method::Get, path, &what).with_param("flat_settings", "true");
+    let request = Request::new(Method::Get, path, &operation).with_param("flat_settings", "true");
     let Value::Object(indices) = fetch_json(connection, request).await? else {
-        return Err(Error::Protocol { what, detail: "not an object".into() });
+        return Err(Error::Protocol { operation, detail: "not an object".into() });
     };
     let mut older = Vec::new();
     for (name, value) in indices {
         let created = &value["settings"]["index.version.created"];
         let created = created.as_str().map(str::parse::<u32>).transpose();
-        let created = created.map_err(|e| Error::Protocol { what: what.clone(), detail: e.to_string() })?;
+        let created =
+            created.map_err(|e| Error::Protocol { operation: operation.clone(), detail: e.to_string() })?;
         if created.is_some_and(|id| id < version_id(version)) {
             older.push(name);
         }
@@ -44,8 +45,8 @@ fn version_id((major, minor): (u32, u32)) -> u32 {
 
 /// How many documents match now. No search context holds them, so no result may be checked against it.
 pub async fn fetch_count(connection: &Connection, index: &str, query: &Value) -> Result<u64, Error> {
-    let what = format!("count the documents of index \"{index}\"");
-    count(connection, index, query, what, None).await
+    let operation = format!("count the documents of index \"{index}\"");
+    count(connection, index, query, operation, None).await
 }
 
 /// Asks every shard whether it can run a base query, and stops at the first document of each.
@@ -54,41 +55,41 @@ pub async fn fetch_count(connection: &Connection, index: &str, query: &Value) ->
 ///
 /// If a server or a shard refuses the query.
 pub async fn check_query(connection: &Connection, index: &str, query: &Value) -> Result<(), Error> {
-    let what = format!("try the base query on index \"{index}\"");
-    count(connection, index, query, what, Some(1)).await.map(drop)
+    let operation = format!("try the base query on index \"{index}\"");
+    count(connection, index, query, operation, Some(1)).await.map(drop)
 }
 
 async fn count(
     connection: &Connection,
     index: &str,
     query: &Value,
-    what: String,
+    operation: String,
     max_per_shard: Option<u32>,
 ) -> Result<u64, Error> {
     let path = paths::count(index)?;
-    let mut request = Request::new(Method::Post, path, &what).with_body(&json!({ "query": query }));
+    let mut request = Request::new(Method::Post, path, &operation).with_body(&json!({ "query": query }));
     if let Some(most) = max_per_shard {
         request = request.with_param("terminate_after", most.to_string());
     }
-    let answer = fetch_json(connection, request).await?;
-    let failed = answer["_shards"]["failed"].as_u64();
-    match (answer["count"].as_u64(), failed) {
+    let response = fetch_json(connection, request).await?;
+    let failed = response["_shards"]["failed"].as_u64();
+    match (response["count"].as_u64(), failed) {
         (Some(count), Some(0)) => Ok(count),
-        _ => Err(Error::Protocol { what, detail: format!("no count of all shards: {answer}") }),
+        _ => Err(Error::Protocol { operation, detail: format!("no count of all shards: {response}") }),
     }
 }
 
 /// Every concrete index behind a name, pattern or alias, sorted by name. None is an error: an
 /// empty table would read as "no traffic".
 pub async fn fetch_mappings(connection: &Connection, index: &str) -> Result<IndexMappings, Error> {
-    let what = format!("read the mapping of index \"{index}\"");
+    let operation = format!("read the mapping of index \"{index}\"");
     let path = paths::mapping(index)?;
-    let body = fetch_json(connection, Request::new(Method::Get, path, &what)).await?;
+    let body = fetch_json(connection, Request::new(Method::Get, path, &operation)).await?;
     let mut mappings =
-        read_mappings(body).map_err(|detail| Error::Protocol { what: what.clone(), detail })?;
+        read_mappings(body).map_err(|detail| Error::Protocol { operation: operation.clone(), detail })?;
     if mappings.is_empty() {
         return Err(Error::Refused(format!(
-            "{what}: no index of connection \"{}\" that this user may see has that name",
+            "{operation}: no index of connection \"{}\" that this user may see has that name",
             connection.name()
         )));
     }

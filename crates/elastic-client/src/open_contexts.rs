@@ -39,8 +39,8 @@ impl OpenContext {
     }
 }
 
-fn free(path: String, what: &str, body: &Value) -> Request {
-    Request::new(Method::Delete, path, what).with_body(body)
+fn free(path: String, operation: &str, body: &Value) -> Request {
+    Request::new(Method::Delete, path, operation).with_body(body)
 }
 
 /// The requests that free all of these, each with what it frees.

@@ -25,7 +25,7 @@ pub(crate) enum PitApi {
 }
 
 impl PitApi {
-    fn held(self) -> fn(String) -> OpenContext {
+    fn context(self) -> fn(String) -> OpenContext {
         match self {
             Self::Elasticsearch => OpenContext::SharedPit,
             Self::OpenSearch => OpenContext::IndexPit,
@@ -68,8 +68,8 @@ pub(crate) async fn open_pits(
         .await;
     let mut ids = half.take();
     if let Some(error) = first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        let held = ids.into_iter().map(|(_, id)| api.held()(id)).collect();
-        connection.free_all(held).await.unwrap_or_else(|close| {
+        let contexts = ids.into_iter().map(|(_, id)| api.context()(id)).collect();
+        connection.free_all(contexts).await.unwrap_or_else(|close| {
             tracing::warn!(%close, "points in time stay open until their keep_alive");
         });
         return Err(error);
@@ -98,8 +98,9 @@ impl HalfOpen<'_> {
 
 impl Drop for HalfOpen<'_> {
     fn drop(&mut self) {
-        let held: Vec<OpenContext> = self.take().into_iter().map(|(_, id)| self.api.held()(id)).collect();
-        self.connection.free_all_soon(held);
+        let contexts: Vec<OpenContext> =
+            self.take().into_iter().map(|(_, id)| self.api.context()(id)).collect();
+        self.connection.free_all_soon(contexts);
     }
 }
 
@@ -109,26 +110,26 @@ async fn open_pit(
     api: PitApi,
     group: &IndexShards,
 ) -> Result<String, Error> {
-    let what = format!("open a point in time on index \"{}\"", group.index);
+    let operation = format!("open a point in time on index \"{}\"", group.index);
     let keep_alive = request.read.keep_alive.to_string();
     match api {
         PitApi::Elasticsearch => {
-            let open = Request::new(Method::Post, paths::open_pit(&group.index)?, &what)
+            let open = Request::new(Method::Post, paths::open_pit(&group.index)?, &operation)
                 .with_param("keep_alive", keep_alive);
-            Ok(open_held(connection, open, "id", api.held()).await?.1)
+            Ok(open_recorded(connection, open, "id", api.context()).await?.1)
         }
         PitApi::OpenSearch => {
             let path = paths::open_opensearch_pit(&group.index)?;
-            let open = Request::new(Method::Post, path, &what)
+            let open = Request::new(Method::Post, path, &operation)
                 .with_param("keep_alive", keep_alive)
                 .with_param("allow_partial_pit_creation", "false");
-            let (body, id) = open_held(connection, open, "pit_id", api.held()).await?;
+            let (body, id) = open_recorded(connection, open, "pit_id", api.context()).await?;
             let failed = body["_shards"]["failed"].as_u64();
             let total = body["_shards"]["total"].as_u64();
             if failed != Some(0) || total != Some(u64::from(group.shards)) {
                 connection.free_soon(OpenContext::IndexPit(id));
                 let detail = format!("{total:?} shards with {failed:?} failed, of {}", group.shards);
-                return Err(Error::Incomplete { what, detail });
+                return Err(Error::Incomplete { operation, detail });
             }
             Ok(id)
         }
@@ -136,45 +137,45 @@ async fn open_pit(
 }
 
 /// Opens one and records it, and goes on if the caller is dropped.
-async fn open_held(
+async fn open_recorded(
     connection: &Arc<Connection>,
     request: Request,
     key: &'static str,
-    held: fn(String) -> OpenContext,
+    context: fn(String) -> OpenContext,
 ) -> Result<(Value, String), Error> {
-    let what = request.what.clone();
+    let operation = request.operation.clone();
     let opening = {
         let connection = Arc::clone(connection);
         async move {
-            let what = request.what.clone();
+            let operation = request.operation.clone();
             let body = fetch_json(&connection, request).await?;
             let Some(id) = body[key].as_str().map(str::to_owned) else {
-                return Err(Error::Protocol { what, detail: format!("no \"{key}\"") });
+                return Err(Error::Protocol { operation, detail: format!("no \"{key}\"") });
             };
-            connection.held().add(held(id.clone()));
+            connection.open_contexts().add(context(id.clone()));
             Ok((body, id))
         }
     };
-    let mut opening = Opening { connection, held, task: Some(connection.spawn_counted(opening)) };
+    let mut opening = Opening { connection, context, task: Some(connection.spawn_counted(opening)) };
     let Some(task) = &mut opening.task else { unreachable!("set above") };
     let opened = task.await;
     opening.task = None;
-    opened.map_err(|e| Error::Protocol { what, detail: format!("the request was cancelled: {e}") })?
+    opened.map_err(|e| Error::Protocol { operation, detail: format!("the request was cancelled: {e}") })?
 }
 
 struct Opening<'a> {
     connection: &'a Arc<Connection>,
-    held: fn(String) -> OpenContext,
+    context: fn(String) -> OpenContext,
     task: Option<tokio::task::JoinHandle<Result<(Value, String), Error>>>,
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         let Some(task) = self.task.take() else { return };
-        let (connection, held) = (Arc::clone(self.connection), self.held);
+        let (connection, context) = (Arc::clone(self.connection), self.context);
         self.connection.spawn_counted(async move {
             if let Ok(Ok((_, id))) = task.await {
-                connection.free_soon(held(id));
+                connection.free_soon(context(id));
             }
         });
     }

@@ -59,12 +59,12 @@ pub struct Request {
     /// The largest answer that is taken; any if none.
     pub max_bytes: Option<usize>,
     /// What it is for, as errors say it: `search: index "flows" slice 3/8`.
-    pub what: String,
+    pub operation: String,
 }
 
 impl Request {
     /// A request without body or parameters, that may be repeated.
-    pub fn new(method: Method, path: impl Into<String>, what: impl Into<String>) -> Self {
+    pub fn new(method: Method, path: impl Into<String>, operation: impl Into<String>) -> Self {
         Self {
             method,
             path: path.into(),
@@ -72,7 +72,7 @@ impl Request {
             body: None,
             repeat: Repeat::Allowed,
             max_bytes: None,
-            what: what.into(),
+            operation: operation.into(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Request {
         }
         Err(Error::Refused(format!(
             "{}: the path {:?} would ask another API than it names",
-            self.what, self.path
+            self.operation, self.path
         )))
     }
 
@@ -120,7 +120,7 @@ impl Request {
 
 /// A successful answer.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The body, whole.
     pub body: Bytes,
     /// Whether the server called itself Elasticsearch in `X-Elastic-Product`.
@@ -129,11 +129,11 @@ pub struct Answer {
     pub retries: u32,
 }
 
-impl Answer {
+impl Response {
     /// The body as JSON.
-    pub fn json(&self, what: &str) -> Result<Value, Error> {
+    pub fn json(&self, operation: &str) -> Result<Value, Error> {
         serde_json::from_slice(&self.body)
-            .map_err(|e| Error::Protocol { what: what.into(), detail: format!("not JSON: {e}") })
+            .map_err(|e| Error::Protocol { operation: operation.into(), detail: format!("not JSON: {e}") })
     }
 }
 

@@ -91,7 +91,7 @@ impl Server {
 /// Asks `GET /`; where that is refused, `GET /_nodes/_local` for the version and
 /// [`is_elasticsearch`] for the product. The configuration's `server` goes before all.
 pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
-    let what = "ask the server's version";
+    let operation = "ask the server's version";
     if let Some(text) = connection.declared_server() {
         return Server::parse_declared(text).ok_or_else(|| {
             Error::Refused(format!(
@@ -100,10 +100,10 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
             ))
         });
     }
-    let root = Request::new(Method::Get, paths::info(), what);
+    let root = Request::new(Method::Get, paths::info(), operation);
     match connection.send(&root).await {
-        Ok(answer) => {
-            let body = answer.json(what)?;
+        Ok(response) => {
+            let body = response.json(operation)?;
             let version = body["version"]["number"].as_str().and_then(Version::parse);
             let product = if body["version"]["distribution"] == "opensearch" {
                 Product::OpenSearch
@@ -116,10 +116,10 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
         Err(e) => return Err(e),
     }
     let is_elasticsearch = is_elasticsearch(connection, &root).await;
-    let nodes =
-        Request::new(Method::Get, paths::local_node(), what).with_param("filter_path", "nodes.*.version");
+    let nodes = Request::new(Method::Get, paths::local_node(), operation)
+        .with_param("filter_path", "nodes.*.version");
     let version = match connection.send(&nodes).await {
-        Ok(answer) => answer.json(what)?["nodes"]
+        Ok(response) => response.json(operation)?["nodes"]
             .as_object()
             .and_then(|nodes| nodes.values().next())
             .and_then(|node| node["version"].as_str())
@@ -141,8 +141,8 @@ async fn is_elasticsearch(connection: &Connection, refused: &Request) -> bool {
 
 /// A JSON answer to a GET.
 pub(crate) async fn fetch_json(connection: &Connection, request: Request) -> Result<Value, Error> {
-    let answer = connection.send(&request).await?;
-    answer.json(&request.what)
+    let response = connection.send(&request).await?;
+    response.json(&request.operation)
 }
 
 #[cfg(test)]

@@ -43,28 +43,28 @@ pub async fn fetch_shards(connection: &Connection, index: &str) -> Result<Vec<In
 }
 
 pub(crate) async fn fetch_reached(connection: &Connection, index: &str) -> Result<Reached, Error> {
-    let what = format!("find the shards of index \"{index}\"");
+    let operation = format!("find the shards of index \"{index}\"");
     let path = paths::search_shards(index)?;
-    let body = fetch_json(connection, Request::new(Method::Get, path, &what)).await?;
-    let reached = read_reached(&what, &body)?;
+    let body = fetch_json(connection, Request::new(Method::Get, path, &operation)).await?;
+    let reached = read_reached(&operation, &body)?;
     if reached.indices.is_empty() {
         return Err(Error::Refused(format!(
-            "{what}: no index of connection \"{}\" that this user may see has that name",
+            "{operation}: no index of connection \"{}\" that this user may see has that name",
             connection.name()
         )));
     }
     Ok(reached)
 }
 
-fn read_reached(what: &str, body: &Value) -> Result<Reached, Error> {
+fn read_reached(operation: &str, body: &Value) -> Result<Reached, Error> {
     let Some(groups) = body["shards"].as_array() else {
-        return Err(Error::Protocol { what: what.to_owned(), detail: "no \"shards\"".into() });
+        return Err(Error::Protocol { operation: operation.to_owned(), detail: "no \"shards\"".into() });
     };
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
     for group in groups {
         let Some(name) = group[0]["index"].as_str() else {
             let detail = "a shard has no started copy".into();
-            return Err(Error::Incomplete { what: what.to_owned(), detail });
+            return Err(Error::Incomplete { operation: operation.to_owned(), detail });
         };
         *counts.entry(name).or_default() += 1;
     }
@@ -98,8 +98,8 @@ pub(crate) async fn find_routed<'a>(
     let whole: BTreeMap<&str, u32> = whole.iter().map(|i| (i.index.as_str(), i.shards)).collect();
     for index in others {
         let Some(&shards) = whole.get(index.index.as_str()) else {
-            let what = format!("find the shards of index \"{}\"", index.index);
-            return Err(Error::Incomplete { what, detail: "the index is gone".into() });
+            let operation = format!("find the shards of index \"{}\"", index.index);
+            return Err(Error::Incomplete { operation, detail: "the index is gone".into() });
         };
         if shards != index.shards {
             return Ok(Some((index, shards)));

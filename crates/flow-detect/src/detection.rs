@@ -193,13 +193,13 @@ struct Column {
 impl Column {
     fn try_new(batch: &RecordBatch, name: &'static str, data_type: &DataType) -> Result<Self> {
         let Some(values) = batch.column_by_name(name) else {
-            return Err(Error::Answer { column: name, problem: "it is missing".to_owned() });
+            return Err(Error::Response { column: name, problem: "it is missing".to_owned() });
         };
         // An engine may answer with another kind of string; nothing else is converted.
         let is_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
         if values.data_type() != data_type && !(is_text && data_type == &DataType::Utf8) {
             let problem = format!("it has type {}, not {data_type}", values.data_type());
-            return Err(Error::Answer { column: name, problem });
+            return Err(Error::Response { column: name, problem });
         }
         let values = cast(values, data_type).map_err(|source| Error::Convert { column: name, source })?;
         Ok(Self { name, values })
@@ -207,7 +207,7 @@ impl Column {
 
     fn check(&self, row: usize) -> Result<()> {
         if self.values.is_null(row) {
-            return Err(Error::Answer { column: self.name, problem: format!("row {row} is null") });
+            return Err(Error::Response { column: self.name, problem: format!("row {row} is null") });
         }
         Ok(())
     }
@@ -230,7 +230,7 @@ impl Column {
     fn unsigned(&self, row: usize) -> Result<u64> {
         self.check(row)?;
         let value = self.values.as_primitive::<Int64Type>().value(row);
-        u64::try_from(value).map_err(|_| Error::Answer {
+        u64::try_from(value).map_err(|_| Error::Response {
             column: self.name,
             problem: format!("row {row} is {value}, and a count is never negative"),
         })

@@ -71,7 +71,7 @@ pub enum Error {
     },
     /// A column of the answer is missing or holds what the statement cannot produce.
     #[error("answer column {column:?}: {problem}")]
-    Answer {
+    Response {
         /// The column.
         column: &'static str,
         /// What is wrong with it.

@@ -132,16 +132,16 @@ async fn golden_numbers() {
 async fn twenty_runs_are_bit_identical() {
     let flows = random_flows(7, 5000);
     let spec = spec("2");
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for run_number in 0..20 {
         let context = context(1 + run_number % 8);
         register(&context, &spec.table, &flow_batch(&spec, &as_flows(&flows)));
         let batches = run(&context, &plan_sql(&spec)).await;
         let detection = read_detection(&batches).unwrap();
         let rows = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
-        answers.push((rows, serde_json::to_string(&detection).unwrap()));
+        responses.push((rows, serde_json::to_string(&detection).unwrap()));
     }
-    assert!(answers.iter().all(|answer| answer == &answers[0]));
+    assert!(responses.iter().all(|response| response == &responses[0]));
 }
 
 /// A small linear congruential generator: the same flows from the same seed, everywhere.

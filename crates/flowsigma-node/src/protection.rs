@@ -195,9 +195,9 @@ impl Protection {
             warn("executor", bind_host);
             return Ok(Self::None);
         }
-        for (what, host) in [("scheduler", host), ("executor", bind_host)] {
+        for (operation, host) in [("scheduler", host), ("executor", bind_host)] {
             if !is_loopback_host(host) {
-                return Err(unprotected(what, host));
+                return Err(unprotected(operation, host));
             }
         }
         let give_up = Instant::now() + wait;

@@ -72,8 +72,8 @@ impl Runner {
         let running = self.interrupt.begin();
         let (plan, open) = open_unless_interrupted(plan, &running).await?;
         let (slices, kind) = (open.slices(), open.kind());
-        let answer = self.rows(plan, open.reads(), sink, &running).await;
-        if let Err(failure @ Failure::Interrupted { .. }) = answer {
+        let response = self.rows(plan, open.reads(), sink, &running).await;
+        if let Err(failure @ Failure::Interrupted { .. }) = response {
             // What a server does not close by then is closed in the background, for as long as the process lives.
             return match tokio::time::timeout(CLOSE_AFTER_INTERRUPT, open.close()).await {
                 Ok(Ok(())) => Err(failure),
@@ -81,7 +81,7 @@ impl Runner {
             };
         }
         // Closed in every case, but the statement's own failure goes before that of closing.
-        match (answer, open.close().await) {
+        match (response, open.close().await) {
             (Ok((scans, planned_slices)), Ok(())) => Ok(Done { scans, planned_slices, slices, kind }),
             (Ok(_), Err(error)) => Err(Failure::running(error)),
             (Err(failure), Ok(())) => Err(failure),
@@ -108,13 +108,13 @@ impl Runner {
         } else {
             Progress::elsewhere(job.clone())
         };
-        let answer = tokio::select! {
-            answer = drain(rows, sink) => answer,
+        let response = tokio::select! {
+            response = drain(rows, sink) => response,
             () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: true }),
             never = self.tell_of_waiting(&job) => match never {},
         };
         drop(progress);
-        match answer {
+        match response {
             Ok(()) => Ok((job.scans().await.map_err(Failure::running)?, job.slices())),
             Err(failure) => {
                 let failure = match failure {

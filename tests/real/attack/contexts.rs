@@ -26,10 +26,10 @@ async fn contexts(caller: &Caller) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-async fn wait_for(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+async fn wait_for(operation: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds().await {
-        assert!(Instant::now() < deadline, "{what}");
+        assert!(Instant::now() < deadline, "{operation}");
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

@@ -107,7 +107,7 @@ pub(super) async fn of_others(ground: &Ground) {
     }
     for name in ["alice", "ops"] {
         let caller = ground.caller(name);
-        let row = |what: &str| format!("{name} {what}");
+        let row = |operation: &str| format!("{name} {operation}");
         ground.expect(&row("asks its status"), status(&caller, &job).await.is_ok(), "refused");
         ground.expect(&row("asks its metrics"), metrics(&caller, &job).await.is_ok(), "refused");
         ground.expect(&row("lists it"), lists(&caller, &job).await, "not listed");
@@ -157,7 +157,7 @@ pub(super) async fn tickets_to_elsewhere(ground: &Ground) {
         match alice.fetch(ticket).await {
             // Cut to 16 bits it is the executor's own port.
             Ok(_) if row == "a port that is too large" => {}
-            answer => ground.denied(row, &answer),
+            response => ground.denied(row, &response),
         }
     }
     ground.denied(
@@ -185,8 +185,8 @@ pub(super) async fn tickets_to_elsewhere(ground: &Ground) {
             let proof = ground.certificates.proof(role, "member").unwrap();
             let outside = FetchPartition { job_id: "../..".into(), ..rows.clone() };
             ground.expect("a member", at(proof.clone()).fetch(rows.clone()).await.is_ok(), "refused");
-            let answer = at(proof).fetch(outside).await;
-            ground.expect("a member's ticket to a folder above", answer.is_err(), "it gave rows");
+            let response = at(proof).fetch(outside).await;
+            ground.expect("a member's ticket to a folder above", response.is_err(), "it gave rows");
         }
     }
     match listener.accept() {

@@ -99,13 +99,13 @@ impl Ground {
         self.setup == Setup::Open
     }
 
-    fn fail(&self, row: &str, what: &str) {
-        self.failures.borrow_mut().push(format!("{:?}: {row}: {what}", self.setup));
+    fn fail(&self, row: &str, operation: &str) {
+        self.failures.borrow_mut().push(format!("{:?}: {row}: {operation}", self.setup));
     }
 
-    fn expect(&self, row: &str, holds: bool, what: &str) {
+    fn expect(&self, row: &str, holds: bool, operation: &str) {
         if !holds {
-            self.fail(row, what);
+            self.fail(row, operation);
         }
     }
 
@@ -123,8 +123,8 @@ impl Ground {
     }
 
     /// A call was refused by who makes it or by what it asks.
-    fn denied<T>(&self, row: &str, answer: &Result<T, tonic::Status>) {
-        match answer {
+    fn denied<T>(&self, row: &str, response: &Result<T, tonic::Status>) {
+        match response {
             Ok(_) => self.fail(row, "it was let through"),
             Err(status) => {
                 let codes = [Code::PermissionDenied, Code::Unauthenticated, Code::InvalidArgument];

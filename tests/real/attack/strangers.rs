@@ -87,15 +87,15 @@ pub(super) async fn as_executors(ground: &Ground) {
         ("by a scheduler's certificate", ground.certificates.proof(Role::Scheduler, "scheduler").unwrap()),
         ("by another authority's certificate", foreign),
     ] {
-        for (what, answer) in calls(&ground.with(proof), &real[0]).await {
-            let row = format!("a stranger {what} {who}");
-            match answer {
+        for (operation, response) in calls(&ground.with(proof), &real[0]).await {
+            let row = format!("a stranger {operation} {who}");
+            match response {
                 // The handshake itself fails.
                 Err(status) if who.starts_with("by another") => {
                     let expected = [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal];
                     ground.expect(&row, expected.contains(&status.code()), &format!("{status:?}"));
                 }
-                answer => ground.denied(&row, &answer),
+                response => ground.denied(&row, &response),
             }
         }
     }

@@ -111,8 +111,8 @@ impl Admission {
                 by_certificate: true,
                 submits: true,
             }),
-            (Guard::Certificates(links), Some(Link::Tls(Some(subject)))) => {
-                let role = links.role(&subject);
+            (Guard::Certificates(tls), Some(Link::Tls(Some(subject)))) => {
+                let role = tls.role(&subject);
                 // What is listed under a name is that name's, whatever its certificate is called.
                 let listed = self.access.iter().find(|(_, access)| access.certificate == subject.name);
                 let submits = listed.is_some() || matches!(role, Role::Client | Role::Owner);

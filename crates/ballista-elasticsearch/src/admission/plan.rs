@@ -110,7 +110,8 @@ pub fn reach_of(plan: &LogicalPlan) -> Result<Reach, Refusal> {
 
 impl Reach {
     fn add_node(&mut self, node: &LogicalPlan) -> Result<(), Refusal> {
-        let unsupported = |what: &str| Err(Refusal::Unsupported(format!("a cluster does not run {what}")));
+        let unsupported =
+            |operation: &str| Err(Refusal::Unsupported(format!("a cluster does not run {operation}")));
         match node {
             LogicalPlan::Projection(_)
             | LogicalPlan::Filter(_)
@@ -206,9 +207,9 @@ impl Reach {
     /// Names the first thing that is not granted, and the key that would grant it.
     pub fn judge(&self, identity: &Identity, protected: &Protected) -> Result<(), Refusal> {
         let Identity { name, grants, .. } = identity;
-        let forbidden = |what: String, key: &str| {
+        let forbidden = |operation: String, key: &str| {
             Err(Refusal::Forbidden(format!(
-                "\"{name}\" may not {what}: grant it by \"{key}\" of [access.{name}] in the scheduler's flowsigma.toml"
+                "\"{name}\" may not {operation}: grant it by \"{key}\" of [access.{name}] in the scheduler's flowsigma.toml"
             )))
         };
         for (connection, index) in &self.indices {
@@ -231,20 +232,21 @@ impl Reach {
             }
         }
         let (read, write) = (Roots::resolved(&grants.read), Roots::resolved(&grants.write));
-        for (paths, roots, what, key) in
+        for (paths, roots, operation, key) in
             [(&self.reads, &read, "read", "read"), (&self.writes, &write, "write to", "write")]
         {
             for path in paths {
                 let shown = path.display();
-                let resolved = resolve(path)
-                    .map_err(|e| Refusal::Forbidden(format!("{what} {shown}: the path is refused: {e}")))?;
+                let resolved = resolve(path).map_err(|e| {
+                    Refusal::Forbidden(format!("{operation} {shown}: the path is refused: {e}"))
+                })?;
                 if protected.covers(&resolved) {
                     return Err(Refusal::Forbidden(format!(
-                        "nobody's job may {what} {shown}: it is configuration, a secret or a system folder"
+                        "nobody's job may {operation} {shown}: it is configuration, a secret or a system folder"
                     )));
                 }
                 if !roots.cover(&resolved) {
-                    return forbidden(format!("{what} {shown}"), key);
+                    return forbidden(format!("{operation} {shown}"), key);
                 }
             }
         }

@@ -248,7 +248,7 @@ pub(super) fn refuse(path: &Path, why: &str) -> DataFusionError {
 }
 
 /// A task that fails by this is tried again.
-pub(super) fn failed(path: &Path, what: &str, error: Error) -> DataFusionError {
-    let text = format!("COPY cannot {what} \"{}\": {error}", path.display());
+pub(super) fn failed(path: &Path, operation: &str, error: Error) -> DataFusionError {
+    let text = format!("COPY cannot {operation} \"{}\": {error}", path.display());
     DataFusionError::IoError(Error::new(error.kind(), text))
 }

@@ -142,11 +142,11 @@ fn encode(sent: &impl Serialize) -> Result<String> {
     serde_json::to_string(sent).map_err(|e| DataFusionError::External(Box::new(e)))
 }
 
-fn decode<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
-    version(what, text)?;
+fn decode<T: DeserializeOwned>(operation: &str, text: &str) -> Result<T> {
+    version(operation, text)?;
     serde_json::from_str(text).map_err(|e| {
         DataFusionError::External(Box::new(e)).context(format!(
-            "{what} that arrived cannot be read: run one version on all nodes of the cluster"
+            "{operation} that arrived cannot be read: run one version on all nodes of the cluster"
         ))
     })
 }

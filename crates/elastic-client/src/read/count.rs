@@ -13,14 +13,14 @@ impl<D: DecodePage> SliceReader<D> {
     /// same count that a read is held against.
     pub async fn count(mut self) -> Result<u64, Error> {
         self.begin_count()?;
-        let answers = self.answers().await?.unwrap_or_default();
-        let Some(answer) = answers.first() else {
-            return Err(Error::Protocol { what: self.what(), detail: "no answer".into() });
+        let responses = self.responses().await?.unwrap_or_default();
+        let Some(response) = responses.first() else {
+            return Err(Error::Protocol { operation: self.operation(), detail: "no answer".into() });
         };
         let (envelope, _) = self
             .decoder
-            .decode(0, &answer.body)
-            .map_err(|source| Error::Decode { what: self.what(), source })?;
+            .decode(0, &response.body)
+            .map_err(|source| Error::Decode { operation: self.operation(), source })?;
         let page = self.check(envelope)?;
         self.free();
         self.counters.documents.fetch_add(page.total, Ordering::Relaxed);

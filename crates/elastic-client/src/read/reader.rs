@@ -11,7 +11,7 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::ignored::refuse_ignored;
 use crate::paging::{PageSize, TARGET_BYTES};
-use crate::request::{Answer, Request};
+use crate::request::{Request, Response};
 use crate::slices::{Slice, SliceSource};
 use futures::future::try_join_all;
 use serde_json::Value;
@@ -44,7 +44,7 @@ impl Checked {
 pub(super) enum State {
     Start,
     /// One response for each of the page's requests.
-    Fetching(JoinHandle<Result<Vec<Answer>, Error>>),
+    Fetching(JoinHandle<Result<Vec<Response>, Error>>),
     /// The first page of a scroll, whose response is the only place where its id is.
     Opening(JoinHandle<Result<Opened, Error>>),
     /// Asked for when it is wanted.
@@ -113,13 +113,13 @@ impl<D: DecodePage> SliceReader<D> {
             let requests = std::mem::take(requests);
             self.state = State::Fetching(self.fetch(requests));
         }
-        let Some(answers) = self.answers().await? else { return Ok(None) };
-        let bytes = answers.iter().map(|answer| answer.body.len()).sum();
+        let Some(responses) = self.responses().await? else { return Ok(None) };
+        let bytes = responses.iter().map(|response| response.body.len()).sum();
         let mut page: Option<Checked> = None;
-        let mut parts = Vec::with_capacity(answers.len());
-        for (part, answer) in answers.into_iter().enumerate() {
+        let mut parts = Vec::with_capacity(responses.len());
+        for (part, response) in responses.into_iter().enumerate() {
             let started = Instant::now();
-            let (envelope, rows) = match self.decoder.decode(part, &answer.body) {
+            let (envelope, rows) = match self.decoder.decode(part, &response.body) {
                 Ok(decoded) => decoded,
                 Err(source) => return Err(self.name_document(part, source).await),
             };
@@ -127,19 +127,21 @@ impl<D: DecodePage> SliceReader<D> {
             let checked = self.check(envelope)?;
             if page.as_ref().is_some_and(|page| !page.has_rows_of(&checked)) {
                 let detail = "two requests for one page found other rows".into();
-                return Err(Error::Incomplete { what: self.what(), detail });
+                return Err(Error::Incomplete { operation: self.operation(), detail });
             }
             page.get_or_insert(checked);
             parts.push(rows);
         }
         let (Some(page), Some(last)) = (page, parts.pop()) else {
-            return Err(Error::Protocol { what: self.what(), detail: "no answer".into() });
+            return Err(Error::Protocol { operation: self.operation(), detail: "no answer".into() });
         };
         let rows = if parts.is_empty() {
             last
         } else {
             parts.push(last);
-            self.decoder.join(parts).map_err(|source| Error::Decode { what: self.what(), source })?
+            self.decoder
+                .join(parts)
+                .map_err(|source| Error::Decode { operation: self.operation(), source })?
         };
         self.take_over(page, bytes)?;
         Ok(Some(rows))
@@ -178,25 +180,25 @@ impl<D: DecodePage> SliceReader<D> {
     }
 
     /// The answers to the requests under way; none if there are none.
-    pub(super) async fn answers(&mut self) -> Result<Option<Vec<Answer>>, Error> {
+    pub(super) async fn responses(&mut self) -> Result<Option<Vec<Response>>, Error> {
         let started = Instant::now();
-        let answers = loop {
+        let responses = loop {
             // The task stays in the state while it is waited for: if this future is dropped, `drop`
             // has to find it.
             let fetched = match &mut self.state {
                 State::Start | State::Later(_) | State::Done => return Ok(None),
                 State::Fetching(task) => task.await,
                 State::Opening(task) => task.await.map(|opened| {
-                    let Opened { answer, id } = opened?;
+                    let Opened { response, id } = opened?;
                     if let (Mode::Scroll(scroll), Some(id)) = (&mut self.mode, id) {
                         scroll.opened(id);
                     }
-                    Ok(vec![answer])
+                    Ok(vec![response])
                 }),
             };
             self.state = State::Done;
             let fetched = fetched.map_err(|e| Error::Protocol {
-                what: self.what(),
+                operation: self.operation(),
                 detail: format!("the request was cancelled: {e}"),
             })?;
             match fetched {
@@ -205,7 +207,12 @@ impl<D: DecodePage> SliceReader<D> {
                     self.page_size = self.page_size.after_too_large(bytes.saturating_mul(parts));
                     if matches!(&self.mode, Mode::Scroll(scroll) if scroll.is_open()) {
                         let (rows, fitting) = (self.asked, self.page_size.rows());
-                        return Err(Error::ScrollPageTooLarge { what: self.what(), rows, most, fitting });
+                        return Err(Error::ScrollPageTooLarge {
+                            operation: self.operation(),
+                            rows,
+                            most,
+                            fitting,
+                        });
                     }
                     self.begin()?;
                 }
@@ -213,12 +220,12 @@ impl<D: DecodePage> SliceReader<D> {
             }
         };
         add(&self.counters.wait_nanos, started.elapsed().as_nanos() as u64);
-        add(&self.counters.retries, answers.iter().map(|answer| u64::from(answer.retries)).sum());
+        add(&self.counters.retries, responses.iter().map(|response| u64::from(response.retries)).sum());
         add(&self.counters.pages, 1);
-        let bytes = answers.iter().map(|answer| answer.body.len() as u64).sum();
+        let bytes = responses.iter().map(|response| response.body.len() as u64).sum();
         add(&self.counters.bytes, bytes);
         self.counters.peak_page_bytes.fetch_max(bytes, Ordering::Relaxed);
-        Ok(Some(answers))
+        Ok(Some(responses))
     }
 
     /// A page carries no `_id` unless it is wanted, for it costs. Where the same page can be asked for
@@ -231,17 +238,17 @@ impl<D: DecodePage> SliceReader<D> {
             fields.metadata = true;
             let page = SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked };
             if let Some(request) = pit.page_requests(&page).get(part)
-                && let Ok(answer) = self.connection.send(request).await
-                && let Err(named) = self.decoder.decode(part, &answer.body)
+                && let Ok(response) = self.connection.send(request).await
+                && let Err(named) = self.decoder.decode(part, &response.body)
             {
                 source = named;
             }
         }
-        Error::Decode { what: self.what(), source }
+        Error::Decode { operation: self.operation(), source }
     }
 
-    pub(super) fn what(&self) -> String {
-        SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked }.what()
+    pub(super) fn operation(&self) -> String {
+        SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked }.operation()
     }
 
     /// Refuses an answer that may lack rows.
@@ -251,7 +258,7 @@ impl<D: DecodePage> SliceReader<D> {
             Mode::Pit(pit) => pit.renamed(page.pit_id),
             Mode::Scroll(scroll) => scroll.renamed(page.scroll_id),
         }
-        let incomplete = |detail: String| Error::Incomplete { what: self.what(), detail };
+        let incomplete = |detail: String| Error::Incomplete { operation: self.operation(), detail };
         if !page.complete {
             return Err(incomplete("no _shards or no timed_out in the answer".into()));
         }
@@ -303,7 +310,7 @@ impl<D: DecodePage> SliceReader<D> {
         let short = page.hits < self.asked as usize;
         if self.read > total || (short && self.read < total) {
             return Err(Error::Incomplete {
-                what: self.what(),
+                operation: self.operation(),
                 detail: format!("{} rows read of {total} in the same search context", self.read),
             });
         }
@@ -318,7 +325,10 @@ impl<D: DecodePage> SliceReader<D> {
         // All pages of a scroll have as many rows as its first.
         if let Mode::Pit(pit) = &mut self.mode {
             let Some(cursor) = page.last_sort else {
-                return Err(Error::Protocol { what: self.what(), detail: "a row without sort".into() });
+                return Err(Error::Protocol {
+                    operation: self.operation(),
+                    detail: "a row without sort".into(),
+                });
             };
             pit.advance(cursor);
             let most = self.options.max_rows(self.read);
@@ -338,7 +348,7 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(())
     }
 
-    fn fetch(&self, requests: Vec<Request>) -> JoinHandle<Result<Vec<Answer>, Error>> {
+    fn fetch(&self, requests: Vec<Request>) -> JoinHandle<Result<Vec<Response>, Error>> {
         let connection = Arc::clone(&self.connection);
         let fetch =
             async move { try_join_all(requests.iter().map(|request| connection.send(request))).await };

@@ -20,7 +20,7 @@ pub(super) struct SearchRequests<'a> {
 
 impl SearchRequests<'_> {
     /// As errors name the read.
-    pub(super) fn what(&self) -> String {
+    pub(super) fn operation(&self) -> String {
         format!("search: {}", self.slice.describe())
     }
 
@@ -41,7 +41,7 @@ impl SearchRequests<'_> {
     }
 
     pub(super) fn search(&self, path: String, part: usize, body: &Value) -> Request {
-        Request::new(Method::Post, path, self.what())
+        Request::new(Method::Post, path, self.operation())
             .with_param("allow_partial_search_results", "false")
             .with_param("filter_path", self.filter_path(part))
             .with_body(body)

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::open_contexts::OpenContext;
 use crate::paging::{MAX_BYTES, PageSize};
 use crate::paths;
-use crate::request::{Answer, Method, Repeat, Request};
+use crate::request::{Method, Repeat, Request, Response};
 use crate::slices::Slice;
 use serde::Deserialize;
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(super) struct ScrollRead {
 
 /// The first page of a scroll.
 pub(super) struct Opened {
-    pub(super) answer: Answer,
+    pub(super) response: Response,
     pub(super) id: Option<String>,
 }
 
@@ -56,11 +56,13 @@ impl ScrollRead {
             body.as_object_mut().map(|body| body.remove("slice"));
             let request = page.search(path, 0, &body).with_max_bytes(MAX_BYTES);
             match self.connection.send(&request).await {
-                Ok(answer) => {
-                    let sampled: Sampled = serde_json::from_slice(&answer.body).map_err(|e| {
-                        Error::Protocol { what: page.what(), detail: format!("no hits in the sample: {e}") }
-                    })?;
-                    size = size.after(sampled.hits.hits.len(), answer.body.len());
+                Ok(response) => {
+                    let sampled: Sampled =
+                        serde_json::from_slice(&response.body).map_err(|e| Error::Protocol {
+                            operation: page.operation(),
+                            detail: format!("no hits in the sample: {e}"),
+                        })?;
+                    size = size.after(sampled.hits.hits.len(), response.body.len());
                 }
                 Err(Error::TooLarge { bytes, .. }) => {
                     size = size.after_too_large(bytes);
@@ -77,8 +79,8 @@ impl ScrollRead {
         let request = opening_request(page)?;
         let connection = Arc::clone(&self.connection);
         let open = async move {
-            let answer = match connection.send(&request).await {
-                Ok(answer) => answer,
+            let response = match connection.send(&request).await {
+                Ok(response) => response,
                 Err(error) => {
                     // Opened it is all the same.
                     if let Error::TooLarge { head, .. } = &error
@@ -89,11 +91,11 @@ impl ScrollRead {
                     return Err(error);
                 }
             };
-            let id = scroll_id(&answer.body);
+            let id = scroll_id(&response.body);
             if let Some(id) = &id {
-                connection.held().add(OpenContext::Scroll(id.clone()));
+                connection.open_contexts().add(OpenContext::Scroll(id.clone()));
             }
-            Ok(Opened { answer, id })
+            Ok(Opened { response, id })
         };
         // What is logged of a page names its slice.
         Ok(self.connection.spawn_counted(open.in_current_span()))
@@ -114,19 +116,19 @@ impl ScrollRead {
             && self.id.as_ref() != Some(&id)
         {
             if let Some(before) = self.id.replace(id.clone()) {
-                self.connection.held().remove(&OpenContext::Scroll(before));
+                self.connection.open_contexts().remove(&OpenContext::Scroll(before));
             }
-            self.connection.held().add(OpenContext::Scroll(id));
+            self.connection.open_contexts().add(OpenContext::Scroll(id));
         }
     }
 
     /// The next page, which is sent once: a scroll moves on whether or not its response arrived.
     pub(super) fn next_request(&self, page: &SearchRequests<'_>) -> Result<Request, Error> {
         let Some(id) = &self.id else {
-            return Err(Error::Protocol { what: page.what(), detail: "no _scroll_id".into() });
+            return Err(Error::Protocol { operation: page.operation(), detail: "no _scroll_id".into() });
         };
         let body = json!({ "scroll_id": id, "scroll": page.options.read.keep_alive.to_string() });
-        let request = Request::new(Method::Post, paths::scroll(), page.what())
+        let request = Request::new(Method::Post, paths::scroll(), page.operation())
             .with_param("filter_path", page.filter_path(0))
             .with_body(&body)
             .with_repeat(Repeat::Never);

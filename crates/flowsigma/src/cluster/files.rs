@@ -150,10 +150,10 @@ pub(super) fn grants(client: &ClientName) -> String {
     )
 }
 
-fn head(what: &str, folder: &Folder) -> String {
+fn head(operation: &str, folder: &Folder) -> String {
     let stem = folder.stem();
     format!(
-        "# {what} Paths start at this file's folder.\n\
+        "# {operation} Paths start at this file's folder.\n\
          [cluster]\n\
          tls = {{ ca_file = \"ca.pem\", cert_file = \"{stem}.pem\", key_file = \"{stem}.key\" }}\n"
     )

@@ -38,15 +38,15 @@ fn too_few_addresses_to_decide_are_said_in_every_format() {
     assert!(!stdout(&table).contains("No address stands out"), "{}", stdout(&table));
     let csv = flowsigma(&[&args[..], &["--format", "csv"]].concat());
     assert!(stderr(&csv).contains(cannot), "{}", stderr(&csv));
-    let answer: Value =
+    let response: Value =
         serde_json::from_slice(&flowsigma(&[&args[..], &["--format", "json"]].concat()).stdout).unwrap();
-    assert_eq!(answer["warnings"][0]["code"], "too_few_addresses", "{answer}");
-    assert!(answer["warnings"][0]["message"].as_str().unwrap().contains(cannot), "{answer}");
+    assert_eq!(response["warnings"][0]["code"], "too_few_addresses", "{response}");
+    assert!(response["warnings"][0]["message"].as_str().unwrap().contains(cannot), "{response}");
     // A lower threshold decides with as many.
     let lower = flowsigma(&[&args[..], &["--sigma", "2.9", "--format", "json"]].concat());
-    let answer: Value = serde_json::from_slice(&lower.stdout).unwrap();
-    assert_eq!(answer["warnings"], json!([]), "{answer}");
-    assert_eq!(answer["findings"][0]["address"], "a", "{answer}");
+    let response: Value = serde_json::from_slice(&lower.stdout).unwrap();
+    assert_eq!(response["warnings"], json!([]), "{response}");
+    assert_eq!(response["findings"][0]["address"], "a", "{response}");
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn a_direction_without_spread_is_said() {
     // Every destination has one flow, but "a" has none.
     let file = flow_file(1, 20);
     let both = flowsigma(&detect_file(file.path(), &["--format", "json", "--filter", "d <> 'b0'"]));
-    let answer: Value = serde_json::from_slice(&both.stdout).unwrap();
-    assert_eq!(answer["warnings"], json!([]), "{answer}");
+    let response: Value = serde_json::from_slice(&both.stdout).unwrap();
+    assert_eq!(response["warnings"], json!([]), "{response}");
     let same = ["--source-field", "d", "--destination-field", "d"];
     let path = file.path().to_str().unwrap();
     let output = flowsigma(&[&["detect", "--file", path][..], &same].concat());
@@ -82,9 +82,9 @@ fn a_file_that_holds_nothing_in_the_range_is_named() {
         stderr(&output)
     );
     let all = flowsigma(&detect_file(file.path(), &["--since", "all", "--format", "json"]));
-    let answer: Value = serde_json::from_slice(&all.stdout).unwrap();
-    assert_eq!(answer["statistics"]["outgoing"]["count"], 10, "{answer}");
-    assert_eq!((&answer["scope"]["since"], &answer["scope"]["until"]), (&Value::Null, &Value::Null));
+    let response: Value = serde_json::from_slice(&all.stdout).unwrap();
+    assert_eq!(response["statistics"]["outgoing"]["count"], 10, "{response}");
+    assert_eq!((&response["scope"]["since"], &response["scope"]["until"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,8 +103,8 @@ async fn every_output_says_what_was_asked() {
         let args = [&["detect", "--url", &url, "--index", "answers"], &narrowed[..]].concat();
         let asked = [&args[..], &["--query", NOTEBOOK_QUERY, "--format", "json"]].concat();
         let output = flowsigma(&asked);
-        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let scope = &answer["scope"];
+        let response: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let scope = &response["scope"];
         for (name, expected) in [
             ("connection", Value::Null),
             ("url", json!(url)),
@@ -118,9 +118,9 @@ async fn every_output_says_what_was_asked() {
             ("seed", json!(7)),
             ("query", serde_json::from_str(NOTEBOOK_QUERY).unwrap()),
         ] {
-            assert_eq!(scope[name], expected, "{name} of {answer}");
+            assert_eq!(scope[name], expected, "{name} of {response}");
         }
-        assert_eq!(answer["warnings"][0]["code"], "no_documents", "{answer}");
+        assert_eq!(response["warnings"][0]["code"], "no_documents", "{response}");
         for format in ["table", "csv"] {
             let output = flowsigma(&[&args[..], &["--format", format]].concat());
             let said = [stdout(&output), stderr(&output)][usize::from(format == "csv")];
@@ -145,9 +145,9 @@ async fn every_output_says_what_was_asked() {
             assert!(said.contains(word), "{said}");
         }
         let all = ["detect", "--url", &url, "--index", "answers", "--since", "all", "--format", "json"];
-        let answer: Value = serde_json::from_slice(&flowsigma(&all).stdout).unwrap();
-        assert_eq!(answer["coverage"]["documents"], 1730, "{answer}");
-        assert_eq!(answer["warnings"], json!([]), "{answer}");
+        let response: Value = serde_json::from_slice(&flowsigma(&all).stdout).unwrap();
+        assert_eq!(response["coverage"]["documents"], 1730, "{response}");
+        assert_eq!(response["warnings"], json!([]), "{response}");
         assert_nothing_open(&connection).await;
     }
 }
@@ -167,10 +167,10 @@ async fn a_time_that_is_printed_can_be_given_back() {
             assert!(output.status.success(), "{}", stderr(&output));
             stdout(&output).to_owned()
         };
-        let answer: Value = serde_json::from_str(&printed("json")).unwrap();
-        let newest = answer[0]["newest"].as_str().unwrap().to_owned();
-        assert!(newest.ends_with('Z'), "{answer}");
-        assert_eq!(answer[0]["zoned"], "1970-01-01T02:00:00+02:00", "{answer}");
+        let response: Value = serde_json::from_str(&printed("json")).unwrap();
+        let newest = response[0]["newest"].as_str().unwrap().to_owned();
+        assert!(newest.ends_with('Z'), "{response}");
+        assert_eq!(response[0]["zoned"], "1970-01-01T02:00:00+02:00", "{response}");
         for format in ["table", "csv"] {
             let text = printed(format);
             assert_eq!(text.matches(&newest).count(), 1, "{format}: {text}");
@@ -191,8 +191,8 @@ async fn a_time_that_is_printed_can_be_given_back() {
             let args = ["detect", "--url", &url, "--index", "answers", "--format", "json"];
             let output = flowsigma(&[&args[..], &range, &other].concat());
             assert!(!stderr(&output).contains("zone"), "{}", stderr(&output));
-            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-            answer["coverage"]["documents"].as_u64().unwrap()
+            let response: Value = serde_json::from_slice(&output.stdout).unwrap();
+            response["coverage"]["documents"].as_u64().unwrap()
         });
         assert_eq!(from, 1, "the newest of all is one document");
         assert_eq!(from + before, 1730);
