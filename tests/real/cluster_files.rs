@@ -104,8 +104,8 @@ fn members_are_added_by_the_same_authority() {
     for (args, part) in [
         (&["add-client", "bob"][..], "clients/bob exists"),
         (&["add-executor", "s.example"], "executors/s.example exists"),
-        (&["add-client", "../bob"], "is no client's name"),
-        (&["add-client", "owner"], "schedulers give themselves"),
+        (&["add-client", "../bob"], "is not a valid client name"),
+        (&["add-client", "owner"], "a name that schedulers reserve"),
         (&["add-executor", "https://d.example"], "is no name or address"),
         (&["init", "--host", "s.example"], "is not empty"),
     ] {

@@ -7,6 +7,7 @@
 
 use crate::cluster_tls::ClusterTls;
 use crate::execution_engine::StoppingEngine;
+use crate::message::one_line;
 use crate::server::{executor_router, serve};
 use crate::wake::Wake;
 use ballista_core::RuntimeProducer;
@@ -213,7 +214,7 @@ async fn connect(
                      --scheduler-host and --scheduler-port",
                     config.scheduler_host,
                     config.scheduler_port,
-                    crate::one_line(&error)
+                    one_line(&error)
                 )));
             }
             Err(_) => tokio::time::sleep(CONNECT_INTERVAL).await,

@@ -1,16 +1,16 @@
-//! The order of addresses, for `ip` columns.
+//! The order of addresses in `ip` columns.
 //!
-//! Owns: the analyzer rule by which expressions over `ip` columns compare addresses, and not their texts.
-//! Must not know: how a filter is pushed, nor what a key looks like.
+//! Owns: the analyzer rule that makes expressions over `ip` columns compare addresses instead of their texts.
+//! Must not know: how a filter is pushed, nor how a key is encoded.
 //!
-//! A column is an `ip` column by the metadata of its field, which views, subqueries, aliases, casts and
-//! groups keep. Its values are text in canonical spelling, so equality of texts is equality of addresses,
-//! and joins and groups need no change. What asks for an order is given `ip_key(column)` in place of the
-//! column; `min` and `max` are brought back to text by `ip_text`. Literals are checked: what is no address
-//! equals nothing and has no place in the order, so that it is an error and not an empty answer.
+//! A column is an `ip` column if the metadata of its field says so; views, subqueries, aliases, casts and groups
+//! keep that metadata. Its values are canonical text, so equal texts are equal addresses, and joins and groups
+//! need no change. An expression that needs an order gets `ip_key(column)` instead of the column; `ip_text`
+//! converts the result of `min` and `max` back to text. Literals are checked: a text that is not an address equals
+//! nothing and has no place in the order, so it is an error and not an empty result.
 //!
-//! Keys are no `ip` columns, and literals that were checked are canonical: applied twice, on the client and
-//! on the scheduler, the rule changes nothing.
+//! The rule is idempotent: the client and the scheduler both apply it. A key is not an `ip` column, and a checked
+//! literal is already canonical.
 
 use crate::functions::{AddressKey, IP_KEY, IP_TEXT, Network, function};
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -30,8 +30,8 @@ use elastic_arrow::{IP_TYPE, TYPE_KEY};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Has `<`, `<=`, `>`, `>=`, `BETWEEN`, `ORDER BY`, `min`, `max`, `greatest` and `least` of `ip` columns
-/// compare addresses as servers do, and refuses literals that are no address.
+/// The analyzer rule for `ip` columns. It makes `<`, `<=`, `>`, `>=`, `BETWEEN`, `ORDER BY`, `min`, `max`,
+/// `greatest` and `least` compare addresses as servers do, and rejects literals that are not an address.
 #[derive(Debug, Default)]
 pub struct AddressOrder;
 
@@ -80,7 +80,7 @@ fn rewrite_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         .data;
     match &mut plan {
         LogicalPlan::Sort(sort) => input.sort_by_keys(&mut sort.expr)?,
-        // What is distinct is what is sorted by, to the letter.
+        // `DISTINCT ON` and `ORDER BY` must have identical expressions.
         LogicalPlan::Distinct(Distinct::On(distinct)) => {
             for expr in &mut distinct.on_expr {
                 input.replace_by_key(expr)?;
@@ -95,12 +95,13 @@ fn rewrite_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Window(window) => window.window_expr.len(),
         _ => 0,
     };
-    // Groups come before them.
+    // The expressions of groups come before those of aggregates.
     let are_keys = are_keys.split_off(are_keys.len() - aggregates);
     if are_keys.contains(&true) { with_texts(plan, &are_keys) } else { Ok(plan) }.map(Transformed::yes)
 }
 
-/// Over a plan whose last columns are aggregates, some of them keys: these as addresses.
+/// Adds a projection over a plan whose last columns are aggregates, and converts those that are keys back to
+/// addresses.
 fn with_texts(plan: LogicalPlan, are_keys: &[bool]) -> Result<LogicalPlan> {
     let first = plan.schema().fields().len() - are_keys.len();
     let mut columns = Vec::with_capacity(plan.schema().fields().len());
@@ -115,19 +116,19 @@ fn with_texts(plan: LogicalPlan, are_keys: &[bool]) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
 }
 
-/// What the expressions of a plan node are over.
+/// The input of a plan node's expressions.
 struct Input {
     schema: DFSchema,
 }
 
 impl Input {
-    /// Whether an expression is a text that an `ip` column holds.
+    /// Whether an expression has the type text and is from an `ip` column.
     fn is_ip(&self, expr: &Expr) -> bool {
         let field = expr.to_field(&self.schema);
         field.is_ok_and(|(_, field)| field.data_type().is_string() && is_ip_field(&field))
     }
 
-    /// Whether an expression is the least or the greatest of such texts, over groups or windows.
+    /// Whether an expression is `min` or `max` of an `ip` column, over groups or windows.
     fn is_extreme(&self, expr: &Expr) -> bool {
         match expr {
             Expr::Alias(alias) => self.is_extreme(&alias.expr),
@@ -141,7 +142,7 @@ impl Input {
         }
     }
 
-    /// One of them, whose name an error can say.
+    /// Returns an expression from an `ip` column, for the error message.
     fn find_ip<'a>(&self, exprs: impl IntoIterator<Item = &'a Expr>) -> Option<&'a Expr> {
         exprs.into_iter().find(|expr| self.is_ip(expr))
     }
@@ -157,7 +158,7 @@ impl Input {
         Ok(())
     }
 
-    /// The key of what is compared with `ip`.
+    /// Returns the key of an expression that is compared with `ip`.
     fn key(&self, expr: Expr, ip: &Expr) -> Result<Expr> {
         match literal(&expr) {
             Some(None) => Ok(lit(ScalarValue::Utf8(None))),
@@ -166,7 +167,7 @@ impl Input {
         }
     }
 
-    /// What is equal to the address of a literal: its canonical text.
+    /// Returns an expression that equals the address of a literal: its canonical text.
     fn equal(&self, expr: Expr, ip: &Expr) -> Result<Expr> {
         match literal(&expr) {
             Some(Some(text)) => {
@@ -210,8 +211,8 @@ impl Input {
             }
             Expr::SetComparison(SetComparison { expr, op, .. }) if is_order(op) && self.is_ip(&expr) => {
                 return plan_err!(
-                    "{} {op} ANY or ALL of a subquery is not supported of addresses: compare with min or max \
-                     of the subquery",
+                    "{} {op} ANY or ALL of a subquery is not supported for addresses: compare with min or max of \
+                     the subquery",
                     shown(&expr)
                 );
             }
@@ -290,7 +291,7 @@ fn is_extreme_name(name: &str) -> bool {
     matches!(name, "min" | "max")
 }
 
-/// The text of a literal, which may be null, under casts between kinds of text.
+/// Returns the text of a literal, which may be null, below casts between text types.
 fn literal(expr: &Expr) -> Option<Option<&str>> {
     match expr {
         Expr::Literal(ScalarValue::Null, _) => Some(None),
@@ -301,7 +302,7 @@ fn literal(expr: &Expr) -> Option<Option<&str>> {
     }
 }
 
-/// The text that `ip` columns hold for the address that `text` is.
+/// Returns the canonical text of the address in `text`, as `ip` columns have it.
 fn canonical(text: &str, ip: &Expr) -> Result<String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical().to_string());
@@ -317,7 +318,7 @@ fn canonical(text: &str, ip: &Expr) -> Result<String> {
     )
 }
 
-/// As a statement names it.
+/// Returns an expression as the statement names it.
 fn shown(expr: &Expr) -> String {
     match expr {
         Expr::Column(column) => format!("\"{}\"", column.name),

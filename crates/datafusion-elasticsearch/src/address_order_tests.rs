@@ -10,7 +10,8 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 
-/// Ten addresses as an index gives them, `n` from 0 in their order, in two partitions; the last one is null.
+/// Ten addresses in the form that an index returns, with `n` from 0 in their order, in two partitions. The last
+/// one is null.
 const ADDRESSES: [Option<&str>; 10] = [
     Some("::1"),
     Some("2.0.0.0"),
@@ -49,8 +50,8 @@ fn context() -> SessionContext {
     context
 }
 
-/// The rows of a statement, values with blanks between; and the same again of its optimized plan, which is
-/// what a scheduler analyzes.
+/// Runs a statement and returns its rows, with values separated by blanks. Runs its optimized plan as well,
+/// because a scheduler analyzes that one, and checks that the rows are the same.
 async fn run(sql: &str) -> Result<Vec<String>> {
     let context = context();
     let plan = context.state().create_logical_plan(sql).await?;
@@ -164,7 +165,7 @@ async fn least_and_greatest_are_of_addresses() {
     .await;
     check("SELECT DISTINCT least(ip, '10.0.0.10', text) FROM flows ORDER BY 1 DESC LIMIT 1", &["10.0.0.10"])
         .await;
-    // A union with other texts is a column of texts.
+    // A union with a text column is a text column.
     check("SELECT max(ip) FROM (SELECT ip FROM flows UNION ALL SELECT 'total')", &["total"]).await;
 }
 
@@ -185,8 +186,8 @@ async fn what_is_no_address_is_refused_and_a_network_names_cidr() {
     }
     refuse("SELECT n FROM (SELECT ip AS a, n FROM flows) WHERE a = 'x'", "column \"a\" is compared").await;
     refuse("SELECT n FROM flows WHERE n IN (SELECT n FROM flows WHERE ip = 'x')", "\"ip\" is compared").await;
-    refuse("SELECT n FROM flows WHERE ip < ANY (SELECT ip FROM flows)", "is not supported of addresses")
+    refuse("SELECT n FROM flows WHERE ip < ANY (SELECT ip FROM flows)", "is not supported for addresses")
         .await;
-    // Texts are compared as before.
+    // Text columns are compared as before.
     check("SELECT n FROM flows WHERE text = '10.0.0.0/8' OR text < '10.0.0.10' ORDER BY n", &[]).await;
 }

@@ -1,9 +1,11 @@
 //! One search context for all scans of an index in a query.
 //!
-//! Owns: opening search contexts before the plan is submitted, and closing them after. Must not know: who executes it.
+//! Owns: opening search contexts before the plan is submitted, and closing them after. Must not know: where the
+//! plan is executed.
 
 use crate::error::from_client;
-use crate::table::{EsTable, TableSpec};
+use crate::spec::TableSpec;
+use crate::table::EsTable;
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
@@ -51,11 +53,11 @@ impl Drop for OpenContext {
 }
 
 impl QueryContexts {
-    /// Closes all of them.
+    /// Closes all search contexts.
     ///
     /// # Errors
     ///
-    /// The first failure, after all were tried.
+    /// Returns the first failure, after all contexts were tried.
     pub async fn close(mut self) -> Result<()> {
         let mut first = Ok(());
         for open in &mut self.contexts {
@@ -67,17 +69,17 @@ impl QueryContexts {
         first
     }
 
-    /// How the first index is read; none where no index is read.
+    /// Returns the kind of the first search context; `None` if the query reads no index.
     pub fn kind(&self) -> Option<ContextKind> {
         self.contexts.first().map(|open| open.context.kind)
     }
 
-    /// Slices that will be read, over all scans: with two scans of a table, each of its slices twice.
+    /// Returns how many slices all scans read. A table that is scanned twice counts each of its slices twice.
     pub fn reads(&self) -> usize {
         self.reads
     }
 
-    /// Slices of all search contexts.
+    /// Returns how many slices all search contexts have.
     pub fn slices(&self) -> usize {
         self.contexts.iter().map(|open| open.context.slices.len()).sum()
     }
@@ -88,8 +90,12 @@ fn es_table(scan: &TableScan) -> Option<EsTable> {
     (provider.as_ref() as &dyn std::any::Any).downcast_ref::<EsTable>().cloned()
 }
 
-/// How many slices the plan's scans of Elasticsearch tables have together, once [`open_contexts`] opened
-/// them.
+/// Returns how many slices the scans of Elasticsearch tables in `plan` have together, after [`open_contexts`]
+/// opened them.
+///
+/// # Errors
+///
+/// Returns an error if a subquery of the plan cannot be walked.
 pub fn planned_slices(plan: &LogicalPlan) -> Result<usize> {
     let mut slices = 0;
     plan.apply_with_subqueries(|node| {
@@ -102,15 +108,18 @@ pub fn planned_slices(plan: &LogicalPlan) -> Result<usize> {
     Ok(slices)
 }
 
-/// Opens one search context for each index that the plan reads. All scans of the index read it, each in the slices
-/// that its table asks for.
+/// Opens one search context for each index that `plan` reads, and returns the plan with the slices of these
+/// contexts. All scans of an index share its context; each has the number of slices that its table asks for.
+///
+/// See [point in time](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/point-in-time-api.html) and
+/// [scroll](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/scroll-api.html).
 ///
 /// # Errors
 ///
-/// If a server refuses, or if of two tables over one index one is read by scroll and the other from a point
-/// in time: these are two states of it.
+/// Returns an error if a server rejects a request, or if of two tables over one index one is read by scroll and
+/// the other from a point in time, because they would read two states of the index.
 pub async fn open_contexts(plan: LogicalPlan) -> Result<(LogicalPlan, QueryContexts)> {
-    // What is only kept for later, such as a view, must not keep a search context of now.
+    // A statement that is stored for later, such as a view, must not keep a search context of today.
     if matches!(plan, LogicalPlan::Ddl(DdlStatement::CreateView(_)) | LogicalPlan::Statement(_)) {
         return Ok((plan, QueryContexts::default()));
     }
@@ -168,12 +177,12 @@ pub async fn open_contexts(plan: LogicalPlan) -> Result<(LogicalPlan, QueryConte
     Ok((plan.data, open))
 }
 
-/// What tables over one index have in common: a state of it.
+/// Tables with the same key share a search context.
 fn key(table: &EsTable) -> (String, String) {
     (table.spec().connection.clone(), table.spec().index.clone())
 }
 
-/// What is opened for all tables that share it: read as the strictest of them says, kept as long as any says.
+/// Returns the request for all tables that share a context: the strictest read mode, and the longest keep-alive.
 fn shared_request(first: &TableSpec, sharing: &[&TableSpec]) -> ContextRequest {
     let mut request = first.context_request();
     let read = &mut request.read;
@@ -189,7 +198,7 @@ fn shared_request(first: &TableSpec, sharing: &[&TableSpec]) -> ContextRequest {
     request
 }
 
-/// Whether all tables may read from what was opened for them.
+/// Checks that the read mode of every table allows the kind of the context that was opened.
 fn check_reads(kind: ContextKind, sharing: &[&TableSpec]) -> Result<()> {
     let by_scroll = |table: &&&TableSpec| table.read.mode == ReadMode::Scroll;
     match sharing.iter().find(by_scroll) {

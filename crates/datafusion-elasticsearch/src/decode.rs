@@ -1,6 +1,6 @@
-//! The bridge between a page's bytes and its columns.
+//! The conversion of a page's bytes to columns.
 //!
-//! Owns: which columns are asked for together, and the conversion. The reader knows no Arrow, the decoder no HTTP.
+//! Owns: which columns one request asks for, and the conversion. The reader knows no Arrow, the decoder no HTTP.
 
 use datafusion::arrow::array::new_null_array;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -9,10 +9,11 @@ use elastic_arrow::{Column, Error, FieldType, MetaField, PageDecoder, ReadFrom};
 use elastic_client::{DecodeError, DecodePage, Envelope, FieldsRequest};
 use std::sync::Arc;
 
-/// Doc values that a server gives in one answer, by the default of `index.max_docvalue_fields_search`.
+/// The most doc value fields that one search may request, by the default of
+/// `index.max_docvalue_fields_search`: <https://www.elastic.co/guide/en/elasticsearch/reference/8.8/index-modules.html>.
 const MAX_DOC_VALUES: usize = 100;
 
-/// Decodes pages of one projection; shared by the slices of a partition.
+/// Decodes the pages of one projection. The slices of a partition share it.
 #[derive(Clone)]
 pub(crate) struct Decoder {
     parts: Arc<[Part]>,
@@ -22,12 +23,12 @@ pub(crate) struct Decoder {
 /// The columns of one request.
 struct Part {
     decoder: PageDecoder,
-    /// Where they stand among all.
+    /// The positions of these columns in the whole projection.
     places: Vec<usize>,
 }
 
 impl Decoder {
-    /// Fails if a column cannot be read, or is there twice.
+    /// Fails if a column cannot be read, or is repeated.
     pub(crate) fn try_new(columns: &[Column]) -> Result<Self, Error> {
         let whole = PageDecoder::new(columns.to_vec())?;
         let schema = whole.schema();
@@ -39,7 +40,7 @@ impl Decoder {
         Ok(Self { parts: parts.into(), schema })
     }
 
-    /// What has to be asked for so that the columns can be filled.
+    /// Returns the fields of each request that fill the columns.
     pub(crate) fn fields(&self) -> Vec<FieldsRequest> {
         self.parts.iter().map(|part| plan_fields(part.decoder.columns())).collect()
     }
@@ -80,8 +81,8 @@ impl DecodePage for Decoder {
     }
 }
 
-/// The columns of each request: all that are no doc values in the first, and no more doc values in each than
-/// servers give.
+/// Splits the columns into requests. The first has all columns that are not doc values, and each has at most
+/// [`MAX_DOC_VALUES`].
 fn plan_parts(columns: &[Column]) -> Vec<Vec<usize>> {
     let of_doc_values = |place: &usize| matches!(columns[*place].read_from, ReadFrom::DocValues { .. });
     let (doc_values, others): (Vec<usize>, Vec<usize>) = (0..columns.len()).partition(of_doc_values);
@@ -113,8 +114,8 @@ fn plan_fields(columns: &[Column]) -> FieldsRequest {
     request
 }
 
-/// The names under which a server notes values that it left out of what these columns are read
-/// from.
+/// Returns the names under which a server lists dropped values of these columns in
+/// [`_ignored`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/mapping-ignored-field.html).
 pub(crate) fn ignored_names(columns: &[Column]) -> Vec<String> {
     let read = columns.iter().filter(|column| matches!(column.read_from, ReadFrom::DocValues { .. }));
     let names =
@@ -131,7 +132,7 @@ mod tests {
     use elastic_arrow::{IndexMapping, SchemaOptions, plan_columns};
     use serde_json::{Map, json};
 
-    /// Two of three from doc values, and `_id`.
+    /// Of three columns two are read from doc values; plus `_id`.
     fn columns(count: usize) -> Vec<Column> {
         let mut properties = Map::new();
         for i in 0..count {

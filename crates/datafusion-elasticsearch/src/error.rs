@@ -1,6 +1,7 @@
-//! The one place where our errors become DataFusion's.
+//! The conversion of this workspace's errors to `DataFusionError`.
 //!
-//! Owns: that boundary. A scheduler retries only what is rooted in an I/O error.
+//! Owns: that boundary. A scheduler retries a task only if its error is rooted in an I/O error. Must not know:
+//! requests.
 
 use datafusion::error::DataFusionError;
 

@@ -1,17 +1,18 @@
 //! The scan of an index.
 //!
-//! Owns: reading the slices of a partition in turn. Must not know: how it is sent.
+//! Owns: reading the slices of a partition one after another. Must not know: how the plan is sent.
 //!
-//! It is a unary node over an in-memory table of slice descriptors, one partition a group of
-//! slices. Ballista cuts a stage into tasks by trimming leaves, and of leaves it knows only its own
-//! and DataFusion's: any other would be run whole by every task, and multiply rows in silence.
+//! `EsScanExec` is a unary plan node over an in-memory table of slice descriptors, with one partition for each
+//! group of slices. Ballista restricts a stage to the partitions of a task at its leaves, and it knows only its
+//! own leaves and those of DataFusion. Every task would run any other leaf with all partitions, and silently
+//! multiply rows.
 
 mod report;
 mod slice_read;
 
 use crate::decode::{Decoder, ignored_names};
 use crate::error::{from_arrow, from_client};
-use crate::options::Pushdown;
+use crate::spec::ScanSpec;
 use crate::wire;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -24,49 +25,16 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use elastic_arrow::{Column, to_schema};
-use elastic_client::{
-    ConnectionRegistry, IgnoredValues, PageOptions, ReadOptions, Slice, SortKey, check_index,
-};
+use elastic_arrow::to_schema;
+use elastic_client::{ConnectionRegistry, IgnoredValues, PageOptions, Slice, SortKey, check_index};
 use futures::{StreamExt, TryStreamExt};
 use report::Report;
-use serde_json::Value;
 use slice_read::SliceRead;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// What a scan reads, beside its slices.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScanSpec {
-    /// The connection's name.
-    pub connection: String,
-    /// The table's index, for display.
-    pub index: String,
-    /// The projected columns.
-    pub columns: Vec<Column>,
-    /// The query sent.
-    pub query: Value,
-    /// How the index is read.
-    pub read: ReadOptions,
-    /// As many rows of a slice are enough.
-    pub limit: Option<NonZeroU32>,
-    /// The order of a slice's rows, so that the first `limit` are those; any if empty.
-    pub order: Vec<SortKey>,
-    /// Whether the server may count and order.
-    pub pushdown: Pushdown,
-    /// The documents in which a value that doc values lack is an error; none if it is null.
-    pub ignored: Option<Value>,
-}
-
-impl ScanSpec {
-    /// Of no column there is nothing to read but how many rows there are.
-    fn counts(&self) -> bool {
-        self.columns.is_empty() && self.pushdown == Pushdown::On
-    }
-}
-
-/// Reads slices page by page.
+/// The plan node that reads the slices of an index page by page.
 #[derive(Debug)]
 pub struct EsScanExec {
     registry: Arc<ConnectionRegistry>,
@@ -75,13 +43,17 @@ pub struct EsScanExec {
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
     stop: CancellationToken,
-    /// Filters that DataFusion repeats although the query finds no document too many. They matter while
-    /// a query is planned, and are not serialized.
+    /// Filters that DataFusion repeats although the query finds no extra document. Only planning needs them, so
+    /// they are not serialized.
     strict: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 impl EsScanExec {
-    /// One partition a group of slices.
+    /// Creates a scan with one partition for each group of slices.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the slices cannot be serialized.
     pub fn try_new(
         registry: Arc<ConnectionRegistry>,
         spec: ScanSpec,
@@ -95,7 +67,7 @@ impl EsScanExec {
         Ok(Self::over(registry, spec, child))
     }
 
-    /// Over a child of slice descriptors that may come from another node. No I/O.
+    /// Creates a scan over a child whose rows are slice descriptors, such as one that the scheduler sent. No I/O.
     pub fn over(registry: Arc<ConnectionRegistry>, spec: ScanSpec, slices: Arc<dyn ExecutionPlan>) -> Self {
         let count = slices.properties().output_partitioning().partition_count();
         let properties = Arc::new(PlanProperties::new(
@@ -108,8 +80,8 @@ impl EsScanExec {
         Self { registry, spec, slices, properties, metrics, stop, strict: Vec::new() }
     }
 
-    /// The same scan, whose streams fail with what they read next once `stop` is cancelled: for who
-    /// cannot drop them.
+    /// Returns the same scan with a shutdown signal: after `stop` is cancelled, its streams fail at their next
+    /// request. This serves callers that cannot drop the streams.
     pub fn stopped_by(&self, stop: CancellationToken) -> Self {
         let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), Arc::clone(&self.slices));
         Self { stop, strict: self.strict.clone(), ..scan }
@@ -123,24 +95,25 @@ impl EsScanExec {
         self.strict.contains(filter)
     }
 
-    /// Only the first `limit` rows of each slice in this order.
+    /// Returns the same scan limited to the first `limit` rows of each slice in this order (top-N pushdown).
     pub(crate) fn first_rows(&self, order: Vec<SortKey>, limit: NonZeroU32) -> Self {
         let spec = ScanSpec { order, limit: Some(limit), ..self.spec.clone() };
         Self::over(Arc::clone(&self.registry), spec, Arc::clone(&self.slices))
     }
 
-    /// How many slices a scan has, by what a plan shows of it.
+    /// Returns the number of slices of a scan, parsed from the line that `EXPLAIN` shows for it; `None` if `shown`
+    /// is another plan node or the number is unknown.
     pub fn slices_of(shown: &str) -> Option<u64> {
         shown.strip_prefix("EsScanExec: slices=")?.split(',').next()?.parse().ok()
     }
 
-    /// How many slices it has over all partitions; none if its child does not tell.
+    /// Returns the number of slices over all partitions; `None` if the child does not report it.
     fn slice_count(&self) -> Option<usize> {
         let statistics = StatisticsContext::new().compute(self.slices.as_ref(), &StatisticsArgs::new());
         statistics.ok()?.num_rows.get_value().copied()
     }
 
-    /// All that another node needs to know of the scan beside its child.
+    /// Returns what another process needs to build the same scan with [`EsScanExec::over`], beside the child.
     pub fn spec(&self) -> &ScanSpec {
         &self.spec
     }
@@ -252,8 +225,8 @@ impl ExecutionPlan for EsScanExec {
     }
 }
 
-/// The slices that a batch describes: all of them, before the first is read. What arrived over the network
-/// may be anything.
+/// Decodes the slices that a batch describes: all of them before the first one is read. A batch from the network
+/// may have any content.
 fn read_slices(batch: &RecordBatch, index: &str) -> Result<Vec<Slice>> {
     let slices = wire::from_batch(batch).map_err(|e| {
         DataFusionError::External(e).context(format!(
@@ -276,7 +249,8 @@ mod tests {
     use futures::FutureExt;
     use serde_json::json;
 
-    /// What a scan over one partition of this says first. No runtime: a request would panic.
+    /// Returns the first error of a scan over one partition with these slices. There is no runtime, so a request
+    /// would panic.
     fn first(slices: Vec<(&str, ArrayRef)>) -> String {
         let registry = ConnectionRegistry::default();
         let config = ConnectionConfig::from_url("http://127.0.0.1:1").unwrap();

@@ -1,6 +1,6 @@
 //! `CREATE EXTERNAL TABLE … STORED AS ELASTICSEARCH LOCATION 'elasticsearch://CONNECTION/INDEX'`.
 //!
-//! Owns: the location's form.
+//! Owns: the form of the location, and the clauses that an index does not support. Must not know: mappings.
 
 use crate::table::EsTable;
 use async_trait::async_trait;
@@ -10,14 +10,14 @@ use datafusion::logical_expr::CreateExternalTable;
 use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
 
-/// Makes tables from SQL.
+/// Creates tables from `CREATE EXTERNAL TABLE … STORED AS ELASTICSEARCH`.
 #[derive(Debug)]
 pub struct EsTableFactory {
     registry: Arc<ConnectionRegistry>,
 }
 
 impl EsTableFactory {
-    /// Resolves connections from this registry.
+    /// Creates a factory that resolves the connection in a location by its name in `registry`.
     pub fn new(registry: Arc<ConnectionRegistry>) -> Self {
         Self { registry }
     }
@@ -43,24 +43,24 @@ impl TableProviderFactory for EsTableFactory {
     }
 }
 
-/// What a table of files can be told and an index cannot: its columns, and what holds of its rows.
+/// Rejects clauses that make sense for a table of files but not for an index.
 fn refuse_clauses(cmd: &CreateExternalTable) -> Result<()> {
     let clauses = [
         (
             !cmd.schema.fields().is_empty() || !cmd.column_defaults.is_empty(),
             "a list of columns",
-            "columns follow from the mapping; leave fields out by the option exclude",
+            "columns come from the mapping; drop fields with the option exclude",
         ),
-        (!cmd.constraints.is_empty(), "a constraint", "an index has none that could be relied on"),
+        (!cmd.constraints.is_empty(), "a constraint", "an index enforces none"),
         (
             !cmd.table_partition_cols.is_empty(),
             "PARTITIONED BY",
-            "an index is read in slices; set how many by the option slices",
+            "an index is read in slices; set their number with the option slices",
         ),
-        (!cmd.order_exprs.is_empty(), "WITH ORDER", "rows come in no order; use ORDER BY in the query"),
-        (cmd.unbounded, "UNBOUNDED", "what is read is the state of one moment, which ends"),
-        (cmd.temporary, "TEMPORARY", "a table is known to its session only; leave it out"),
-        (cmd.locations.len() > 1, "more than one location", "name several indices by a pattern or by commas"),
+        (!cmd.order_exprs.is_empty(), "WITH ORDER", "rows have no order; use ORDER BY in the query"),
+        (cmd.unbounded, "UNBOUNDED", "a query reads one point in time and ends"),
+        (cmd.temporary, "TEMPORARY", "a table always belongs to its session only; drop this word"),
+        (cmd.locations.len() > 1, "more than one location", "name several indices by a pattern, or separated by commas"),
     ];
     match clauses.into_iter().find(|(given, _, _)| *given) {
         Some((_, clause, why)) => Err(DataFusionError::Configuration(format!(

@@ -1,6 +1,6 @@
-//! Functions of SQL that come with the tables.
+//! The SQL functions of this crate.
 //!
-//! Owns: their list. Must not know: how a filter is pushed.
+//! Owns: the list of functions. Must not know: how a filter is pushed.
 
 mod address;
 mod cidr;
@@ -14,13 +14,14 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::ScalarUDF;
 use std::sync::Arc;
 
-/// The function of this name, which is one of [`functions`].
+/// Returns the function with this name, which must be one of [`functions`].
 pub(crate) fn function(name: &str) -> Result<Arc<ScalarUDF>> {
     let found = functions().into_iter().find(|function| function.name() == name);
     found.ok_or_else(|| DataFusionError::Internal(format!("there is no function {name}")))
 }
 
-/// All functions. They are serialized by name: every scheduler and executor has to register them.
+/// Returns all SQL functions of this crate: `ip_key`, `ip_text`, `cidr` and `match`. Plans are serialized with the
+/// name of a function only, so every scheduler and executor must register them.
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(ScalarUDF::from(address::KeyFunction::new())),

@@ -1,7 +1,7 @@
 //! Elasticsearch and OpenSearch indices as DataFusion tables.
 //!
-//! Owns: the table, its options, what of a filter is pushed, the functions, and the scan node.
-//! Must not know: Ballista. The envelope in which a plan is sent is another crate's.
+//! Owns: the table, its options, the translation of filters to queries, the SQL functions, and the scan node.
+//! Must not know: Ballista. Another crate owns the envelope in which a plan is sent.
 
 mod address_order;
 mod contexts;
@@ -12,17 +12,19 @@ mod factory;
 mod functions;
 mod options;
 mod pushdown;
+mod spec;
 mod table;
 mod top_rows;
 pub mod wire;
 
 pub use address_order::AddressOrder;
 pub use contexts::{QueryContexts, open_contexts, planned_slices};
-pub use exec::{EsScanExec, ScanSpec};
+pub use exec::EsScanExec;
 pub use factory::EsTableFactory;
 pub use functions::functions;
 pub use options::{Ignored, Pushdown, TableOptions};
-pub use table::{EsTable, TableSpec};
+pub use spec::{ScanSpec, TableSpec};
+pub use table::EsTable;
 pub use top_rows::TopRows;
 
 #[cfg(test)]

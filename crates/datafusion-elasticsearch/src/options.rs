@@ -1,6 +1,6 @@
-//! What a user can say of a table.
+//! The options of a table.
 //!
-//! Owns: names, aliases from ES-Hadoop, and their checks. No option is a secret.
+//! Owns: option names, their ES-Hadoop aliases, and their validation. No option is a secret.
 
 use datafusion::error::{DataFusionError, Result};
 use elastic_arrow::{MetaField, UnknownTypes};
@@ -10,49 +10,52 @@ use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-/// Checked options of a table.
+/// The validated options of a table.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
-    /// Base query, in the DSL.
+    /// The base query, in the [query
+    /// DSL](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/query-dsl.html).
     pub query: Value,
-    /// Slices, and so partitions; as many as shards if none.
+    /// The number of slices, and therefore of partitions; one for each shard if `None`.
     pub slices: Option<NonZeroU32>,
-    /// About how many documents a slice is to have at most; by it `slices` follow from a count.
+    /// The approximate maximum of documents in a slice. The number of slices is derived from a count of documents.
     pub docs_per_slice: Option<NonZeroU32>,
-    /// How the index is read.
+    /// The read mode, the page size and the keep-alive.
     pub read: ReadOptions,
-    /// Fields that are lists.
+    /// The fields that are list columns.
     pub arrays: BTreeSet<String>,
-    /// Fields that are no columns.
+    /// The fields that get no column.
     pub exclude: BTreeSet<String>,
-    /// Which of `_id`, `_index` and `_source` are columns.
+    /// The metadata fields among `_id`, `_index` and `_source` that are columns.
     pub metadata: Vec<MetaField>,
-    /// Whether filters are sent.
+    /// Whether filters are sent to the server.
     pub pushdown: Pushdown,
-    /// What becomes of a field of a type that has no column type.
+    /// How a field whose type has no column type is handled.
     pub unknown_types: UnknownTypes,
-    /// What becomes of values that the server left out of what is read.
+    /// How values dropped by `ignore_above` or `ignore_malformed` are handled.
     pub ignored: Ignored,
 }
 
 /// Where filters are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pushdown {
-    /// By the server as far as it can, and again by DataFusion where that is not exact.
+    /// The server applies them as far as it can. DataFusion repeats every filter that the server does not apply
+    /// exactly.
     #[default]
     On,
-    /// By DataFusion alone.
+    /// Only DataFusion applies them. A `match` is still sent, because only the server can evaluate it.
     Off,
 }
 
-/// What becomes of values that the server left out of doc values, since they are longer than
-/// `ignore_above` or malformed.
+/// How a scan handles values that are missing from doc values because the server dropped them: by
+/// [`ignore_above`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/ignore-above.html) or
+/// [`ignore_malformed`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/ignore-malformed.html).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ignored {
-    /// The read fails.
+    /// The scan fails at the first document with such a value.
     #[default]
     Error,
-    /// They are null.
+    /// Such values are null.
     Null,
 }
 
@@ -78,12 +81,18 @@ fn refuse(message: String) -> DataFusionError {
 }
 
 impl TableOptions {
-    /// Reads options as `CREATE EXTERNAL TABLE` or a caller gives them. `now` in the query's ranges
-    /// is pinned to one moment, so that all pages of the read see the same bounds; elsewhere it is an error.
+    /// Parses and validates options, given by `CREATE EXTERNAL TABLE` or by a caller.
+    ///
+    /// `now` in a range of the query is replaced by the current time, so that all pages see the same bounds.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if an option is unknown, given twice or invalid, if `slices` and `docs_per_slice` are both
+    /// given, or if the query has a `now` outside of a range.
     pub fn parse(given: &HashMap<String, String>) -> Result<Self> {
         let mut values: HashMap<&str, &str> = HashMap::new();
         for (key, value) in given {
-            // A key without a dot arrives as `format.key` from SQL.
+            // SQL passes a key without a dot as `format.key`.
             let short = key.strip_prefix("format.").unwrap_or(key);
             let Some((name, _)) =
                 KNOWN.iter().find(|(name, aliases)| *name == short || aliases.contains(&short))
@@ -117,7 +126,7 @@ impl TableOptions {
         let (slices, docs_per_slice) = (number("slices")?, number("docs_per_slice")?);
         if slices.is_some() && docs_per_slice.is_some() {
             return Err(refuse(
-                "table options slices and docs_per_slice say the same thing: give one".into(),
+                "table options slices and docs_per_slice both set the number of slices: give only one".into(),
             ));
         }
         let text = |name: &str| values.get(name).copied();
@@ -174,12 +183,12 @@ impl TableOptions {
     }
 }
 
-/// A repeatable sample without replacement: each document draws from its sequence number and the
-/// seed, so every read of the same documents draws alike.
+/// Draws a repeatable sample without replacement. A document's draw depends only on its sequence number and the
+/// seed, so every read of the same documents draws the same sample.
 fn sampled(query: Value, sample: Option<&str>, seed: Option<&str>) -> Result<Value> {
     let Some(text) = sample else {
         return match seed {
-            Some(seed) => Err(refuse(format!("seed = {seed} is of no use without a sample"))),
+            Some(seed) => Err(refuse(format!("seed = {seed} has no effect without the option sample"))),
             None => Ok(query),
         };
     };
@@ -199,7 +208,7 @@ fn sampled(query: Value, sample: Option<&str>, seed: Option<&str>) -> Result<Val
     }}))
 }
 
-/// `true` stands for those that cost nothing.
+/// `true` stands for `_id` and `_index`, which cost nothing to read.
 fn metadata(text: &str) -> Result<Vec<MetaField>> {
     match text {
         "false" => return Ok(Vec::new()),
@@ -220,7 +229,7 @@ fn metadata(text: &str) -> Result<Vec<MetaField>> {
     Ok(fields)
 }
 
-/// An option of every read; its default where it is not given.
+/// Parses an option that every read has; returns its default if it is not given.
 fn parsed<T: FromStr<Err = OptionError> + Default>(text: Option<&str>) -> Result<T> {
     let value = text.map(T::from_str).transpose().map_err(|e| refuse(format!("table option {e}")))?;
     Ok(value.unwrap_or_default())

@@ -1,12 +1,13 @@
-//! An index as a table.
+//! An Elasticsearch or OpenSearch index as a DataFusion table.
 //!
-//! Owns: the columns, and the plan of a scan. Must not know: how plans are sent.
+//! Owns: the columns, and the plan of a scan. Must not know: how plans are serialized.
 
 use crate::error::{from_arrow, from_client};
-use crate::exec::{EsScanExec, ScanSpec};
+use crate::exec::EsScanExec;
 use crate::functions::match_refused;
 use crate::options::{Ignored, Pushdown, TableOptions};
 use crate::pushdown::{MAX_CLAUSES, Precision, Pushed, asks_match, translate};
+use crate::spec::{ScanSpec, TableSpec};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
@@ -19,44 +20,15 @@ use elastic_arrow::{
     Column, ConstantKeywords, IndexMapping, LongKeywords, SchemaOptions, plan_columns, to_schema,
 };
 use elastic_client::{
-    ConnectionRegistry, ContextRequest, Product, ReadOptions, Server, Slice, check_query, fetch_count,
-    fetch_mappings, fetch_older_than, fetch_server, fetch_shards, group_slices, open_context,
+    ConnectionRegistry, Product, Server, check_query, fetch_count, fetch_mappings, fetch_older_than,
+    fetch_server, fetch_shards, group_slices, open_context,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// What a table is, on every node: a connection's name, never its address.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TableSpec {
-    /// The connection's name.
-    pub connection: String,
-    /// Index, pattern or alias.
-    pub index: String,
-    /// All columns.
-    pub columns: Vec<Column>,
-    /// Base query.
-    pub query: Value,
-    /// Slices wanted.
-    pub slices: Option<NonZeroU32>,
-    /// How the index is read.
-    pub read: ReadOptions,
-    /// Whether filters are sent.
-    pub pushdown: Pushdown,
-    /// What becomes of values that the server left out of doc values.
-    pub ignored: Ignored,
-    /// The slices of the open search context; none until the query is planned.
-    pub open_slices: Option<Vec<Slice>>,
-}
-
-impl TableSpec {
-    pub(crate) fn context_request(&self) -> ContextRequest {
-        ContextRequest { index: self.index.clone(), read: self.read, slices: self.slices }
-    }
-}
-
-/// A table over an index, pattern or alias.
+/// A table over an index, an index pattern or an alias. It implements [`TableProvider`] and does not store rows.
 #[derive(Debug, Clone)]
 pub struct EsTable {
     registry: Arc<ConnectionRegistry>,
@@ -65,7 +37,16 @@ pub struct EsTable {
 }
 
 impl EsTable {
-    /// Reads the mappings of every index behind the name.
+    /// Opens a table: reads the mappings of all indices that `index` resolves to, and derives the columns from
+    /// them. `connection` is a name in `registry`. `options` are parsed by [`TableOptions::parse`].
+    ///
+    /// With the option `docs_per_slice` it also counts the documents, and derives the number of slices from the
+    /// count.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if an option is invalid, the connection is unknown, a request fails, the mappings
+    /// conflict, the server rejects the base query, or the option `arrays` names a field that is missing.
     pub async fn try_new(
         registry: Arc<ConnectionRegistry>,
         connection: &str,
@@ -109,12 +90,12 @@ impl EsTable {
                 let count = fetch_count(&live, index, &options.query).await.map_err(from_client)?;
                 let slices = count.div_ceil(most.get().into());
                 let shards = fetch_shards(&live, index).await.map_err(from_client)?;
-                // Fewer than shards would only be read by fewer partitions.
+                // Fewer slices than shards would only reduce the number of partitions.
                 let more = slices > shards.iter().map(|index| u64::from(index.shards)).sum();
                 NonZeroU32::new(slices.try_into().unwrap_or(u32::MAX)).filter(|_| more)
             }
             None => {
-                // A query that the server cannot read is an error of the table, not of its first scan.
+                // A base query that the server cannot parse fails here, not in the first scan.
                 if options.query != json!({ "match_all": {} }) {
                     check_query(&live, index, &options.query).await.map_err(from_client)?;
                 }
@@ -137,13 +118,13 @@ impl EsTable {
         ))
     }
 
-    /// The table of a spec, such as one that another node sent. No I/O.
+    /// Builds a table from a spec, such as one that a client sent to the scheduler. No I/O.
     pub fn from_spec(registry: Arc<ConnectionRegistry>, spec: TableSpec) -> Self {
         let schema = to_schema(&spec.columns);
         Self { registry, spec, schema }
     }
 
-    /// All that another node needs to know of the table.
+    /// Returns what another process needs to build the same table with [`EsTable::from_spec`].
     pub fn spec(&self) -> &TableSpec {
         &self.spec
     }
@@ -152,7 +133,7 @@ impl EsTable {
         &self.registry
     }
 
-    /// What the server is asked for these filters.
+    /// Plans the query that is sent to the server for these filters.
     fn plan_filters<'a>(&self, filters: &'a [Expr]) -> PlannedFilters<'a> {
         let pushed: Vec<Option<Pushed>> = filters.iter().map(|filter| self.push(filter)).collect();
         let is =
@@ -162,7 +143,8 @@ impl EsTable {
         let strict = filters.iter().zip(&pushed).filter(|(_, p)| all_sent && is(p, Precision::Strict));
         let strict = strict.map(|(filter, _)| filter).collect();
         let mut pushed: Vec<Pushed> = pushed.into_iter().flatten().collect();
-        // An exact filter must be sent, nobody repeats it; of the others as many as servers take.
+        // Every exact filter must be sent, because DataFusion does not repeat it. Of the others, send as many
+        // clauses as servers accept.
         pushed.sort_by_key(|p| (p.precision != Precision::Exact, p.clauses));
         let mut clauses = vec![self.spec.query.clone()];
         let mut count = 0;
@@ -182,7 +164,7 @@ impl EsTable {
     fn push(&self, filter: &Expr) -> Option<Pushed> {
         match self.spec.pushdown {
             Pushdown::On => translate(filter, &self.spec.columns, self.spec.ignored),
-            // Nobody else can answer it.
+            // Only the server can evaluate `match`.
             Pushdown::Off if asks_match(filter) => translate(filter, &self.spec.columns, self.spec.ignored),
             Pushdown::Off => None,
         }
@@ -191,38 +173,36 @@ impl EsTable {
 
 /// The filters of one scan.
 struct PlannedFilters<'a> {
-    /// The base query with them.
+    /// The base query combined with the pushed filters.
     query: Value,
-    /// The query finds what all of them keep, so that DataFusion repeats none.
+    /// Every filter is exact, so that DataFusion repeats none.
     all_exact: bool,
-    /// Those that DataFusion repeats although the query finds no document too many; none if there is a
-    /// filter that is not sent.
+    /// Filters that DataFusion repeats although the query finds no extra document. Empty if a filter is not sent.
     strict: Vec<&'a Expr>,
 }
 
 impl PlannedFilters<'_> {
-    /// How many rows of a slice are enough. DataFusion may still drop rows where it filters again: then
-    /// there is no such number.
+    /// Returns how many rows of a slice are enough, or `None` if DataFusion may drop rows in a later filter.
     fn row_limit(&self, limit: Option<usize>) -> Option<NonZeroU32> {
-        // LIMIT 0 reads nothing before it gets here.
+        // `LIMIT 0` never gets here: DataFusion plans no scan for it.
         limit.filter(|_| self.all_exact).and_then(|limit| NonZeroU32::new(u32::try_from(limit).ok()?))
     }
 
-    /// The strict ones as the plan over the scan has them.
+    /// Returns the strict filters as physical expressions, in the form that the plan above the scan has them.
     fn strict_over(&self, state: &dyn Session, scan: &EsScanExec) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
         let schema = DFSchema::try_from(scan.schema())?;
         let strict = self.strict.iter();
-        // What is repeated has its columns read.
+        // The scan reads the columns of every filter that DataFusion repeats.
         Ok(strict.filter_map(|&filter| state.create_physical_expr(filter.clone(), &schema).ok()).collect())
     }
 }
 
-/// Whether a server may have left out a keyword for its length.
+/// Whether a server may have dropped keywords by `ignore_above`.
 fn has_long_keywords(mappings: &[IndexMapping]) -> bool {
     mappings.iter().any(|index| index.mapping.to_string().contains("\"ignore_above\""))
 }
 
-/// A list that no field has the name of is a slip: the field that was meant would stay scalar.
+/// A name in `arrays` that matches no field is a typo: the field that was meant would stay scalar.
 fn check_arrays(arrays: &BTreeSet<String>, columns: &[Column], index: &str) -> Result<()> {
     let names = || columns.iter().map(|column| column.name.as_str());
     for array in arrays {
@@ -270,8 +250,8 @@ impl TableProvider for EsTable {
         let slices = match &self.spec.open_slices {
             Some(slices) => slices.clone(),
             None => {
-                // Nobody opened one for the whole query: this scan has its own, which the server
-                // drops after keep_alive.
+                // No context was opened for the whole query, so this scan opens its own. The server drops it after
+                // `keep_alive`.
                 let live = self.registry.get(&self.spec.connection).map_err(from_client)?;
                 open_context(&live, &self.spec.context_request()).await.map_err(from_client)?.slices
             }

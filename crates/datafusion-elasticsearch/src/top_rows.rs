@@ -1,12 +1,12 @@
-//! `ORDER BY … LIMIT`, brought down to the scan.
+//! Top-N pushdown: sends `ORDER BY … LIMIT` to the scan.
 //!
-//! Owns: the rule, and which columns have an order that the servers share. Must not know: how rows
-//! are asked for.
+//! Owns: the optimizer rule, and the list of column types that servers and DataFusion sort alike. Must not know:
+//! how rows are requested.
 //!
-//! Each slice gives its first rows, the sort above chooses among them: the first `n` of all are among
-//! the first `n` of each. A document with several values in a scalar column stands where its least
-//! value (descending: its greatest) does. So one that any of its values would put among the first is
-//! read, and is the error that it is elsewhere.
+//! Each slice returns its first `n` rows, and the sort above the scan keeps the first `n` of all. A document with
+//! several values in a scalar column sorts by its least value, or by its greatest in descending order. So a
+//! document that could be among the first by any value is read, and the scan reports it as an error, as everywhere
+//! else.
 
 use crate::exec::EsScanExec;
 use crate::options::Pushdown;
@@ -28,7 +28,7 @@ use elastic_client::SortKey;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// Gives scans below a sort with a limit its order and its limit.
+/// The optimizer rule that gives a scan below a sort with a limit that order and limit.
 #[derive(Debug, Default)]
 pub struct TopRows;
 
@@ -60,7 +60,7 @@ impl PhysicalOptimizerRule for TopRows {
     }
 }
 
-/// A column of some input, by its index.
+/// A sort key on a column of an input, by the index of the column.
 #[derive(Clone, Copy)]
 struct Ordered {
     column: usize,
@@ -68,7 +68,7 @@ struct Ordered {
     missing_first: bool,
 }
 
-/// None of them if any is no column.
+/// Returns the sort keys; empty if any key is not a plain column.
 fn ordered_columns<'a>(sort: impl IntoIterator<Item = &'a PhysicalSortExpr>) -> Vec<Ordered> {
     let ordered = sort.into_iter().map(|key| {
         let column = key.expr.downcast_ref::<PhysicalColumn>()?.index();
@@ -77,8 +77,7 @@ fn ordered_columns<'a>(sort: impl IntoIterator<Item = &'a PhysicalSortExpr>) -> 
     ordered.collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
-/// `plan` with the order in its scan, if it is over one that every row of comes through, or every row
-/// that the server finds.
+/// Returns `plan` with the order pushed into its scan. Every plan node between must keep all rows of the scan.
 fn below(
     plan: &Arc<dyn ExecutionPlan>,
     order: &[Ordered],
@@ -112,7 +111,7 @@ fn below(
     input.map(|input| replace_children_if_necessary(Arc::clone(plan), vec![input])).transpose()
 }
 
-/// The scan that all rows of come from as they are.
+/// Returns the scan whose rows all reach `plan` unchanged.
 fn scan_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&EsScanExec> {
     if plan.is::<CooperativeExec>() || plan.is::<RepartitionExec>() {
         return scan_below(plan.children()[0]);
@@ -120,14 +119,14 @@ fn scan_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&EsScanExec> {
     plan.downcast_ref::<EsScanExec>()
 }
 
-/// The order by an input's columns.
+/// Maps sort keys to the columns of an input.
 fn through(order: &[Ordered], input: impl Fn(usize) -> Option<usize>) -> Option<Vec<Ordered>> {
     order.iter().map(|key| Some(Ordered { column: input(key.column)?, ..*key })).collect()
 }
 
 fn scan_in(scan: &EsScanExec, order: &[Ordered], limit: NonZeroU32) -> Option<EsScanExec> {
     let spec = scan.spec();
-    // Each page is searched for anew: of many pages that costs more than to read them all.
+    // The server repeats the search for each page. For many pages that costs more than to read the whole slice.
     if spec.pushdown == Pushdown::Off
         || order.is_empty()
         || spec.limit.is_some()
@@ -147,12 +146,11 @@ fn scan_in(scan: &EsScanExec, order: &[Ordered], limit: NonZeroU32) -> Option<Es
     Some(scan.first_rows(keys.collect::<Option<Vec<_>>>()?, limit))
 }
 
-/// The type's name, if the servers order its values as DataFusion orders the column's.
+/// Returns the name of the field type if the servers sort its values as DataFusion sorts the column's.
 ///
-/// They order what doc values hold: texts by their UTF-8 bytes, numbers by their value; but addresses
-/// by their bits, versions by their parts, and OpenSearch unsigned numbers as if they were signed. Of
-/// `date_nanos` they take no cursor where a value is missing, and OpenSearch takes one of `scaled_float`
-/// for another number.
+/// Servers sort doc values: texts by their UTF-8 bytes, numbers by value. But they sort addresses by bits and
+/// versions by parts, and OpenSearch sorts unsigned numbers as if they were signed. Servers reject a cursor on
+/// `date_nanos` where a value is missing, and OpenSearch reads a cursor on `scaled_float` as another number.
 fn unmapped_type(column: &Column) -> Option<&'static str> {
     if column.array || column.mixed || !matches!(column.read_from, ReadFrom::DocValues { .. }) {
         return None;
@@ -167,7 +165,7 @@ fn unmapped_type(column: &Column) -> Option<&'static str> {
         FieldType::Float => Some("float"),
         FieldType::Double => Some("double"),
         FieldType::Boolean => Some("boolean"),
-        // What is missing is printed as the least or the greatest date that there can be.
+        // A server prints a missing date as the least or the greatest possible date.
         FieldType::Date => column.prints_any_date.then_some("date"),
         FieldType::ConstantKeyword
         | FieldType::Wildcard

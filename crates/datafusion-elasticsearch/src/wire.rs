@@ -1,12 +1,11 @@
-//! Tables, scans and slices as they are sent from one node of the cluster to another.
+//! The serialized form of tables, scans and slices that the client, the scheduler and the executors exchange.
 //!
-//! Owns: the names and the values of what is sent, in every format so far, and its conversions. Must not know:
-//! I/O, or the envelope, which is that of whoever sends.
+//! Owns: the names and values of every format so far, and their conversions. Must not know: I/O, or the envelope,
+//! which the sender's crate owns.
 //!
-//! The structs in here are only for what is sent: a field of a table or a scan may be renamed without a change of
-//! it, and the conversions take tables and scans apart, so that a new field of these is a compile error until it is
-//! sent. What changes in here needs a new [`VERSION`]; the bytes of each format so far are kept in
-//! `fuzz/seeds/codec`.
+//! These structs describe only the serialized form. A field of a table or a scan may be renamed without a change
+//! of the format. The conversions destructure tables and scans, so that a new field is a compile error until it is
+//! serialized. A change here needs a new [`VERSION`]. `fuzz/seeds/codec` keeps the bytes of each format.
 //!
 //! | format | what is sent |
 //! |---|---|
@@ -19,23 +18,22 @@ mod spec;
 
 pub use slice::{from_batch, schema, to_batch};
 
-use crate::exec::ScanSpec;
-use crate::table::TableSpec;
+use crate::spec::{ScanSpec, TableSpec};
 use datafusion::error::{DataFusionError, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use slice::{SliceV1, Slices};
 use spec::{Scan, Table};
 
-/// The format that this version of the program writes. It reads this one and all before.
+/// The format that this version of the program writes. It reads this format and all earlier ones.
 pub const VERSION: u32 = 2;
 
-/// Returns the format that a JSON text says it has: 1 where it says none.
+/// Returns the format that a JSON text declares; 1 if it declares none.
 ///
 /// # Errors
 ///
-/// If the text is no JSON object, or has a format that this version does not read. `operation` is what it should be,
-/// such as `a table`.
+/// Returns an error if the text is not a JSON object, or has a format that this version does not read. `operation`
+/// names the expected content in the message, such as `a table`.
 pub fn version(operation: &str, text: &str) -> Result<u32> {
     #[derive(Deserialize)]
     struct Head {
@@ -56,20 +54,20 @@ pub(crate) fn first() -> u32 {
     1
 }
 
-/// The JSON text of a table, in format [`VERSION`].
+/// Serializes a table to JSON, in format [`VERSION`].
 ///
 /// # Errors
 ///
-/// If it cannot be written as JSON.
+/// Returns an error if a value cannot be written as JSON.
 pub fn encode_table(table: &TableSpec) -> Result<String> {
     encode(&Table::<Slices>::of(table))
 }
 
-/// Reads a table of any format so far.
+/// Deserializes a table from JSON in any format so far.
 ///
 /// # Errors
 ///
-/// If the format or a value is not known, or a value is out of its bounds.
+/// Returns an error if the format or a value is unknown, or a value is out of bounds.
 pub fn decode_table(text: &str) -> Result<TableSpec> {
     const WHAT: &str = "a table";
     let table = match version(WHAT, text)? {
@@ -79,20 +77,20 @@ pub fn decode_table(text: &str) -> Result<TableSpec> {
     table.map_err(|e| unreadable(WHAT, e))
 }
 
-/// The JSON text of a scan, without its slices, in format [`VERSION`].
+/// Serializes a scan without its slices to JSON, in format [`VERSION`].
 ///
 /// # Errors
 ///
-/// If it cannot be written as JSON.
+/// Returns an error if a value cannot be written as JSON.
 pub fn encode_scan(scan: &ScanSpec) -> Result<String> {
     encode(&Scan::of(scan))
 }
 
-/// Reads a scan of any format so far. Both have the same fields.
+/// Deserializes a scan from JSON in any format so far. Formats 1 and 2 have the same fields.
 ///
 /// # Errors
 ///
-/// If the format or a value is not known, or a value is out of its bounds.
+/// Returns an error if the format or a value is unknown, or a value is out of bounds.
 pub fn decode_scan(text: &str) -> Result<ScanSpec> {
     const WHAT: &str = "a scan";
     version(WHAT, text)?;
@@ -107,7 +105,7 @@ fn decode<T: DeserializeOwned>(operation: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| unreadable(operation, e))
 }
 
-/// A value that is not what the format allows.
+/// The reason why a value does not conform to the format.
 type Invalid = Box<dyn std::error::Error + Send + Sync>;
 
 fn unreadable(operation: &str, error: impl Into<Invalid>) -> DataFusionError {

@@ -186,7 +186,7 @@ async fn open_shared_pits(
         let shards = reached.indices.iter().map(|index| index.shards).sum();
         groups.push(IndexShards { index: request.index.clone(), shards, filter: None });
     }
-    let ids = open_pits(connection, request, PitApi::Elasticsearch, &groups).await?;
+    let ids = open_pits(connection, request.read.keep_alive, PitApi::Elasticsearch, &groups).await?;
     let parts = groups.into_iter().zip(ids).map(|(group, id)| Part {
         // The names of a group may be hundreds.
         index: IndexShards { index: request.index.clone(), ..group },
@@ -204,7 +204,7 @@ async fn open_pit_per_index(
 ) -> Result<SearchContext, Error> {
     let limit = pit_limit::find_exceeded(connection, reached).await;
     if limit.is_none() {
-        match open_pits(connection, request, PitApi::OpenSearch, &reached.indices).await {
+        match open_pits(connection, request.read.keep_alive, PitApi::OpenSearch, &reached.indices).await {
             Ok(ids) => {
                 let parts = reached.indices.iter().zip(ids).map(|(index, id)| Part {
                     index: index.clone(),

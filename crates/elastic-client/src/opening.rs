@@ -4,10 +4,10 @@
 //! of read suits a server.
 
 use crate::connection::Connection;
-use crate::context::ContextRequest;
 use crate::error::Error;
 use crate::open_contexts::OpenContext;
 use crate::paths;
+use crate::read_options::KeepAlive;
 use crate::request::{Method, Request};
 use crate::server::fetch_json;
 use crate::shards::CONCURRENT_REQUESTS;
@@ -41,7 +41,7 @@ impl PitApi {
 /// The first refusal. No request is sent after it.
 pub(crate) async fn open_pits(
     connection: &Arc<Connection>,
-    request: &ContextRequest,
+    keep_alive: KeepAlive,
     api: PitApi,
     groups: &[IndexShards],
 ) -> Result<Vec<Arc<str>>, Error> {
@@ -55,7 +55,7 @@ pub(crate) async fn open_pits(
                 if failed.load(Ordering::Relaxed) {
                     return;
                 }
-                match open_pit(connection, request, api, group).await {
+                match open_pit(connection, keep_alive, api, group).await {
                     Ok(id) => half.add(place, id),
                     Err(error) => {
                         failed.store(true, Ordering::Relaxed);
@@ -106,12 +106,12 @@ impl Drop for HalfOpen<'_> {
 
 async fn open_pit(
     connection: &Arc<Connection>,
-    request: &ContextRequest,
+    keep_alive: KeepAlive,
     api: PitApi,
     group: &IndexShards,
 ) -> Result<String, Error> {
     let operation = format!("open a point in time on index \"{}\"", group.index);
-    let keep_alive = request.read.keep_alive.to_string();
+    let keep_alive = keep_alive.to_string();
     match api {
         PitApi::Elasticsearch => {
             let open = Request::new(Method::Post, paths::open_pit(&group.index)?, &operation)

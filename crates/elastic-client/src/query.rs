@@ -11,8 +11,9 @@ mod walk;
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
+use clock::refuse_clock;
 pub use filtered::translate_filtered;
-pub use pin::pin_now;
+use pin::pin_ranges;
 
 /// Keys of a search body that say how rows look, not which rows there are: the table decides that, so they are
 /// ignored.
@@ -154,6 +155,31 @@ pub enum QueryError {
     /// `?…` without a `q`.
     #[error("the base query ?q=... has no \"q\", or an empty one")]
     NoQ,
+}
+
+/// Replaces the `now` of each `range` bound by the instant `now` (`2026-01-02T03:04:05.678Z`), however deep the range
+/// stands: `now-1h/d` becomes `2026-01-02T03:04:05.678Z||-1h/d`, and `now` alone the instant alone.
+///
+/// A bound is read by the range's `format`, else by the field's own, which is not known here. So the range gets a
+/// format that reads the instant:
+///
+/// | the other bounds | the range's `format` | becomes |
+/// |---|---|---|
+/// | none, or `now` too | any or none | `strict_date_optional_time` |
+/// | dates or numbers | F | `F\|\|strict_date_optional_time`: F first, so that they are read as before |
+/// | numbers that can only be milliseconds | none | `strict_date_optional_time\|\|epoch_millis` |
+/// | other dates and numbers | none | `strict_date_optional_time` |
+///
+/// In the last row a date that only the field's own format reads is an error of the server, never another date; a
+/// `format` in the range settles it.
+///
+/// # Errors
+/// If the query reads the clock elsewhere: in a text of Lucene's syntax (`query_string`), in date math of a `term`
+/// or a `match`, or in a script.
+pub fn pin_now(query: &Value, now: &str) -> Result<Value, QueryError> {
+    let pinned = pin_ranges(query, now);
+    refuse_clock(&pinned)?;
+    Ok(pinned)
 }
 
 /// Reads a base query: a search body (`{"query": …, "_source": …}`), a query on its own (`{"term": …}`) or the

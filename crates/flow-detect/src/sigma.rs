@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 const MAX_DECIMALS: usize = 6;
 const SCALE: u64 = 10u64.pow(MAX_DECIMALS as u32);

@@ -1,6 +1,6 @@
 //! What to detect. Owns the description; must not know how it becomes a statement.
 
-use crate::Sigma;
+use crate::sigma::Sigma;
 
 /// What to detect: a table, the fields that matter, a window and a threshold.
 #[derive(Debug, Clone, PartialEq, Eq)]

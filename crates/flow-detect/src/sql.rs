@@ -15,7 +15,8 @@
 //! - products are 256 bits wide (`DECIMAL(76, 0)`): with every count at the greatest `BIGINT` and k
 //!   at its greatest, they hold up to 2·10¹⁰ addresses; above that the statement fails.
 
-use crate::{DetectSpec, Sigma};
+use crate::sigma::Sigma;
+use crate::spec::DetectSpec;
 
 /// The one statement: counts, statistics and decision, with two scans of the table.
 ///

@@ -3,7 +3,8 @@
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
-use crate::{DetectSpec, Error, Result};
+use crate::error::{Error, Result};
+use crate::spec::DetectSpec;
 
 /// The canonical extension type of a string column that holds JSON.
 const EXTENSION_NAME: &str = "ARROW:extension:name";

@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use crate::{ColumnStatistics, Detection, Direction, Sigma};
+use crate::detection::{ColumnStatistics, Detection, Direction};
+use crate::sigma::Sigma;
 
 /// Why "nothing stands out" would say less than it seems to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +107,7 @@ fn no_spread(direction: Direction, column: &ColumnStatistics) -> Option<Warning>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Statistics;
+    use crate::detection::Statistics;
 
     fn detection(addresses: u64, outgoing: (u64, u64), incoming: (u64, u64)) -> Detection {
         let column = |(min, max)| ColumnStatistics {

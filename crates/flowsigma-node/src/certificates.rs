@@ -5,7 +5,7 @@
 
 use crate::config::{ClusterMembers, ClusterTls, Config};
 use crate::local::LocalCredentials;
-use crate::protection::ProtectionError;
+use crate::protection_error::ProtectionError;
 use crate::role::{Role, Subject};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;

@@ -15,6 +15,7 @@ mod logs;
 #[cfg(feature = "process")]
 mod options;
 mod protection;
+mod protection_error;
 mod role;
 mod runtime;
 
@@ -31,6 +32,7 @@ pub use local::{LocalCredentials, LocalError, is_loopback_host};
 pub use logs::{LogRotation, NodeLogs};
 #[cfg(feature = "process")]
 pub use options::NodeArgs;
-pub use protection::{Protection, ProtectionError};
+pub use protection::Protection;
+pub use protection_error::ProtectionError;
 pub use role::{Role, Subject, subject_of};
 pub use runtime::{node_runtime, shutdown_signal};

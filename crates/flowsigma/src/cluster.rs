@@ -1,7 +1,7 @@
 //! `flowsigma cluster`.
 //!
-//! Owns: its commands, and what they print. Must not know: what a file of a cluster holds (`files`), or which
-//! names are valid (`names`).
+//! Owns: its subcommands, and the next steps that they print. Must not know: the content of a cluster's files
+//! (`files`), or which names are valid (`names`).
 
 mod files;
 mod names;
@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// What is done.
+/// The arguments of `flowsigma cluster`.
 #[derive(Args)]
 pub(crate) struct ClusterArgs {
     #[command(subcommand)]
@@ -26,44 +26,44 @@ pub(crate) struct ClusterArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make an authority, certificates and configuration files for a new cluster
+    /// Create an authority, certificates and configuration files for a new cluster
     #[command(after_help = "Examples:\n  \
         flowsigma cluster init cluster --host localhost\n  \
         flowsigma cluster init cluster --scheduler-host s.example --executor-host a.example \
         --executor-host b.example,10.0.0.7 --client alice\n\
-        It prints what to do next. docs/cluster.md goes through all of it.")]
+        It prints the next steps. docs/cluster.md explains them.")]
     Init(InitArgs),
-    /// Issue a certificate for one more executor, by the authority that init made
+    /// Issue a certificate for one more executor, signed by the authority that init created
     #[command(after_help = "Example: flowsigma cluster add-executor cluster c.example")]
     AddExecutor {
-        /// The folder that init made, with ca.pem and ca.key
+        /// The folder that init created, with ca.pem and ca.key
         dir: PathBuf,
-        /// The name or address by which others reach the executor; more of them after commas
+        /// The name or address by which others reach the executor; further ones after commas
         host: Host,
     },
-    /// Issue a certificate for one more client, by the authority that init made
+    /// Issue a certificate for one more client, signed by the authority that init created
     #[command(after_help = "Example: flowsigma cluster add-client cluster bob")]
     AddClient {
-        /// The folder that init made, with ca.pem and ca.key
+        /// The folder that init created, with ca.pem and ca.key
         dir: PathBuf,
-        /// The name by which the scheduler's [access.NAME] grants it something
+        /// The client's name, which [access.NAME] in the scheduler's flowsigma.toml refers to
         name: ClientName,
     },
 }
 
-/// Which processes the cluster has.
+/// The processes of a new cluster.
 #[derive(Args)]
 struct InitArgs {
-    /// A folder to make, or an empty one
+    /// A new or an empty folder
     dir: PathBuf,
     /// The machine of the scheduler and of one executor: the name or address by which others reach it;
-    /// more of them after commas
+    /// further ones after commas
     #[arg(long, conflicts_with_all = ["scheduler_host", "executor_host"], required_unless_present = "scheduler_host")]
     host: Option<Host>,
-    /// The scheduler's machine, named like --host
+    /// The scheduler's machine, in the form of --host
     #[arg(long, value_name = "HOST", requires = "executor_host")]
     scheduler_host: Option<Host>,
-    /// An executor's machine, named like --host; once for each executor
+    /// An executor's machine, in the form of --host; repeat it for each executor
     #[arg(long, value_name = "HOST", requires = "scheduler_host")]
     executor_host: Vec<Host>,
     /// The name of the first client
@@ -123,7 +123,7 @@ fn add_client(dir: &Path, name: &ClientName) -> Result<(), Failure> {
         "{} holds a certificate, its key and a flowsigma.toml.\n\n\
          1. Add to the scheduler's flowsigma.toml what {name} may read, and start the scheduler again:\n{}\n\
          2. Write the servers to read into {} ([connections.NAME]).\n\n\
-         3. Give that folder to {name}, by a way that nobody else can read, and submit:\n{}",
+         3. Send that folder to {name} over a channel that nobody else can read, and submit a job:\n{}",
         quoted(&dir.join(folder.path())),
         indented(&files::grants(name)),
         quoted(&dir.join(folder.path()).join("flowsigma.toml")),
@@ -135,13 +135,13 @@ fn say(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(Failure::running)
 }
 
-/// The authority in `dir`, if the folder that it is to issue for is not there yet.
+/// Reads the authority in `dir`. It is an error if `folder` exists already.
 fn authority_of(dir: &Path, folder: &Folder) -> anyhow::Result<Authority> {
     let read = |name: &str| {
         let path = dir.join(name);
         std::fs::read_to_string(&path).with_context(|| {
             format!(
-                "cannot read {}: give the folder that flowsigma cluster init made, with its ca.key",
+                "cannot read {}: give the folder that flowsigma cluster init created, with its ca.key",
                 path.display()
             )
         })
@@ -153,13 +153,13 @@ fn authority_of(dir: &Path, folder: &Folder) -> anyhow::Result<Authority> {
     let path = dir.join(folder.path());
     anyhow::ensure!(
         path.symlink_metadata().is_err(),
-        "{} exists: delete it to have its certificate issued again",
+        "{} exists: delete it to issue its certificate again",
         path.display()
     );
     Ok(authority)
 }
 
-/// The scheduler's host, as its certificate says it; a placeholder if its folder is elsewhere by now.
+/// Returns the scheduler's host from its certificate, or a placeholder if its folder was moved away.
 fn scheduler_of(dir: &Path) -> Host {
     files::scheduler_host(dir).unwrap_or_else(|| Host::unknown("SCHEDULER_HOST"))
 }
@@ -168,7 +168,7 @@ fn next_of_init(dir: &Path, scheduler: &Host, executors: &[Host], client: &Clien
     let shown = |folder: &Folder| quoted(&dir.join(folder.path()).join("flowsigma.toml"));
     let mut text = format!(
         "{} holds an authority, and for each process a folder with its certificate, its key and its flowsigma.toml.\n\
-         By ca.key anyone can issue certificates of this cluster: keep it here, off the cluster's machines.\n\n\
+         Anyone who has ca.key can issue certificates of this cluster: keep it off the cluster's machines.\n\n\
          1. Write what \"{client}\" may read into {} ([access.{client}]),\n   \
          and the servers to read into the file of each executor and client ([connections.NAME]):\n",
         quoted(dir),
@@ -215,7 +215,8 @@ fn start_executor(dir: &Path, host: &Host, scheduler: &Host) -> String {
     on_its_machine(dir, host, &Folder::Executor(host.name().to_owned()), "executor", command)
 }
 
-/// A command with the folder of its configuration: where it is, or where it is copied to.
+/// Returns a command line with the folder of its configuration. On another machine it begins with the copy of that
+/// folder.
 fn on_its_machine(
     dir: &Path,
     host: &Host,
@@ -239,7 +240,7 @@ fn submit(dir: &Path, client: &ClientName, scheduler: &Host) -> String {
     )
 }
 
-/// Loopback is where processes listen unless they are told otherwise.
+/// Returns `--bind-host` for a host of its own. Without that option a process listens on loopback.
 fn bind_host(host: &Host) -> &'static str {
     if host.is_this_machine() { "" } else { " --bind-host 0.0.0.0" }
 }
@@ -252,7 +253,7 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("     {line}\n")).collect()
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     match text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c)) {

@@ -1,7 +1,7 @@
 //! `flowsigma detect` and `flowsigma plan`: the same arguments, run or shown.
 //!
-//! Owns: from arguments to a statement, and from its rows to findings. Must not know: how they are
-//! computed, or how they are printed.
+//! Owns: turning arguments into a statement, and its rows into findings. Must not know: how the rows are computed, or
+//! how findings are printed.
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 const HOUR: i64 = 3_600_000;
 
-/// What is looked for, and where.
+/// The arguments of `flowsigma detect` and `flowsigma plan`.
 #[derive(Args)]
 pub(crate) struct DetectArgs {
     #[command(flatten)]
@@ -41,25 +41,25 @@ pub(crate) struct DetectArgs {
     #[arg(long, default_value = "netflow.ipv4_dst_addr", value_name = "FIELD")]
     destination_field: String,
     /// Begin of the time range: a length before --until such as 90s, 30m, 1h, 7d, 2w, 3M (months) or
-    /// 1y; a time such as 2026-01-01T00:00:00Z, in UTC where it has no zone; a date, for its first
-    /// instant; now; or all [default: 1h; all, where --query or --file is given]
+    /// 1y; a time such as 2026-01-01T00:00:00Z, UTC if it has no zone; a date, which means its first
+    /// instant; now; or all [default: 1h; all if --query or --file is given]
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// End of the time range, not included, as --since; lengths are before now [default: now; all,
-    /// where there is no --since]
+    /// End of the time range, exclusive, in the form of --since; a length counts back from now
+    /// [default: now; all if there is no --since]
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Condition in SQL on the flows to count, such as "src_addr_space = 'private'"
     #[arg(long, value_name = "SQL")]
     filter: Option<String>,
-    /// How many standard deviations above the mean stand out
+    /// Number of standard deviations above the mean from which an address stands out
     #[arg(long, default_value = "3", allow_negative_numbers = true)]
     sigma: Sigma,
     /// Scheduler to submit to, such as http://scheduler.example:50050 [default: a cluster inside
-    /// this process]. plan only looks whether it is there
+    /// this process]. plan only checks that the scheduler responds
     #[arg(long, value_name = "URL")]
     scheduler: Option<String>,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -96,7 +96,7 @@ impl DetectArgs {
         })
     }
 
-    /// What `spec` and the source say, for the answer.
+    /// Returns the scope of `spec` and the source, for the report.
     fn scope(&self, spec: &DetectSpec) -> anyhow::Result<Scope> {
         let window = match (&self.since, spec.since) {
             (None, Some(_)) => Window::Default,
@@ -118,7 +118,7 @@ impl DetectArgs {
     }
 }
 
-/// A bound of the time range; none for all.
+/// Reads a bound of the time range, in milliseconds since the epoch. None means no bound.
 fn bound(option: &'static str, text: &str, now: i64, end: i64) -> anyhow::Result<Option<i64>> {
     let bound = parse_bound(text, now, end).context(option)?;
     if let (Zone::Assumed, Some(at)) = (bound.zone, bound.at) {
@@ -154,7 +154,7 @@ pub(crate) async fn detect(
     Report::new(detection, coverage, scope, args.sigma).print(args.format).map_err(Failure::running)
 }
 
-/// Prints what `detect` would do, and reads no document.
+/// Prints the plan of `detect` without reading a document.
 pub(crate) async fn plan(
     mut args: DetectArgs,
     config: &Config,
@@ -162,14 +162,14 @@ pub(crate) async fn plan(
     interrupt: Interrupt,
 ) -> Result<(), Failure> {
     if matches!(args.format, Format::Csv) {
-        return Err(anyhow::anyhow!("a plan is no table: use --format table or json").into());
+        return Err(anyhow::anyhow!("plan has no CSV format: use --format table or json").into());
     }
     let spec = args.spec()?;
     args.source.settle()?;
     if let Some(url) = &args.scheduler {
         Cluster::remote(Arc::clone(&registry), config, url).await?;
     }
-    // DataFusion's own planner: a cluster's would only say that the plan is sent there.
+    // DataFusion's own planner: the plan of a cluster's planner shows only that the statement is submitted.
     let context = SessionContext::new_with_state(session_state(&registry, session_config(&registry, None)));
     let (tables, schema) = args.source.create_table(&registry, &context, &spec.time_field).await?;
     check_fields(&schema, &spec)?;
@@ -220,11 +220,11 @@ pub(crate) async fn plan(
     print(&text).map_err(Failure::running)
 }
 
-/// How many fields an error names.
+/// The number of fields that an error lists.
 const FIELDS_NAMED: usize = 20;
 
-/// Whether the table has the fields, and of types that can be counted; else an error with the option
-/// that names another field.
+/// Checks that the table has the fields, with types that can be counted. An error names the option that selects
+/// another field.
 fn check_fields(schema: &SchemaRef, spec: &DetectSpec) -> anyhow::Result<()> {
     let Err(error) = validate(schema, spec) else { return Ok(()) };
     let flow_detect::Error::UnknownField { field, nearest, .. } = &error else { return Err(error.into()) };
@@ -243,7 +243,7 @@ fn check_fields(schema: &SchemaRef, spec: &DetectSpec) -> anyhow::Result<()> {
             format!("there are {}{more}", names.join(", "))
         }
     };
-    bail!("there is no field {field:?}: name another by {option}; {hint}")
+    bail!("there is no field {field:?}: name another one with {option}; {hint}")
 }
 
 fn find_scans<'a>(plan: &'a Arc<dyn ExecutionPlan>, scans: &mut Vec<&'a EsScanExec>) {

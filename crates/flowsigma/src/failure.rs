@@ -1,4 +1,4 @@
-//! Why a command was not done, and the exit code that says so.
+//! Why a command failed, and its exit code.
 //!
 //! Owns: the exit codes. Must not know: commands.
 
@@ -7,31 +7,31 @@ use datafusion::arrow::error::ArrowError;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-/// Why a command was not done.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nothing was run: the input is wrong, or who is needed for it does not answer. Exit code 2.
-    /// Statements that only define something, such as a table, are not run.
+    /// Nothing was run, because the input is wrong or a required server does not respond. Exit code 2.
+    /// A statement that only defines something, such as a table, does not count as run.
     Refused(anyhow::Error),
-    /// It was run, and failed; or a panic, wherever it came. Exit code 1.
+    /// Something ran and failed, or the process panicked. Exit code 1.
     Failed(anyhow::Error),
-    /// Ctrl-C. Exit code 130, as shells have it.
+    /// Ctrl-C or SIGTERM. Exit code 130, the convention of shells for SIGINT.
     Interrupted {
         /// Whether the job was cancelled and its search contexts were closed.
         cleaned_up: bool,
     },
-    /// Whoever reads stdout has seen enough. Exit code 141, as shells have it.
+    /// The reader of stdout closed it. Exit code 141, the convention of shells for SIGPIPE.
     Unread,
 }
 
 impl Failure {
-    /// A failure of something that was already running.
+    /// Returns the failure of something that was already running.
     pub(crate) fn running(error: impl Into<anyhow::Error>) -> Self {
         let error = error.into();
         if error.chain().any(is_unread) { Self::Unread } else { Self::Failed(error) }
     }
 
-    /// The same after something has run.
+    /// Returns this failure for a command of which an earlier part has run: it is no refusal then.
     pub(crate) fn after_others(self) -> Self {
         match self {
             Self::Refused(error) => Self::Failed(error),
@@ -39,7 +39,7 @@ impl Failure {
         }
     }
 
-    /// The same where something of it goes on.
+    /// Returns this failure for a job or a search context that may still be open.
     pub(crate) fn not_cleaned_up(self) -> Self {
         match self {
             Self::Interrupted { .. } => Self::Interrupted { cleaned_up: false },
@@ -47,7 +47,7 @@ impl Failure {
         }
     }
 
-    /// For people, on one line of stderr.
+    /// Prints the failure for people, on one line of stderr.
     pub(crate) fn tell(&self) {
         match self {
             Self::Refused(e) | Self::Failed(e) => eprintln!("error: {}", one_line(e.as_ref())),
@@ -69,7 +69,7 @@ impl Failure {
     }
 }
 
-/// Whatever fails before something runs is a refusal; what runs says [`Failure::running`].
+/// An error before anything runs is a refusal. Later errors are converted by [`Failure::running`].
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Refused(error.into())
@@ -90,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_no_refusal() {
-        // As where points in time are opened: by a task of its own.
+        // Points in time, too, are opened by a task of their own.
         let opening = tokio::spawn(async { panic!("as a bug would") });
         let opened: Result<(), Failure> = opening.await.map_err(Failure::running);
         let failure = opened.unwrap_err();

@@ -1,7 +1,9 @@
 //! Ctrl-C, and SIGTERM as service managers send it.
 //!
-//! Owns: turning it into something a run can wait for. The first asks the run to clean up; a second
-//! while it does so, or one when nothing runs, ends the process.
+//! Owns: turning the signal into a future that a run can wait for. Must not know: what a run cleans up.
+//!
+//! The first signal asks the run to clean up. A second one during the clean-up, or one while nothing runs, ends the
+//! process.
 
 use ballista_elasticsearch::delete_embedded_files;
 use flowsigma_node::shutdown_signal;
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
-/// Takes Ctrl-C over for as long as the process lives.
+/// Handles Ctrl-C and SIGTERM for as long as the process lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
     running: Arc<AtomicBool>,
@@ -17,11 +19,11 @@ pub(crate) struct Interrupt {
     notify: Arc<Notify>,
 }
 
-/// While it lives, the first Ctrl-C is a request.
+/// A run. While it lives, the first signal is a request to clean up.
 pub(crate) struct Running<'a>(&'a Interrupt);
 
 impl Interrupt {
-    /// To be called once, in a runtime.
+    /// Installs the handler. Call it once, inside a runtime.
     pub(crate) fn listen() -> Self {
         let this = Self { running: Arc::default(), asked: Arc::default(), notify: Arc::default() };
         let listener = this.clone();
@@ -38,7 +40,7 @@ impl Interrupt {
         this
     }
 
-    /// A run begins.
+    /// Begins a run.
     pub(crate) fn begin(&self) -> Running<'_> {
         self.asked.store(false, Ordering::SeqCst);
         self.running.store(true, Ordering::SeqCst);
@@ -47,7 +49,7 @@ impl Interrupt {
 }
 
 impl Running<'_> {
-    /// Returns once Ctrl-C was pressed since the run began.
+    /// Returns once a signal has arrived since the run began.
     pub(crate) async fn interrupted(&self) {
         let notified = self.0.notify.notified();
         if !self.0.asked.load(Ordering::SeqCst) {

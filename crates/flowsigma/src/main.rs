@@ -1,8 +1,9 @@
 //! The command line.
 //!
-//! Owns: commands, logs and the way out. Data goes to stdout, all else to stderr. Exit codes:
-//! 0 done, 1 failed while running or a panic, 2 nothing was run (wrong input, or who is needed does not
-//! answer), 130 interrupted, 141 whoever reads stdout has seen enough.
+//! Owns: commands, logs and exit codes. Must not know: how a command does its work.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 success, 1 failed while running or a panic, 2 nothing
+//! was run (wrong input, or a required server does not respond), 130 interrupted, 141 stdout was closed.
 
 mod cluster;
 mod detect;
@@ -28,15 +29,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Retries and switched-off checks are said; what fails is in the error that ends the command.
+/// Logs retries and switched-off checks. A failure is in the error that ends the command.
 const DEFAULT_LOGS: &str =
     "elastic_client=warn,datafusion_elasticsearch=warn,ballista_elasticsearch=warn,flowsigma=warn";
 
-/// How long a user who pressed Ctrl-C waits for a server that may hang.
+/// The time for closing search contexts after Ctrl-C: a server may hang, and a user waits.
 const AFTER_INTERRUPT: Duration = Duration::from_millis(700);
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while running, 2 nothing was run (wrong input, or a \
-                          server that is needed does not answer), 130 interrupted, 141 stdout was closed.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failed while running, 2 nothing was run (wrong input, or a \
+                          required server does not respond), 130 interrupted, 141 stdout was closed.";
 
 /// Finds the addresses whose outgoing or incoming flow counts stand out.
 #[derive(Parser)]
@@ -56,15 +57,15 @@ enum Command {
         flowsigma detect --connection prod --index 'flows-*' --sample 0.01 --format json\n  \
         flowsigma detect --file flows.parquet --filter \"src_addr_space = 'private'\"")]
     Detect(Box<detect::DetectArgs>),
-    /// Show what detect would do: the SQL, the slices, the queries sent and the physical plan
+    /// Show the plan of detect: the SQL, the slices, the queries sent and the physical plan
     #[command(after_help = "Example: flowsigma plan --url http://127.0.0.1:9200 --index flows\n\
         The output is a script: flowsigma plan --connection prod … | flowsigma sql")]
     Plan(Box<detect::DetectArgs>),
-    /// Run SQL over indices and files; with neither -c nor -f at a prompt
+    /// Run SQL over indices and files; without -c and -f, open a prompt
     #[command(after_help = "Example: flowsigma sql -c \"CREATE EXTERNAL TABLE f STORED AS ELASTICSEARCH \
                             LOCATION 'elasticsearch://prod/flows'; SELECT count(*) FROM f\"")]
     Sql(sql::SqlArgs),
-    /// Make the certificates and configuration files of a cluster
+    /// Create the certificates and configuration files of a cluster
     Cluster(cluster::ClusterArgs),
 }
 
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
     let result = logs.and_then(|()| node_runtime()).map_err(Failure::from).and_then(|runtime| {
         let result = runtime
             .block_on(async { tokio::spawn(run(args)).await.unwrap_or_else(|e| Err(Failure::running(e))) });
-        // The embedded cluster has tasks that never end.
+        // The embedded cluster has tasks that never end, so that an orderly shutdown would wait without end.
         runtime.shutdown_background();
         delete_embedded_files();
         delete_staged_files();
@@ -92,7 +93,7 @@ fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::listen();
     let config = match &args.command {
-        // It makes configurations and reads none.
+        // It creates configurations and reads none.
         Command::Cluster(_) => Config::default(),
         _ => args.node.load_config()?,
     };
@@ -103,7 +104,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Sql(args) => sql::sql(args, &config, Arc::clone(&registry), interrupt).await,
         Command::Cluster(args) => cluster::cluster(args),
     };
-    // Whatever the end, what the servers still hold open for this process is freed.
+    // However the command ended, this frees the search contexts that servers still hold for this process.
     match &done {
         Err(Failure::Interrupted { cleaned_up: false }) => registry.close_within(AFTER_INTERRUPT).await,
         Ok(()) | Err(_) => registry.close().await,

@@ -1,6 +1,6 @@
 //! How rows are printed.
 //!
-//! Owns: the formats. Data goes to stdout, and nothing else does.
+//! Owns: the formats. Must not know: what the rows mean. Rows go to stdout, and nothing else does.
 
 use datafusion::arrow::csv;
 use datafusion::arrow::json::writer::JsonArray;
@@ -10,27 +10,27 @@ use datafusion::arrow::util::display::FormatOptions;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
 use std::io::{Stdout, Write};
 
-/// A time of a column without a zone. All such times are UTC, of an index as of a file, and say so: what
-/// is printed is taken by `--since` as it is.
+/// The format of a time in a column without a zone. Such times are UTC, in indices and in files, and are printed with
+/// `Z`, so that `--since` accepts them unchanged.
 const UTC_TIME: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
 
-/// How answers are printed.
+/// An output format.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// Tables for people
     Table,
-    /// For programs
+    /// JSON for programs
     Json,
-    /// For spreadsheets, with a header
+    /// CSV with a header, for spreadsheets
     Csv,
 }
 
-/// Prints the rows of one statement as they come; a table only once it is whole.
+/// Prints the rows of one statement as they arrive. A table is printed once it is complete.
 pub(crate) enum RowPrinter {
     Table(Vec<RecordBatch>),
     Json(Box<Writer<Stdout, JsonArray>>),
     Csv {
-        /// Only before the first rows.
+        /// Whether the header is still to be printed.
         header: bool,
     },
 }
@@ -53,7 +53,7 @@ impl RowPrinter {
             Self::Table(batches) => batches.push(batch),
             Self::Json(writer) => writer.write(&batch)?,
             Self::Csv { header } => {
-                // Its own errors do not tell that nobody reads.
+                // The writer's errors do not tell that stdout was closed, so it writes to memory.
                 let mut text = Vec::new();
                 let writer = csv::WriterBuilder::new().with_header(*header);
                 writer.with_timestamp_format(UTC_TIME.into()).build(&mut text).write(&batch)?;
@@ -64,7 +64,7 @@ impl RowPrinter {
         Ok(())
     }
 
-    /// After the last row.
+    /// Ends the output after the last row.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         match self {
             Self::Table(batches) => {
@@ -82,7 +82,7 @@ impl RowPrinter {
     }
 }
 
-/// To stdout. Unlike `println!` it is no panic if whoever reads it has seen enough.
+/// Prints to stdout. Unlike `println!`, it returns an error instead of a panic if stdout was closed.
 pub(crate) fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;

@@ -1,7 +1,7 @@
-//! What a person at a terminal sees while a job runs.
+//! The progress bar of a running job.
 //!
-//! Owns: the bar on stderr. Must not know: how jobs run. What this process reads is counted by its own
-//! counters; of what executors elsewhere read the scheduler tells, task by task.
+//! Owns: the bar on stderr. Must not know: how jobs run. Counters of this process count what it reads itself. The
+//! scheduler reports what other executors read, task by task.
 
 use ballista_elasticsearch::Job;
 use elastic_client::{ConnectionRegistry, ReadProgress};
@@ -12,18 +12,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// Between two updates of the bar.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How often the scheduler is asked.
+/// The poll interval for the progress on the scheduler.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A bar that moves by itself until it is dropped. Nothing at all where stderr is no terminal.
+/// A bar that updates itself until it is dropped. It is hidden if stderr is no terminal.
 pub(crate) struct Progress {
     bar: ProgressBar,
     task: Option<JoinHandle<()>>,
 }
 
 impl Progress {
-    /// Over `slices` slices that this process reads; only that it runs, where there are none.
+    /// Shows the progress over `slices` slices that this process reads, or only the elapsed time if there are none.
     pub(crate) fn here(registry: &Arc<ConnectionRegistry>, slices: u64) -> Self {
         if slices == 0 {
             return Self::show(ProgressBar::new_spinner(), "{spinner} {elapsed} running", |_| async {});
@@ -46,7 +47,7 @@ impl Progress {
         })
     }
 
-    /// Of a job on executors elsewhere; only that it runs, where its scheduler does not tell more.
+    /// Shows the progress of a job on other executors, or only the elapsed time if its scheduler reports none.
     pub(crate) fn elsewhere(job: Job) -> Self {
         Self::show(ProgressBar::new_spinner(), "{spinner} {elapsed} running {msg}", |shown| async move {
             let mut ticks = tokio::time::interval(ASK_INTERVAL);

@@ -1,6 +1,6 @@
 //! The prompt of `flowsigma sql`.
 //!
-//! Owns: lines, history and the loop. Must not know: how a statement is run.
+//! Owns: reading lines, the history and the loop. Must not know: how a statement is run.
 
 use crate::failure::Failure;
 use crate::output::Format;
@@ -11,17 +11,17 @@ use rustyline::error::ReadlineError;
 use rustyline::{Behavior, Config, DefaultEditor};
 use std::path::PathBuf;
 
-const GREETING: &str = "Statements end with a semicolon. SHOW TABLES lists tables; Ctrl-C gives up a \
+const GREETING: &str = "Statements end with a semicolon. SHOW TABLES lists tables; Ctrl-C cancels a \
                         statement, Ctrl-D or \\q leaves.";
 
-/// Reads statements and runs them until the input ends. A failed one is told, and the next is read.
+/// Reads statements and runs them until the input ends. It prints the error of a failed one and goes on.
 pub(crate) async fn serve(runner: &Runner, format: Format) -> Result<(), Failure> {
-    // The terminal itself: stdout may be a file, for rows alone.
+    // The prompt goes to the terminal itself: stdout may be a file, which only gets rows.
     let on_the_terminal = Config::builder().behavior(Behavior::PreferTerm).build();
     let mut editor = DefaultEditor::with_config(on_the_terminal).map_err(anyhow::Error::from)?;
     let history = history_file();
     if let Some(path) = &history {
-        // There is none before the first time.
+        // The file does not exist before the first session.
         editor.load_history(path).ok();
     }
     eprintln!("{GREETING}");
@@ -70,7 +70,7 @@ async fn run_all(runner: &Runner, text: &str, format: Format) -> Result<(), Fail
     Ok(())
 }
 
-/// `flowsigma/history` in the user's state folder, or in that for data where there is none.
+/// Returns `flowsigma/history` in the user's state folder, or in the data folder on systems without one.
 fn history_file() -> Option<PathBuf> {
     let folders = etcetera::choose_base_strategy().ok()?;
     let folder = folders.state_dir().unwrap_or_else(|| folders.data_dir());
@@ -84,6 +84,6 @@ fn save(editor: &mut DefaultEditor, path: &PathBuf) {
         .map_err(ReadlineError::from)
         .and_then(|()| editor.save_history(path));
     if let Err(e) = saved {
-        eprintln!("the history could not be kept in {}: {e}", path.display());
+        eprintln!("cannot write the history to {}: {e}", path.display());
     }
 }

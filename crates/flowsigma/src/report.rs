@@ -1,7 +1,6 @@
-//! What `detect` says at the end: findings, statistics, coverage.
+//! The report of `detect`: findings, statistics and coverage.
 //!
-//! Owns: their form, and the proof that what was counted is what there was. Must not know: how they
-//! came about.
+//! Owns: its form, and the proof that every matching document was read. Must not know: how findings are computed.
 
 use crate::output::{Format, print};
 use crate::run::Done;
@@ -13,37 +12,41 @@ use flow_detect::{ColumnStatistics, Detection, Direction, Sigma};
 use indicatif::HumanCount;
 use serde::Serialize;
 
-/// What was read, out of what there was.
+/// What was read, compared with what the servers counted.
 #[derive(Debug, Serialize)]
 pub(crate) struct Coverage {
-    /// Documents read.
+    /// The number of documents read.
     documents: u64,
-    /// Documents that the server counted for the query sent.
+    /// The number of documents that the servers counted for the query sent.
     matched: u64,
-    /// Slices they were read in.
+    /// The number of slices in which they were read.
     slices: usize,
-    /// `point_in_time`: one state of each index. `scroll`: a state of each slice. None if only files were read.
+    /// `point_in_time`: one state of each index. `scroll`: one state of each slice. None if only files were read.
     consistency: Option<&'static str>,
-    /// The same for people.
+    /// The search context in words, for the sentence under the tables.
     #[serde(skip)]
     read_from: &'static str,
-    /// Always 0: a shard that fails makes the job fail.
+    /// Always 0, because a failed shard fails the job.
     failed_shards: u64,
-    /// Requests that were sent again.
+    /// The number of requests that were sent again.
     retries: u64,
 }
 
 impl Coverage {
-    /// Both directions scan the same documents, less those without the address; the greater scan is
-    /// what was covered. A scan that read other than it should is an error.
+    /// Returns the coverage of a job. Both directions scan the same documents, except those without the address, so the
+    /// greater scan is what was covered.
+    ///
+    /// # Errors
+    ///
+    /// If a scan read more or fewer documents or slices than the servers counted and the plan has.
     pub(crate) fn of(done: &Done, is_index: bool) -> anyhow::Result<Self> {
         let Some(greatest) = done.scans.iter().max_by_key(|scan| scan.matched) else {
-            bail!("the cluster did not tell what was read, so the result is not proved to be whole");
+            bail!("the scheduler reported no scan of the job, so it is not proved that every document was read");
         };
         if let Some(scan) = done.scans.iter().find(|scan| scan.documents != scan.matched) {
             bail!("{} documents were read of {} that match", scan.documents, scan.matched);
         }
-        // A slice that no task has read is missing from both numbers.
+        // A slice that no task read is missing from both `documents` and `matched`.
         if let Some(scan) = done.scans.iter().find(|scan| scan.slices_read != scan.slices) {
             bail!("a scan has {} slices, and {} were read to their end", scan.slices, scan.slices_read);
         }
@@ -77,21 +80,21 @@ impl Coverage {
     }
 }
 
-/// All of it.
+/// The report, in the form that `--format json` prints.
 #[derive(Serialize)]
 pub(crate) struct Report {
     #[serde(flatten)]
     detection: Detection,
     coverage: Coverage,
     scope: Scope,
-    /// Why "nothing stands out" would say less than it seems to; most often none.
+    /// Reasons why the findings decide less than they seem to. Most often there are none.
     warnings: Vec<Warning>,
 }
 
-/// Something to know before the findings are trusted.
+/// A reason not to rely on the findings alone.
 #[derive(Serialize)]
 struct Warning {
-    /// For programs; it does not change with the wording.
+    /// A stable name for programs.
     code: &'static str,
     message: String,
 }
@@ -131,7 +134,7 @@ impl Report {
         Ok(())
     }
 
-    /// All that is beside the numbers, in lines.
+    /// Returns the warnings, the coverage and the scope, a line each.
     fn remarks(&self) -> Vec<String> {
         let warnings = self.warnings.iter().map(|warning| format!("warning: {}", warning.message));
         let mut lines: Vec<_> = warnings.collect();
@@ -154,7 +157,7 @@ impl Report {
         text
     }
 
-    /// Whether the counts of either direction could have stood out.
+    /// Returns whether at least one direction could have had an address that stands out.
     fn is_decided(&self) -> bool {
         let directions = self.warnings.iter().filter(|warning| warning.code == "no_spread").count();
         directions < 2 && directions == self.warnings.len()
@@ -213,11 +216,11 @@ mod tests {
         let whole = scan(10, 10, 3, 3);
         assert_eq!(covered(vec![whole, whole], 6), Ok(10));
         for (scans, planned, said) in [
-            (vec![], 6, "did not tell what was read"),
+            (vec![], 6, "reported no scan of the job"),
             (vec![whole, scan(9, 10, 3, 3)], 6, "9 documents were read of 10"),
-            // The task of the third slice never ran.
+            // The task of the third slice did not run.
             (vec![whole, scan(7, 7, 3, 2)], 6, "a scan has 3 slices, and 2 were read to their end"),
-            // Neither did the stage of the second scan.
+            // The stage of the second scan did not run.
             (vec![whole], 6, "have 6 slices, and 3 were read"),
             (vec![whole, whole], 3, "have 3 slices, and 6 were read"),
         ] {

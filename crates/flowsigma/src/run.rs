@@ -1,7 +1,7 @@
 //! One statement, from its plan to its last row.
 //!
-//! Owns: its search contexts, its progress, its cancellation and what it read. Must not know: what the
-//! statement is about, or how its rows are printed.
+//! Owns: its search contexts, its progress, its cancellation and the report of its scans. Must not know: the meaning of
+//! the statement, or how its rows are printed.
 
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, Running};
@@ -18,10 +18,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long Ctrl-C waits for a server that is asked to close what it holds.
+/// The time for closing search contexts after Ctrl-C before the command ends.
 const CLOSE_AFTER_INTERRUPT: Duration = Duration::from_millis(300);
 
-/// Where statements run.
+/// Runs statements on a cluster.
 #[derive(Clone)]
 pub(crate) struct Runner {
     registry: Arc<ConnectionRegistry>,
@@ -30,20 +30,20 @@ pub(crate) struct Runner {
     embedded: bool,
 }
 
-/// What a statement read.
+/// The result of a statement, besides its rows.
 pub(crate) struct Done {
-    /// Every scan of it.
+    /// The report of each of its scans.
     pub(crate) scans: Vec<ScanReport>,
-    /// Slices that these scans have together, by the plan that was submitted.
+    /// The number of slices that these scans have together, by the plan that was submitted.
     pub(crate) planned_slices: u64,
-    /// Slices of its search contexts.
+    /// The number of slices of its search contexts.
     pub(crate) slices: usize,
-    /// What held the state that was read; none if nothing was held.
+    /// The kind of its first search context. None if it read no index.
     pub(crate) kind: Option<ContextKind>,
 }
 
 impl Runner {
-    /// Submits to the scheduler, or to a cluster inside this process if none is given.
+    /// Returns a runner that submits to `scheduler`, or to a cluster inside this process if that is none.
     pub(crate) async fn start(
         registry: Arc<ConnectionRegistry>,
         config: &Config,
@@ -61,8 +61,8 @@ impl Runner {
         &self.cluster
     }
 
-    /// Runs a plan and gives its rows to `sink`, batch by batch. Whatever happens, the job is over
-    /// and its search contexts are closed when this returns.
+    /// Runs a plan and passes its rows to `sink`, batch by batch. When it returns, the job has ended and its search
+    /// contexts are closed; a failure or a warning says so if that did not succeed.
     pub(crate) async fn run(
         &self,
         plan: LogicalPlan,
@@ -74,13 +74,13 @@ impl Runner {
         let (slices, kind) = (open.slices(), open.kind());
         let response = self.rows(plan, open.reads(), sink, &running).await;
         if let Err(failure @ Failure::Interrupted { .. }) = response {
-            // What a server does not close by then is closed in the background, for as long as the process lives.
+            // After the timeout, closing goes on in the background for as long as the process lives.
             return match tokio::time::timeout(CLOSE_AFTER_INTERRUPT, open.close()).await {
                 Ok(Ok(())) => Err(failure),
                 Ok(Err(_)) | Err(_) => Err(failure.not_cleaned_up()),
             };
         }
-        // Closed in every case, but the statement's own failure goes before that of closing.
+        // The search contexts are closed in every case. The statement's own failure takes precedence over one of closing.
         match (response, open.close().await) {
             (Ok((scans, planned_slices)), Ok(())) => Ok(Done { scans, planned_slices, slices, kind }),
             (Ok(_), Err(error)) => Err(Failure::running(error)),
@@ -119,8 +119,8 @@ impl Runner {
             Err(failure) => {
                 let failure = match failure {
                     Failure::Failed(error) => match job.lost().await {
-                        // There is nobody left to cancel it, and the broken connection's own
-                        // words say less.
+                        // No scheduler is left to cancel the job, and the error of the broken connection says
+                        // less.
                         Some(lost) => {
                             tracing::debug!(%error, "the scheduler was lost");
                             return Err(Failure::Failed(anyhow::anyhow!(lost)));
@@ -150,8 +150,8 @@ impl Runner {
     }
 }
 
-/// Opens what the plan reads. Once this is interrupted, what is open is closed in the background, and what is
-/// being opened as soon as the server answers.
+/// Opens the search contexts of the plan. On an interrupt, those that are open are closed in the background, and one
+/// that is being opened is closed as soon as the server has responded.
 pub(crate) async fn open_unless_interrupted(
     plan: LogicalPlan,
     running: &Running<'_>,

@@ -1,54 +1,54 @@
-//! What a detection was asked: where it reads, and what of that.
+//! The scope of a detection: where it reads, and which documents.
 //!
-//! Owns: how that is said, for programs and for people. Must not know: how arguments are parsed, or
+//! Owns: the form of the scope, for programs and for people. Must not know: how arguments are parsed, or
 //! what was found.
 
 use crate::time::show_time;
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
 
-/// Where flows are read from, and which of them.
+/// The place from which flows are read, and the part of it that is read.
 #[derive(Debug, Serialize)]
 pub(crate) struct Place {
-    /// The connection's name, where it is one of the configuration.
+    /// The name of a configured connection.
     pub(crate) connection: Option<String>,
-    /// The server, where it was given by `--url`.
+    /// The server of `--url`.
     pub(crate) url: Option<String>,
-    /// The file or folder, where no index is read.
+    /// The file or folder of `--file`.
     pub(crate) file: Option<String>,
-    /// Index, pattern or alias.
+    /// The index, pattern or alias.
     pub(crate) index: Option<String>,
-    /// Base query as given: its JSON, or the text of a URI query.
+    /// The base query as given: its JSON, or the text of a URI query.
     pub(crate) query: Option<Value>,
-    /// Share of the documents that was drawn, as given.
+    /// The share of the documents that is drawn, as given.
     pub(crate) sample: Option<String>,
-    /// Seed of the sample.
+    /// The seed of the sample.
     pub(crate) seed: Option<u32>,
-    /// Other options of the table.
+    /// The other options of the table.
     pub(crate) options: Map<String, Value>,
 }
 
-/// What is read, which part of it, and what stands out. No field is left out in JSON.
+/// The place, the time range, the filter and the threshold. Its JSON has every field, null if there is no value.
 #[derive(Debug, Serialize)]
 pub(crate) struct Scope {
     #[serde(flatten)]
     pub(crate) place: Place,
-    /// First instant of the time range, in RFC 3339; none for no bound.
+    /// The first instant of the time range, in RFC 3339. None means no bound.
     pub(crate) since: Option<String>,
-    /// First instant after it.
+    /// The first instant after the time range, in RFC 3339. None means no bound.
     pub(crate) until: Option<String>,
-    /// Condition in SQL.
+    /// The condition in SQL.
     pub(crate) filter: Option<String>,
-    /// How many standard deviations above the mean stand out.
+    /// The number of standard deviations above the mean from which an address stands out.
     pub(crate) sigma: Number,
-    /// The fields by their use.
+    /// The names of the fields that are read.
     pub(crate) fields: Fields,
-    /// Who chose the time range.
+    /// The origin of the time range.
     #[serde(skip)]
     pub(crate) window: Window,
 }
 
-/// The fields that are read.
+/// The names of the fields that are read.
 #[derive(Debug, Serialize)]
 pub(crate) struct Fields {
     pub(crate) time: String,
@@ -56,17 +56,17 @@ pub(crate) struct Fields {
     pub(crate) destination: String,
 }
 
-/// Who chose a time range.
+/// The origin of a time range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Window {
-    /// An option, or a base query or file, which are read whole.
+    /// The user chose it by an option, or by a base query or a file, which are read without a bound.
     Asked,
-    /// Nobody: it is one hour.
+    /// The default of one hour.
     Default,
 }
 
 impl Scope {
-    /// All of it on one line.
+    /// Returns the scope on one line.
     pub(crate) fn sentence(&self) -> String {
         let mut text = format!("{}, {}, {} sigma", self.place(), self.range(), self.sigma);
         if let (Some(sample), Some(seed)) = (&self.place.sample, self.place.seed) {
@@ -82,7 +82,7 @@ impl Scope {
         text
     }
 
-    /// That nothing with an address was found, where, and what may be the reason.
+    /// Returns the warning that no document with an address was found, with the scope and a likely reason.
     pub(crate) fn nothing_found(&self) -> String {
         let Fields { time, source, destination } = &self.fields;
         let mut text = format!(
@@ -131,7 +131,7 @@ impl Scope {
     }
 }
 
-/// A bound as it is said.
+/// Formats a bound in RFC 3339.
 pub(crate) fn show_bound(epoch_millis: Option<i64>) -> Option<String> {
     epoch_millis.map(show_time)
 }

@@ -1,9 +1,9 @@
-//! Where flows are read from.
+//! The source of flows.
 //!
 //! Owns: the arguments that name an index or files, and the statements that make a table of them.
-//! Must not know: what is asked of the table.
+//! Must not know: which query reads the table.
 //!
-//! The statements are run as they are printed by `flowsigma plan`: what a user sees is what is done.
+//! `flowsigma plan` prints the same statements that `flowsigma detect` runs.
 
 use crate::scope::Place;
 use anyhow::{Context, bail};
@@ -15,18 +15,18 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// The table that the statements make.
+/// The name of the table that the statements create.
 pub(crate) const TABLE: &str = "flows";
 
-/// The name that a server given by `--url` gets.
+/// The name of the connection of `--url`.
 pub(crate) const URL_CONNECTION: &str = "url";
 
-/// The connection that `--url` describes. Credentials in it are an error that says where they belong.
+/// Returns the connection of `--url`. Credentials in the URL are an error that says where they belong.
 pub(crate) fn connection_of_url(url: &str) -> anyhow::Result<ConnectionConfig> {
     let connection = ConnectionConfig::from_url(url);
     if let Err(ConfigError::Url { problem: UrlProblem::Credentials }) = connection {
         bail!(
-            "cannot use the given URL: a URL must not hold credentials, describe a connection in flowsigma.toml with \
+            "cannot use the given URL: a URL must not hold credentials; describe a connection in flowsigma.toml with \
              auth (password_env or password_file) and use its name"
         );
     }
@@ -42,13 +42,13 @@ struct Origin {
     /// A server without credentials; for the embedded cluster only
     #[arg(long, conflicts_with = "scheduler")]
     url: Option<String>,
-    /// A file of flows, or a folder of such: .ndjson, .jsonl, .json, .csv or .parquet, also with .gz.
-    /// On a cluster every executor must have it under the same path
+    /// A file of flows, or a folder of such files: .ndjson, .jsonl, .json, .csv or .parquet, also with
+    /// .gz. On a cluster every executor must have it under the same path
     #[arg(long, value_name = "PATH", conflicts_with_all = ["index", "query", "sample", "slices", "options"])]
     file: Option<PathBuf>,
 }
 
-/// An index or files, and which part of them.
+/// The arguments that choose an index or files, and the part of them to read.
 #[derive(Args)]
 pub(crate) struct Source {
     #[command(flatten)]
@@ -62,10 +62,10 @@ pub(crate) struct Source {
     /// Share of the documents to read, above 0 and up to 1
     #[arg(long, value_name = "SHARE")]
     sample: Option<String>,
-    /// Seed of the sample, which makes it repeatable [default: drawn, and said on stderr]
+    /// Seed of the sample, which makes it repeatable [default: drawn, and printed to stderr]
     #[arg(long, requires = "sample")]
     seed: Option<u32>,
-    /// Partitions to read in; above the number of shards also slices [default: as many as shards]
+    /// Number of partitions; above the number of shards also of slices [default: one per shard]
     #[arg(long, value_name = "N")]
     slices: Option<u32>,
     /// Another option of the table, such as read=scroll, page_size=2000 or exclude=geo; repeatable
@@ -74,13 +74,13 @@ pub(crate) struct Source {
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("there is no = in it")?;
+    let (name, value) = text.split_once('=').ok_or("it has no \"=\"; write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
 impl Source {
-    /// Reads the base query where it is in a file, and draws the seed where none is given, so that
-    /// what is said of them is what is done. To be called once, before anything else.
+    /// Reads the base query if it is in a file, and draws the seed if none is given, so that the report names the values
+    /// that are used. Call it once, before anything else.
     pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
         if let Some(query) = &self.query
             && !query.trim_start().starts_with(['{', '?'])
@@ -96,7 +96,7 @@ impl Source {
         Ok(())
     }
 
-    /// Where it reads, to be said beside what was found.
+    /// Returns the place for the report.
     pub(crate) fn place(&self) -> Place {
         let json = |text: &String| {
             serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
@@ -118,17 +118,17 @@ impl Source {
         Some(("slices".to_owned(), Value::String(self.slices?.to_string())))
     }
 
-    /// Whether the part to read is already chosen by a query of its own, or by the choice of files.
+    /// Returns whether a base query or a file already chooses what is read, so that there is no default time range.
     pub(crate) fn is_narrowed(&self) -> bool {
         self.query.is_some() || self.origin.file.is_some()
     }
 
-    /// Whether it is an index, of which a server counts what it holds.
+    /// Returns whether it is an index, whose documents a server counts.
     pub(crate) fn is_index(&self) -> bool {
         self.origin.file.is_none()
     }
 
-    /// Makes the table in a session, and returns the statements that did, with its schema.
+    /// Creates the table in a session, and returns the statements that created it, and its schema.
     pub(crate) async fn create_table(
         &self,
         registry: &ConnectionRegistry,
@@ -162,9 +162,9 @@ impl Source {
                 registry.insert(URL_CONNECTION, &connection_of_url(url)?)?;
                 URL_CONNECTION
             }
-            (None, None) => bail!("one of --connection, --url and --file is needed"),
+            (None, None) => bail!("one of --connection, --url and --file is required"),
         };
-        let index = self.index.as_deref().context("--index is needed")?;
+        let index = self.index.as_deref().context("--index is required")?;
         let mut options = Vec::new();
         let mut option = |name: &str, value: String| options.push(format!("'{name}' {}", quote(&value)));
         if let Some(query) = &self.query {
@@ -179,7 +179,7 @@ impl Source {
         if let Some(slices) = self.slices {
             option("slices", slices.to_string());
         }
-        // A field of such a type is most often not asked for.
+        // Most often no statement reads a field of an unknown type, so it should not fail the table.
         if !self.options.iter().any(|(name, _)| name.eq_ignore_ascii_case("unknown_types")) {
             option("unknown_types", "json".into());
         }
@@ -206,11 +206,11 @@ fn create_file_table(path: &Path) -> anyhow::Result<String> {
     let kind = std::fs::metadata(path).with_context(|| format!("--file {shown}"))?;
     let extension = if kind.is_dir() { folder_extension(path)? } else { extension(path)? };
     let (format, options) = match extension.trim_end_matches(".gz") {
-        // Every row is looked at for the schema: a field that comes late would be lost in silence.
+        // The schema is inferred from every row: a field that only later rows have would be silently dropped.
         "ndjson" | "jsonl" | "json" => ("JSON", "'format.schema_infer_max_rec' '4294967295'"),
         "csv" => ("CSV", "'format.has_header' 'true', 'format.schema_infer_max_rec' '4294967295'"),
         "parquet" => ("PARQUET", ""),
-        other => bail!("--file {shown}: \".{other}\" is none of .ndjson, .jsonl, .json, .csv and .parquet"),
+        other => bail!("--file {shown}: \".{other}\" is not one of .ndjson, .jsonl, .json, .csv and .parquet"),
     };
     let mut options: Vec<&str> = (!options.is_empty()).then_some(options).into_iter().collect();
     if extension.ends_with(".gz") {
@@ -230,11 +230,12 @@ fn extension(path: &Path) -> anyhow::Result<String> {
     let (name, packed) = name.strip_suffix(".gz").map_or((name.as_str(), ""), |name| (name, ".gz"));
     match name.rsplit_once('.') {
         Some((_, extension)) => Ok(format!("{extension}{packed}")),
-        None => bail!("--file {}: a name that ends in .ndjson, .csv or .parquet is needed", path.display()),
+        None => bail!("--file {}: the name must end in .ndjson, .jsonl, .json, .csv or .parquet", path.display()),
     }
 }
 
-/// The one extension of all files in a folder: with two of them, one would be passed over in silence.
+/// Returns the extension that all files of a folder have. A table has one format, so files of another extension would
+/// be silently skipped.
 fn folder_extension(folder: &Path) -> anyhow::Result<String> {
     let mut found: Option<String> = None;
     for entry in std::fs::read_dir(folder)? {
@@ -251,14 +252,15 @@ fn folder_extension(folder: &Path) -> anyhow::Result<String> {
     found.with_context(|| format!("--file {}: the folder holds no file", folder.display()))
 }
 
-/// The leaves of nested columns under dotted names, as an index has them, and the time as a time.
+/// Returns a view with the leaves of nested columns under dotted names, like the columns of an index, and the time
+/// field as a timestamp.
 fn create_view(schema: &Schema, path: &Path, time_field: &str) -> anyhow::Result<String> {
     let mut columns = Vec::new();
     for field in schema.fields() {
         push_leaves(&quote_name(field.name()), field.name(), field.data_type(), time_field, &mut columns);
     }
     if columns.is_empty() {
-        bail!("--file {}: it holds no row", path.display());
+        bail!("--file {}: it has no rows, so that its columns are unknown", path.display());
     }
     Ok(format!("CREATE VIEW {TABLE} AS SELECT\n  {}\nFROM flow_file", columns.join(",\n  ")))
 }

@@ -1,6 +1,6 @@
 //! `flowsigma sql`.
 //!
-//! Owns: running statements in turn. Must not know: what they are about.
+//! Owns: reading statements and running them in turn. Must not know: what a statement means.
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -18,14 +18,14 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What is run, and where.
+/// The arguments of `flowsigma sql`.
 #[derive(Args)]
 pub(crate) struct SqlArgs {
-    /// Statements, with semicolons between
+    /// Statements, separated by semicolons
     #[arg(short = 'c', long, value_name = "SQL")]
     command: Option<String>,
-    /// File with statements, run before those of --command; - is stdin, which is read without it
-    /// too where it is no terminal
+    /// File with statements, run before those of --command; - is stdin, the default if neither
+    /// option is given and stdin is no terminal
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// A server without credentials, as the connection "url"; for the embedded cluster only
@@ -35,7 +35,7 @@ pub(crate) struct SqlArgs {
     /// this process]
     #[arg(long, value_name = "URL")]
     scheduler: Option<String>,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -49,7 +49,7 @@ pub(crate) async fn sql(
     if let Some(url) = &args.url {
         registry.insert(URL_CONNECTION, &connection_of_url(url)?)?;
     }
-    // All of it is parsed before any of it is run.
+    // All statements are parsed before the first one runs.
     let mut statements = VecDeque::new();
     let ask = args.file.is_none() && args.command.is_none() && std::io::stdin().is_terminal();
     let stdin = || Path::new("-").to_owned();

@@ -1,6 +1,6 @@
-//! One SQL statement, and the rows that it prints.
+//! One SQL statement and its rows.
 //!
-//! Owns: which statements are refused, and which have rows. Must not know: where it was written.
+//! Owns: which statements are refused, and which have rows. Must not know: where the statement comes from.
 
 use crate::failure::Failure;
 use crate::output::{Format, RowPrinter};
@@ -19,22 +19,22 @@ pub(crate) fn parse(text: &str) -> Result<VecDeque<Statement>, DataFusionError> 
     DFParser::parse_sql(text)
 }
 
-/// Whether a statement that succeeded has read or written anything.
+/// Whether a successful statement has read or written data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ran {
-    /// It only defined something: a table, a view, a setting.
+    /// It only defined something, such as a table, a view or a setting.
     Nothing,
-    /// It gave rows, or wrote them.
+    /// It returned rows, or wrote them.
     Rows,
 }
 
-/// Runs one statement and prints its rows, if it is one that has any.
+/// Runs one statement and prints its rows, if it has any.
 pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -> Result<Ran, Failure> {
     let context = runner.cluster().context();
     let state = context.state();
     check_copy(&statement, &state)?;
     let plan = match state.statement_to_plan(statement).await? {
-        // What was prepared, with its parameters: run as if it were written here.
+        // The prepared statement with its parameters, which then runs like any other.
         plan @ LogicalPlan::Statement(Command::Execute(_)) => {
             context.execute_logical_plan(plan).await?.into_unoptimized_plan()
         }
@@ -59,15 +59,15 @@ pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -
     runner
         .run(plan, &mut |batch| printer.get_or_insert_with(|| RowPrinter::new(format)).print(batch))
         .await?;
-    // An answer without a row still has its header.
+    // A result without rows still has a header.
     let mut printer = printer.unwrap_or_else(|| RowPrinter::new(format));
     printer.print(RecordBatch::new_empty(schema)).map_err(Failure::running)?;
     printer.finish().map_err(Failure::running)?;
     Ok(Ran::Rows)
 }
 
-/// DataFusion's planner goes by the extension of the target if it does not know the format, and by the last
-/// of two values of an option.
+/// Refuses an unknown format and an option that is given twice. DataFusion's planner would take the format from the
+/// target's extension, and the last of the two values.
 fn check_copy(statement: &Statement, state: &SessionState) -> anyhow::Result<()> {
     let copy = match statement {
         Statement::CopyTo(copy) => copy,

@@ -1,4 +1,6 @@
-//! Times as people write them, and as they are printed: RFC 3339, in UTC.
+//! Times: parsed from what people write, and printed in RFC 3339 and UTC.
+//!
+//! Owns: the forms of a time. Must not know: what a time bounds.
 
 use anyhow::{Context, bail};
 use jiff::tz::TimeZone;
@@ -7,21 +9,27 @@ use jiff::{Span, Timestamp, civil};
 /// A bound of a time range.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Bound {
-    /// Milliseconds since 1970; none for no bound.
+    /// Milliseconds since the epoch. None means no bound.
     pub(crate) at: Option<i64>,
+    /// The origin of its zone.
     pub(crate) zone: Zone,
 }
 
-/// Where the zone of a bound comes from.
+/// The origin of the zone of a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Zone {
-    /// It was given, or none is needed.
+    /// The text has a zone, or needs none.
     Given,
-    /// There was none, so it is UTC.
+    /// The text has no zone, so it is read as UTC.
     Assumed,
 }
 
-/// Reads `now`, `all`, a length before `end`, or a time. A date alone is its first instant.
+/// Parses `now`, `all`, a length before `end`, or a time. A date alone is its first instant. `now` and `end` are in
+/// milliseconds since the epoch.
+///
+/// # Errors
+///
+/// If the text has none of these forms, or a length reaches too far back.
 pub(crate) fn parse_bound(text: &str, now: i64, end: i64) -> anyhow::Result<Bound> {
     let given = |at| Ok(Bound { at, zone: Zone::Given });
     match text {
@@ -32,7 +40,7 @@ pub(crate) fn parse_bound(text: &str, now: i64, end: i64) -> anyhow::Result<Boun
     if let Ok(at) = text.parse::<Timestamp>() {
         return given(Some(at.as_millisecond()));
     }
-    // In brackets stands the name of a zone, which a civil time would be read without.
+    // A text such as `2026-01-01T00:00:00[Europe/Berlin]` names a zone, which the parser of civil times ignores.
     if !text.contains('[')
         && let Ok(civil) = text.parse::<civil::DateTime>()
     {
@@ -48,11 +56,11 @@ pub(crate) fn parse_bound(text: &str, now: i64, end: i64) -> anyhow::Result<Boun
     }
 }
 
-/// Seconds to weeks have one length; months and years are those of the calendar, in UTC.
+/// Parses a length. Seconds to weeks have a fixed length; months and years are those of the calendar, in UTC.
 fn length(text: &str) -> Option<Span> {
     let unit = text.chars().next_back()?;
     let digits = text.strip_suffix(unit)?;
-    // A number may have a sign, a length may not.
+    // `parse` accepts a sign, which a length must not have.
     let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u32>())?.ok()?;
     let number = i64::from(number);
     let span = Span::new();
@@ -74,7 +82,7 @@ fn before(end: i64, length: Span) -> anyhow::Result<i64> {
     Ok(end.checked_sub(length)?.timestamp().as_millisecond())
 }
 
-/// RFC 3339 with `Z`.
+/// Formats a time in RFC 3339 with `Z`.
 pub(crate) fn show_time(epoch_millis: i64) -> String {
     match Timestamp::from_millisecond(epoch_millis) {
         Ok(at) => at.to_string(),

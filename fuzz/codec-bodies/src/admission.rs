@@ -15,28 +15,13 @@ use datafusion_proto::protobuf::LogicalPlanNode;
 use flowsigma_node::{Config, Grants, Role};
 use prost::Message;
 
-use crate::made_plan::{self, INDEX, LINK};
+use crate::folder::{FOLDER, LINK};
+use crate::made_plan::{self, INDEX};
 use crate::reached::{Reached, reached};
 use crate::scan::{CONNECTION, NO_CONNECTIONS};
 
 /// As a scheduler's threads have it: a plan is as deep as its sender likes.
 const STACK_BYTES: usize = 32 << 20;
-
-/// Folders with a link in each that leads to another one; the same in each run.
-pub(crate) static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/fuzz-admission"));
-    for name in ["in", "out", "secret"] {
-        std::fs::create_dir_all(folder.join(name)).expect("a folder below target/");
-        std::fs::write(folder.join(name).join("flows.csv"), "a\n1\n").expect("a file below target/");
-    }
-    let folder = folder.canonicalize().expect("a folder that exists");
-    for name in ["in", "out"] {
-        std::os::unix::fs::symlink(folder.join("secret"), folder.join(name).join(LINK)).ok();
-        // A pattern to some, and the name of a folder.
-        std::fs::create_dir_all(folder.join(name).join("*")).expect("a folder below target/");
-    }
-    folder
-});
 
 static MAY: LazyLock<Identity> = LazyLock::new(|| Identity {
     name: "alice".to_owned(),

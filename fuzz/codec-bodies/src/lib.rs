@@ -6,6 +6,7 @@
 //! been sent is made.
 
 mod admission;
+mod folder;
 mod made;
 mod made_plan;
 mod reached;

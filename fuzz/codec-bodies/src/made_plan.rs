@@ -21,13 +21,11 @@ use datafusion_elasticsearch::{EsTable, wire};
 use fuzz_bodies::json::one_of;
 use serde_json::{Value, json};
 
-use crate::admission::FOLDER;
+use crate::folder::{FOLDER, LINK};
 use crate::scan::{CONNECTION, NO_CONNECTIONS};
 
 /// What the names of granted indices begin with.
 pub(crate) const INDEX: &str = "flows-";
-/// The name of every link in the folders of files.
-pub(crate) const LINK: &str = "link";
 
 const INDICES: &[&str] =
     &["flows-1", "flows-*", "flows-1,flows-2", "flows-*,-flows-9", "secret", "*", "_all", "", "..", "."];

@@ -12,6 +12,7 @@ use super::jobs::{Job, is_last};
 use super::plan::{decode_plan, reach_of};
 use super::{Admission, settings};
 use crate::caller::Caller;
+use crate::message::one_line;
 use crate::server::WorkSignal;
 use async_trait::async_trait;
 use ballista_core::config::BALLISTA_JOB_NAME;
@@ -156,7 +157,7 @@ impl Admitted {
         reach.judge(identity, &self.admission.protected)?;
         // Of clients that open none themselves, such as those of other programs.
         let (plan, contexts) =
-            open_contexts(plan).await.map_err(|e| Status::invalid_argument(crate::one_line(&e)))?;
+            open_contexts(plan).await.map_err(|e| Status::invalid_argument(one_line(&e)))?;
         let (subscriber, statuses) = mpsc::channel(STATUS_BUFFER);
         let job = Arc::new(Job {
             owner: identity.name.clone(),

@@ -1,6 +1,6 @@
-//! What a scan tells of itself while it reads.
+//! The metrics of a scan while it reads.
 //!
-//! Owns: the plan's metrics, and the process's progress. Must not know: pages.
+//! Owns: the metrics of the plan node, and the progress of the process. Must not know: pages.
 
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, Time};
 use elastic_client::{ConnectionRegistry, ReadCounters};
@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Copies the reader's counters into the plan's metrics, and what was read into the process's own.
+/// Copies the counters of the readers into the metrics of the plan node, and adds them to the progress of the
+/// process.
 pub(super) struct Report {
-    /// What the readers of this partition count.
+    /// The counters of the readers of this partition.
     pub(super) counters: Arc<ReadCounters>,
     registry: Arc<ConnectionRegistry>,
     documents: Count,
@@ -40,7 +41,8 @@ impl Report {
             pages: counter("pages"),
             retries: counter("retries"),
             slices: counter("slices"),
-            // Of this partition: summed over partitions, it bounds what pages held at one time.
+            // The peak of this partition. The sum over partitions is an upper bound of the memory that pages take
+            // at one time.
             peak_page_bytes: MetricBuilder::new(metrics).gauge("peak_page_bytes", partition),
             server_wait: MetricBuilder::new(metrics).subset_time("server_wait", partition),
             decode: MetricBuilder::new(metrics).subset_time("decode", partition),
@@ -63,14 +65,14 @@ impl Report {
         }
     }
 
-    /// A slice was read to its end.
+    /// Counts a slice that was read to its end.
     pub(super) fn slice_done(&self) {
         self.slices.add(1);
         self.registry.progress().slices.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Brings a metric up to its counter, and returns by how much.
+/// Raises a metric to the value of its counter, and returns the difference.
 fn advance(metric: &Count, counter: &AtomicU64) -> u64 {
     let more = counter.load(Ordering::Relaxed).saturating_sub(metric.value() as u64);
     metric.add(more as usize);

@@ -1,6 +1,6 @@
 //! The rows of a slice as a stream.
 //!
-//! Owns: reading it page by page, or its count alone, until it is told to stop. Must not know: plans.
+//! Owns: reading a slice page by page, or only its count, until the shutdown signal. Must not know: plans.
 
 use super::report::Report;
 use crate::decode::Decoder;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, info_span};
 
-/// How the slices of a partition are read.
+/// The reader of the slices of one partition.
 pub(super) struct SliceRead {
     pub(super) connection: Arc<Connection>,
     pub(super) options: PageOptions,
@@ -49,7 +49,7 @@ impl SliceRead {
         done.map_err(from_client)
     }
 
-    /// All rows, a batch a page.
+    /// Returns all rows, one batch for each page.
     pub(super) fn rows(self: Arc<Self>, slice: Slice) -> BoxStream<'static, Result<RecordBatch>> {
         let (reader, span) = self.reader(slice);
         let pages = futures::stream::try_unfold(reader, move |mut reader| {
@@ -66,7 +66,7 @@ impl SliceRead {
         pages.boxed()
     }
 
-    /// As many rows of no column as the server counts, `limit` at most, in batches of `batch_rows`.
+    /// Returns as many rows without columns as the server counts, at most `limit`, in batches of `batch_rows`.
     pub(super) fn count(
         self: Arc<Self>,
         slice: Slice,
@@ -85,7 +85,7 @@ impl SliceRead {
     }
 }
 
-/// Rows of no column, in batches.
+/// Returns batches with `rows` rows in total and no columns.
 fn empty_rows(
     schema: SchemaRef,
     mut rows: u64,

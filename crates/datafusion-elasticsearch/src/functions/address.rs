@@ -1,4 +1,4 @@
-//! `ip_key(text)` and `ip_text(key)`: addresses as texts whose order is that of addresses, and back.
+//! `ip_key(text)` and `ip_text(key)`: sort keys whose text order is the order of addresses, and back.
 //!
 //! Owns: the keys and the two functions. Must not know: which expressions need them (`address_order.rs`).
 
@@ -13,23 +13,23 @@ use elastic_arrow::{IP_TYPE, TYPE_KEY};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-/// The function's name, also on other nodes.
+/// The name of the function, which is also sent in plans.
 pub(crate) const IP_KEY: &str = "ip_key";
 
-/// The function's name, also on other nodes.
+/// The name of the function, which is also sent in plans.
 pub(crate) const IP_TEXT: &str = "ip_text";
 
-/// A text whose order is that of addresses in servers: 128 bits, IPv4 among IPv6 as `::ffff:a.b.c.d`. Text
-/// that is no address comes after all addresses, in its own order.
+/// A text key that sorts as servers sort addresses: by 128 bits, with IPv4 as the IPv6 address `::ffff:a.b.c.d`.
+/// The key of a text that is not an address sorts after all addresses, in the order of the text.
 ///
-/// It is text, not bytes, since DataFusion has no window frames over bytes.
+/// The key is text and not bytes, because DataFusion has no window frames over bytes.
 pub(crate) struct AddressKey;
 
 impl AddressKey {
     const ADDRESS: char = '0';
     const OTHER_TEXT: char = '1';
 
-    /// The key of a text.
+    /// Returns the key of a text.
     pub(crate) fn of(text: &str) -> String {
         let bits = match text.parse::<IpAddr>() {
             Ok(IpAddr::V4(v4)) => v4.to_ipv6_mapped().to_bits(),
@@ -39,14 +39,14 @@ impl AddressKey {
         format!("{}{bits:032x}", Self::ADDRESS)
     }
 
-    /// The address of a key; none if it is the key of another text, or no key.
+    /// Returns the address of a key; `None` if it is the key of another text, or not a key.
     pub(crate) fn address(key: &str) -> Option<IpAddr> {
         let digits = key.strip_prefix(Self::ADDRESS).filter(|digits| digits.len() == 32)?;
         let bits = u128::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?;
         Some(IpAddr::V6(Ipv6Addr::from_bits(bits)).to_canonical())
     }
 
-    /// The text of a key, an address in its canonical spelling.
+    /// Returns the text of a key; an address is in its canonical form.
     fn text(key: &str) -> Option<String> {
         match key.strip_prefix(Self::OTHER_TEXT) {
             Some(text) => Some(text.to_owned()),
@@ -55,7 +55,7 @@ impl AddressKey {
     }
 }
 
-/// `ip_key(text)`.
+/// The function `ip_key(text)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct KeyFunction {
     signature: Signature,
@@ -98,7 +98,7 @@ fn keys_of<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(keys.finish())
 }
 
-/// `ip_text(key)`, whose result is an `ip` column again.
+/// The function `ip_text(key)`, whose result is an `ip` column again.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct TextFunction {
     signature: Signature,
@@ -136,7 +136,7 @@ impl ScalarUDFImpl for TextFunction {
             let mut texts = StringBuilder::new();
             for key in keys {
                 match key.map(AddressKey::text) {
-                    Some(None) => return exec_err!("{IP_TEXT} takes what {IP_KEY} returns, not other text"),
+                    Some(None) => return exec_err!("{IP_TEXT} takes a key of {IP_KEY}, got another text"),
                     text => texts.append_option(text.flatten()),
                 }
             }
@@ -145,7 +145,7 @@ impl ScalarUDFImpl for TextFunction {
     }
 }
 
-/// Of a constant the function is one, too.
+/// Applies `function` to the one argument. The result for a constant is a constant.
 fn on_array(
     args: &ScalarFunctionArgs,
     function: impl Fn(&ArrayRef) -> Result<ArrayRef>,

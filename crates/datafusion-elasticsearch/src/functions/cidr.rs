@@ -1,6 +1,6 @@
-//! `cidr(address, network)`.
+//! The function `cidr(address, network)`.
 //!
-//! Owns: networks, and what the function is where it is not pushed. Must not know: queries.
+//! Owns: networks, and how DataFusion evaluates the function where it is not pushed. Must not know: queries.
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, StringArray};
 use datafusion::arrow::datatypes::DataType;
@@ -13,11 +13,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The function's name, also on other nodes.
+/// The name of the function, which is also sent in plans.
 pub(crate) const CIDR: &str = "cidr";
 
-/// A network such as `10.0.0.0/8`, or one address. As in the servers, an IPv4 address is the IPv6
-/// address `::ffff:a.b.c.d`, so `::/0` holds all addresses.
+/// A network such as `10.0.0.0/8`, or one address. As in the servers, an IPv4 address is the IPv6 address
+/// `::ffff:a.b.c.d`, so `::/0` contains all addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Network(Ipv6Net);
 
@@ -50,7 +50,7 @@ impl Network {
         self.0.contains(&address)
     }
 
-    /// The first and the last address.
+    /// Returns the first and the last address.
     pub(crate) fn ends(&self) -> (IpAddr, IpAddr) {
         let canonical = |address: Ipv6Addr| IpAddr::V6(address).to_canonical();
         (canonical(self.0.network()), canonical(self.0.broadcast()))
@@ -66,8 +66,8 @@ impl fmt::Display for Network {
     }
 }
 
-/// `cidr(address, network)`: whether the address is in the network. Text that is no address is in
-/// none; a network that is none is an error.
+/// `cidr(address, network)`: whether the network contains the address. A text that is not an address is in no
+/// network. An invalid network is an error.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct CidrFunction {
     signature: Signature,

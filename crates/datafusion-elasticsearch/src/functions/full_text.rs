@@ -1,17 +1,18 @@
-//! `match(column, 'text')`.
+//! The function `match(column, 'text')`.
 //!
-//! Owns: its signature, and the refusal where it is not pushed: only the server knows how it cut a
-//! field into words. Must not know: queries.
+//! Owns: its signature, and the error where it is not pushed, because only the server knows how it analyzed the
+//! field. Must not know: queries.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-/// The function's name, also on other nodes.
+/// The name of the function, which is also sent in plans.
 pub(crate) const MATCH: &str = "match";
 
-/// Whether the server's `match` query finds the document: any value of the column has any of the
-/// text's words. Unknown where the column has no value.
+/// Whether the server's [`match`
+/// query](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/query-dsl-match-query.html) finds the
+/// document: any value of the column contains any term of the text. Null if the column has no value.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct MatchFunction {
     signature: Signature,
@@ -19,7 +20,7 @@ pub(super) struct MatchFunction {
 
 impl MatchFunction {
     pub(super) fn new() -> Self {
-        // Stable, not immutable: it is no constant even of constants.
+        // Stable and not immutable, so that DataFusion does not try to evaluate it on constants.
         Self { signature: Signature::any(2, Volatility::Stable) }
     }
 }
@@ -42,12 +43,12 @@ impl ScalarUDFImpl for MatchFunction {
     }
 }
 
-/// The error for a match that is no filter, or none that can be pushed.
+/// Returns the error for a match that is not a filter, or cannot be pushed.
 pub(crate) fn match_refused() -> DataFusionError {
     DataFusionError::Plan(
-        "match(column, 'text') is answered by the server alone: use it in WHERE with a literal and an \
+        "match(column, 'text') runs only on the server: use it in WHERE with a literal and an \
          indexed column of text or keyword, combined with other conditions by AND, and only with other \
-         matches by OR and NOT; or put it into the table option query"
+         matches by OR and NOT; or write it in the table option query"
             .into(),
     )
 }

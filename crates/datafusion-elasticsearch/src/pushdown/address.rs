@@ -1,6 +1,6 @@
-//! Addresses: `ip` columns, which are text in SQL.
+//! Comparisons of addresses: `ip` columns, which are text in SQL.
 //!
-//! Owns: what the server is asked of addresses. Must not know: logic, nor which comparisons are of text and
+//! Owns: the queries for comparisons of addresses. Must not know: logic, nor which comparisons are of text and
 //! which of keys (`address_order.rs`).
 
 use super::column::{present, terms};
@@ -13,7 +13,7 @@ use elastic_arrow::{Column, FieldType};
 use serde_json::json;
 use std::net::IpAddr;
 
-/// The keys of a column against a literal one. They compare as servers compare addresses.
+/// Compares the keys of a column with a literal key. Keys compare as servers compare addresses.
 pub(super) fn compare_keys(column: &Column, comparison: Comparison, key: &ScalarValue) -> Translation {
     if key.is_null() {
         return Translation::strict(Query::Nothing);
@@ -33,11 +33,12 @@ pub(super) fn compare_keys(column: &Column, comparison: Comparison, key: &Scalar
     })
 }
 
-/// Of texts only equality can be asked, since their order is another.
+/// Compares a column with a text. Only equality is pushed, because the order of texts differs from that of
+/// addresses.
 ///
-/// Columns hold the canonical text of addresses, so text that is no address equals none of them; of text
-/// that is one but spelled otherwise the term finds more than the filter keeps. Excluded is an address only
-/// in its canonical text: spelled otherwise it differs from every text, also from that of the same address.
+/// Columns hold canonical text, so a text that is not an address equals none of them. For an address in another
+/// spelling the term query finds more than the filter keeps. `<>` is pushed only for canonical text: an address in
+/// another spelling differs from every text, even from that of the same address.
 pub(super) fn compare_text(field: &str, comparison: Comparison, text: &str) -> Option<Translation> {
     let address = text.parse::<IpAddr>().map(|address| address.to_canonical().to_string());
     match (comparison, address) {
@@ -55,12 +56,12 @@ pub(super) fn compare_text(field: &str, comparison: Comparison, text: &str) -> O
     }
 }
 
-/// Finds every document with an address before `first` or after `last`.
+/// Finds every document with an address below `first` or above `last`.
 fn others(field: &str, first: &str, last: &str) -> Query {
     or(vec![range(field, json!({ "lt": first })), range(field, json!({ "gt": last }))])
 }
 
-/// `cidr(column, network)` is `truth`. A network that is none is an error, which DataFusion raises.
+/// Translates `cidr(column, network)` is `truth`. An invalid network is an error that DataFusion raises.
 pub(super) fn cidr(column: &Column, network: &str, truth: bool) -> Translation {
     let (Some(terms), FieldType::Ip) = (terms(column), &column.field_type) else {
         return Translation::inclusive(present(column));

@@ -1,9 +1,9 @@
-//! Dates cut to a unit of the calendar, against a literal.
+//! Comparisons of dates truncated to a calendar unit with a literal.
 //!
 //! Owns: `date_trunc` and the cast to a date, as ranges of the column. Must not know: logic.
 //!
-//! Cutting keeps order, so each comparison of what is cut is one of the column with the begin of a unit,
-//! or with that of the next.
+//! Truncation keeps the order. So each comparison of a truncated date is a comparison of the column with the start
+//! of a unit, or with the start of the next one.
 
 use super::column::{operand, present};
 use super::compare::compare;
@@ -20,14 +20,14 @@ use elastic_arrow::{Column, FieldType};
 const SECOND: i64 = 1000;
 const DAY: i64 = 86_400 * SECOND;
 
-/// What a date is cut to, in UTC.
+/// The unit that a date is truncated to, in UTC.
 #[derive(Clone, Copy)]
 enum Unit {
-    /// So many milliseconds since 1970.
+    /// A number of milliseconds, counted from 1970.
     Fixed(i64),
-    /// From Monday.
+    /// A week from Monday.
     Week,
-    /// So many months of a year, which they divide.
+    /// A number of months, a divisor of 12.
     Months(u32),
 }
 
@@ -46,7 +46,7 @@ impl Unit {
         })
     }
 
-    /// The begin of the unit that holds this millisecond, and that of the next.
+    /// Returns the start of the unit that contains this millisecond, and the start of the next one.
     fn around(self, millis: i64) -> Option<(i64, i64)> {
         if let Self::Fixed(length) = self {
             let begin = millis.div_euclid(length).checked_mul(length)?;
@@ -68,7 +68,7 @@ impl Unit {
     }
 }
 
-/// The column under a cut.
+/// Returns the column below a truncation, and the unit.
 fn cut<'a>(expr: &Expr, columns: &'a [Column]) -> Option<(&'a Column, Unit)> {
     let (inner, unit) = match expr {
         Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => {
@@ -82,8 +82,8 @@ fn cut<'a>(expr: &Expr, columns: &'a [Column]) -> Option<(&'a Column, Unit)> {
     matches!(column.field_type, FieldType::Date | FieldType::DateNanos).then_some((column, unit))
 }
 
-/// Finds every document for which the comparison of the cut column is true; none if it is no cut. No more
-/// is claimed of it: DataFusion cuts for itself.
+/// Finds every document for which the comparison of the truncated column is true; `None` if `expr` is not a
+/// truncation. The result is only inclusive, because DataFusion truncates with its own code.
 pub(super) fn compare_cut(
     expr: &Expr,
     columns: &[Column],

@@ -1,7 +1,7 @@
-//! Columns as filters see them.
+//! The columns in a filter.
 //!
-//! Owns: which column an operand is, what the server can be asked of it, and what a cast around it
-//! may be. Must not know: comparisons.
+//! Owns: which column an operand is, which queries the server supports on it, and which casts around it are
+//! allowed. Must not know: comparisons.
 
 use super::query::Query;
 use crate::functions::IP_KEY;
@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::Expr;
 use elastic_arrow::{Column, FieldType, ReadFrom};
 
-/// The column that `expr` is, under a cast that keeps every value and their order.
+/// Returns the column of `expr`, which may be below a cast that keeps every value and their order.
 pub(super) fn operand<'a>(expr: &Expr, columns: &'a [Column]) -> Option<&'a Column> {
     match expr {
         Expr::Column(name) => columns.iter().find(|c| c.name == name.name),
@@ -22,7 +22,7 @@ pub(super) fn operand<'a>(expr: &Expr, columns: &'a [Column]) -> Option<&'a Colu
     }
 }
 
-/// The address column whose keys `expr` is.
+/// Returns the address column whose keys `expr` computes.
 pub(super) fn keyed<'a>(expr: &Expr, columns: &'a [Column]) -> Option<&'a Column> {
     let Expr::ScalarFunction(function) = expr else { return None };
     let [address] = function.args.as_slice() else { return None };
@@ -30,13 +30,13 @@ pub(super) fn keyed<'a>(expr: &Expr, columns: &'a [Column]) -> Option<&'a Column
     (column.field_type == FieldType::Ip && !column.array).then_some(column)
 }
 
-/// A list column, and a scalar one with its values.
+/// Returns a list column, and a scalar column of its elements.
 pub(super) fn array_element<'a>(expr: &Expr, columns: &'a [Column]) -> Option<(&'a Column, Column)> {
     let column = operand(expr, columns).filter(|column| column.array)?;
     Some((column, Column { array: false, ..column.clone() }))
 }
 
-/// Integers as `Float64` lose digits from 2^53 on: `number.rs` minds that.
+/// Whether a cast keeps every value. Integers from 2^53 lose digits as `Float64`; `number.rs` handles these.
 fn keeps_values(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Timestamp, UInt64, Utf8, Utf8View,
@@ -57,42 +57,42 @@ fn keeps_values(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Whether a time zone is the one that dates without any are in.
+/// Whether a time zone is UTC, the zone of timestamps without a zone.
 pub(super) fn is_utc(zone: &str) -> bool {
     matches!(zone, "UTC" | "+00:00" | "Z")
 }
 
-/// Read from doc values, which `exists` asks too.
+/// Whether a column is read from doc values, which `exists` also tests.
 pub(super) fn is_doc_values(column: &Column) -> bool {
     matches!(column.read_from, ReadFrom::DocValues { .. })
 }
 
-/// Finds every document in which the column is not null. A value that only `_source` has, say from
-/// before the field was mapped, does not exist to the server.
+/// Finds every document in which the column is not null. A value that exists only in `_source`, such as one from
+/// before the field was mapped, is missing to the server.
 pub(super) fn present(column: &Column) -> Query {
     if is_doc_values(column) { Query::Exists(column.name.clone()) } else { Query::All }
 }
 
-/// Finds every document in which the column is null, and no other: a `null_value` is among the doc
-/// values, and read from there as well.
+/// Finds exactly the documents in which the column is null. A `null_value` is in doc values, and is read from
+/// there too.
 pub(super) fn lacks(column: &Column) -> Query {
     if is_doc_values(column) { Query::Lacks(column.name.clone()) } else { Query::All }
 }
 
-/// The field in which a column's values are terms.
+/// The field whose terms are the values of a column.
 pub(super) struct Terms<'a> {
     pub(super) field: &'a str,
-    /// Values are read from `_source`, and the field may lack some of them: a sub-field that was
-    /// mapped later is not in earlier documents. Those that lack it are to be found as well.
+    /// The values are read from `_source`, and the field may miss some of them: earlier documents have no value in
+    /// a sub-field that was mapped later. A query must also find the documents without the field.
     pub(super) late: bool,
 }
 
-/// Where the values of a scalar column can be searched.
+/// Returns the field in which the values of a scalar column can be searched.
 ///
-/// Doc values over `ignore_above` are read as null, and have no term either. Of values read from
-/// `_source` that is not so, and an array with some values over it has a part of its values in the
-/// field: those columns are not searched. Nor are columns of several types, whose ranges and
-/// spellings differ.
+/// A value longer than `ignore_above` has no doc value and no term, and the column reads it as null. This is not
+/// so for columns read from `_source`, and an array with some values over the limit has only a part of them in the
+/// field. These columns are not searched. Nor are columns of several types, because their ranges and spellings
+/// differ.
 pub(super) fn terms(column: &Column) -> Option<Terms<'_>> {
     if column.array || column.mixed {
         return None;
@@ -116,10 +116,10 @@ pub(super) fn terms(column: &Column) -> Option<Terms<'_>> {
     }
 }
 
-/// Where a text can be searched in a column whose longer values are not: for `=` that is enough, a
-/// document that has this text has its term, whatever else it holds.
+/// Returns the field in which a short text can be searched although longer values of the column are missing there.
+/// It is enough for `=`: every document with this text has its term.
 ///
-/// Servers count `ignore_above` in UTF-16 units, of which a text never has more than bytes.
+/// Servers count `ignore_above` in UTF-16 units. A text never has more of them than bytes.
 pub(super) fn terms_of<'a>(column: &'a Column, text: &str) -> Option<Terms<'a>> {
     if column.array || column.mixed || !matches!(column.read_from, ReadFrom::Source) {
         return None;

@@ -1,6 +1,6 @@
-//! A column against a literal.
+//! Comparisons of a column with a literal.
 //!
-//! Owns: which kind of field takes which comparison. Must not know: the logic around it.
+//! Owns: which field types support which comparison. Must not know: the logic around it.
 
 use super::address;
 use super::column::{Terms, present, terms, terms_of};
@@ -12,8 +12,8 @@ use datafusion::scalar::ScalarValue;
 use elastic_arrow::{Column, FieldType, MetaField};
 use serde_json::json;
 
-/// Finds every document for which the comparison is true. Where the server cannot be asked it, a
-/// document without a value is still none.
+/// Finds every document for which the comparison is true. If the server cannot evaluate it, the query still skips
+/// documents without a value.
 pub(super) fn compare(column: &Column, comparison: Comparison, value: &ScalarValue) -> Translation {
     let short = || terms_of(column, value.try_as_str()?.filter(|_| comparison == Comparison::Eq)?);
     let Some(terms) = terms(column).or_else(short) else {
@@ -25,7 +25,7 @@ pub(super) fn compare(column: &Column, comparison: Comparison, value: &ScalarVal
     found_late(&terms, found)
 }
 
-/// With the documents that may lack the field although they have the value.
+/// Adds the documents in which the field may be missing although they have the value.
 pub(super) fn found_late(terms: &Terms<'_>, found: Translation) -> Translation {
     if terms.late {
         return or(vec![found, Translation::inclusive(Query::Lacks(terms.field.to_owned()))]);
@@ -41,7 +41,7 @@ fn search(
 ) -> Option<Translation> {
     match &column.field_type {
         FieldType::Keyword | FieldType::Text => Some(text(terms.field, comparison, value.try_as_str()??)),
-        // Their ranges are not texts' order, or are not there in all versions.
+        // Ranges of these types do not follow the order of texts, or do not exist in all versions.
         FieldType::Wildcard if !is_plain(value.try_as_str()??) => None,
         FieldType::ConstantKeyword | FieldType::Wildcard | FieldType::Version => {
             let value = value.try_as_str()??;
@@ -68,7 +68,7 @@ fn search(
         FieldType::DateNanos => number::date_nanos(terms.field, comparison, value),
         FieldType::Metadata(MetaField::Id) => {
             let ids = json!({ "ids": { "values": [value.try_as_str()??] } });
-            // A document always has one, so that here `must_not` hides none with another value.
+            // Every document has exactly one `_id`, so this `must_not` cannot hide a document with several values.
             match comparison {
                 Comparison::Eq => Some(Translation::exact(Query::Leaf(ids))),
                 Comparison::NotEq => {
@@ -87,14 +87,13 @@ fn search(
     }
 }
 
-/// Whether a `wildcard` field finds a text for sure: OpenSearch 2.19 does not find the empty one, and
-/// its versions differ in what of wild characters is to be escaped.
+/// Whether a `wildcard` field reliably finds a text. OpenSearch 2.19 does not find the empty text, and its
+/// versions differ in which wildcard characters need an escape.
 pub(super) fn is_plain(text: &str) -> bool {
     !text.is_empty() && !text.contains(['*', '?', '\\'])
 }
 
-/// Terms without a normalizer are the text's UTF-8 bytes, and their order is that of bytes, as it is
-/// in DataFusion.
+/// The terms of a field without a normalizer are UTF-8 bytes. They sort by byte, as in DataFusion.
 fn text(field: &str, comparison: Comparison, value: &str) -> Translation {
     Translation::strict(match comparison {
         Comparison::Eq => term(field, json!(value)),

@@ -1,6 +1,6 @@
-//! The six comparisons, and the queries that they become.
+//! The six comparison operators, and the queries that they become.
 //!
-//! Must not know: columns and their types.
+//! Owns: the operators. Must not know: columns and their types.
 
 use super::query::Query;
 use datafusion::logical_expr::Operator;
@@ -30,7 +30,7 @@ impl Comparison {
         })
     }
 
-    /// True where this one is false.
+    /// Returns the comparison that is true where this one is false.
     pub(super) fn negate(self) -> Self {
         match self {
             Self::Eq => Self::NotEq,
@@ -42,7 +42,7 @@ impl Comparison {
         }
     }
 
-    /// With its sides exchanged.
+    /// Returns the comparison with its sides exchanged.
     pub(super) fn swap(self) -> Self {
         match self {
             Self::Eq | Self::NotEq => self,
@@ -58,7 +58,7 @@ pub(super) fn term(field: &str, value: Value) -> Query {
     Query::Terms { field: field.to_owned(), values: vec![value] }
 }
 
-/// One bound, or both ends around one value left out.
+/// Finds a range with one bound, or with both.
 pub(super) fn range(field: &str, bounds: Value) -> Query {
     Query::Leaf(json!({ "range": { field: bounds } }))
 }

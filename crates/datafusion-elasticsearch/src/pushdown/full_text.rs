@@ -1,6 +1,6 @@
-//! `match(column, 'text')`.
+//! The translation of `match(column, 'text')`.
 //!
-//! Owns: which columns take it, and its query. Must not know: logic.
+//! Owns: which columns support it, and its query. Must not know: logic.
 
 use super::query::Query;
 use super::translation::Translation;
@@ -9,7 +9,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use elastic_arrow::{Column, FieldType};
 use serde_json::json;
 
-/// The column and the text of a match that the server can be asked.
+/// Returns the column and the text of a match that the server can evaluate.
 pub(super) fn arguments<'a>(
     function: &'a ScalarFunction,
     columns: &'a [Column],
@@ -20,8 +20,7 @@ pub(super) fn arguments<'a>(
     Some((column, value.try_as_str()??)).filter(|_| has_words && column.indexed)
 }
 
-/// Finds the documents that match, or those that have a value and do not match. What matches is what the
-/// server says.
+/// Finds the documents that match, or those that have a value and do not match. The server decides what matches.
 pub(super) fn find(function: &ScalarFunction, columns: &[Column], truth: bool) -> Translation {
     let Some((column, text)) = arguments(function, columns) else { return Translation::all() };
     let field = column.name.as_str();

@@ -1,22 +1,22 @@
-//! A filter of SQL as a query of the server.
+//! The translation of SQL filters to queries of the server.
 //!
-//! Owns: the logic of a filter, three-valued. Must not know: what a comparison of a column becomes
-//! (`compare.rs`, `pattern.rs`, `address.rs`), nor how a query is written (`query.rs`).
+//! Owns: the three-valued logic of a filter. Must not know: the query of a single comparison (`compare.rs`,
+//! `pattern.rs`, `address.rs`), nor how a query is written as JSON (`query.rs`).
 //!
-//! Two total functions are all of it: `where_true` gives a query that finds every document for which
-//! the filter is true, `where_false` every one for which it is false; both may find more. A document
-//! for which it is unknown (null) may be missed by both, and SQL drops it as well. So `NOT` needs no
-//! negated query: it asks the other function, which goes down to the leaves, and a superset stays one.
-//! `Query::All` says 'no restriction', which is always right.
+//! Two total functions do all of it. `where_true` returns a query that finds every document for which the filter
+//! is true, and `where_false` every one for which it is false. Both may find more. Both may miss a document for
+//! which the filter is unknown (null), because SQL drops it too. So `NOT` needs no negated query: it calls the
+//! other function down to the leaves, and a superset stays a superset. `Query::All` means no restriction, which is
+//! always correct.
 //!
-//! A document with several values in a scalar column is an error once it is read. A filter that hid
-//! it would turn the error into an answer, so a query may hide it only if the filter holds for none
-//! of its values. The server's own sense is 'any value matches', which is that; its `must_not` would
-//! be 'no value matches', so there is none here but that of `exists`: `a <> 1` is `a < 1 OR a > 1`.
+//! A document with several values in a scalar column is an error once it is read. A query that hides it would turn
+//! that error into a wrong result. So a query may hide it only if the filter holds for none of its values. A query
+//! on the server matches if any value matches, which satisfies this. `must_not` would mean that no value matches,
+//! so the only `must_not` here is that of `exists`: `a <> 1` becomes `a < 1 OR a > 1`.
 //!
-//! For the same reason hardly anything is `Exact`: a filter that DataFusion does not repeat does not
-//! read its column, and then nobody sees that the column had several values. The precision of a query is
-//! part of its translation (`translation.rs`), so that no second walk over the filter can disagree.
+//! For the same reason few filters are `Exact`. DataFusion does not read the column of a filter that it does not
+//! repeat, and then nothing detects several values. The precision is part of the translation (`translation.rs`),
+//! so that no second walk over the filter can disagree.
 
 mod address;
 mod calendar;
@@ -47,30 +47,30 @@ use serde_json::Value;
 pub(crate) use translation::Precision;
 use translation::{Translation, and, or};
 
-/// A filter as it is sent.
+/// A translated filter.
 #[derive(Clone, Debug)]
 pub(crate) struct Pushed {
-    /// The query.
+    /// The query, in the query DSL.
     pub(crate) query: Value,
-    /// How the documents that it finds compare with those that the filter keeps.
+    /// How the documents that the query finds relate to those that the filter keeps.
     pub(crate) precision: Precision,
-    /// Queries within it; a server takes a limited number.
+    /// The number of clauses in the query, of which a server accepts a limited number.
     pub(crate) clauses: usize,
 }
 
-/// Servers refuse more than 1,024 clauses in all (`indices.query.bool.max_clause_count`), and the
-/// base query has some of its own.
+/// Servers reject more than 1,024 clauses in total (`indices.query.bool.max_clause_count`), and the base query has
+/// some of its own.
 pub(crate) const MAX_CLAUSES: usize = 512;
 
-/// Servers refuse more than 20 `bool` in one another (`indices.query.bool.max_nested_depth`), and
-/// around these there are three more and those of the base query.
+/// Servers reject more than 20 nested `bool` (`indices.query.bool.max_nested_depth`). Three more surround these,
+/// and the base query has its own.
 const MAX_DEPTH: usize = 10;
 
-/// A longer list excluded needs two ranges a value: too many clauses for what it saves.
+/// Excluding a value takes two ranges. For a longer list that is too many clauses for the benefit.
 const MAX_EXCLUDED: usize = 64;
 
-/// The query for a filter, or `None` where it would not restrict anything. `ignored` says whether values
-/// that the server left out are null.
+/// Returns the query for a filter, or `None` if it would not restrict anything. `ignored` says how values dropped
+/// by `ignore_above` or `ignore_malformed` are read.
 pub(crate) fn translate(expr: &Expr, columns: &[Column], ignored: Ignored) -> Option<Pushed> {
     let Translation { query, precision } = Filter { columns, ignored }.where_true(expr);
     let clauses = query.clauses();
@@ -80,7 +80,7 @@ pub(crate) fn translate(expr: &Expr, columns: &[Column], ignored: Ignored) -> Op
     Some(Pushed { query: query.into_json(), precision, clauses })
 }
 
-/// Whether a filter needs what only the server has.
+/// Whether a filter contains `match`, which only the server can evaluate.
 pub(crate) fn asks_match(expr: &Expr) -> bool {
     let is_match = |e: &Expr| Ok(matches!(e, Expr::ScalarFunction(f) if f.func.name() == MATCH));
     expr.exists(is_match).unwrap_or(true)
@@ -97,7 +97,7 @@ impl Filter<'_> {
         self.query(expr, true)
     }
 
-    /// Finds every document for which `expr` is false, not those for which it is unknown.
+    /// Finds every document for which `expr` is false. Documents for which it is unknown may be missed.
     fn where_false(&self, expr: &Expr) -> Translation {
         self.query(expr, false)
     }
@@ -117,7 +117,8 @@ impl Filter<'_> {
             Expr::IsNotTrue(inner) if !truth => self.where_true(inner),
             Expr::IsFalse(inner) if truth => self.where_false(inner),
             Expr::IsNotFalse(inner) if !truth => self.where_false(inner),
-            // Not true is false or unknown, and only of a column is it known when it is unknown.
+            // `IS NOT TRUE` holds for false and for unknown. Only for a column can a query tell which documents
+            // are unknown.
             Expr::IsTrue(inner) | Expr::IsNotTrue(inner) => {
                 or(vec![self.where_false(inner), self.null(inner, true)])
             }
@@ -147,14 +148,14 @@ impl Filter<'_> {
                 match (&**left, &**right) {
                     (_, Expr::Literal(value, _)) => self.compare(left, comparison, value),
                     (Expr::Literal(value, _), _) => self.compare(right, comparison.swap(), value),
-                    // Whatever is compared, it is unknown if one of the two is null.
+                    // Every comparison is unknown if one of its two sides is null.
                     _ => and([left, right].map(|side| self.null(side, false)).into()).at_most_inclusive(),
                 }
             }
         }
     }
 
-    /// `left IS DISTINCT FROM right` is `truth`: never unknown, a null is a value like others.
+    /// Translates `left IS DISTINCT FROM right` is `truth`. It is never unknown: null is a value like any other.
     fn distinct(&self, left: &Expr, right: &Expr, truth: bool) -> Translation {
         let (operand, value) = match (left, right) {
             (operand, Expr::Literal(value, _)) | (Expr::Literal(value, _), operand) => (operand, value),
@@ -182,13 +183,13 @@ impl Filter<'_> {
         }
     }
 
-    /// `expr IS NULL` is `truth`. Sure only of a column that is read from what `exists` asks.
+    /// Translates `expr IS NULL` is `truth`. Precise only for a column whose values `exists` tests.
     fn null(&self, expr: &Expr, truth: bool) -> Translation {
         match operand(expr, self.columns).or_else(|| keyed(expr, self.columns)) {
             Some(column) if is_doc_values(column) => {
                 let query = if truth { lacks(column) } else { present(column) };
-                // A list takes any number of values. But if values were dropped from doc values, only
-                // reading the column finds that out.
+                // A list may have any number of values. But if the server dropped values from doc values, only
+                // reading the column detects it.
                 let exact = column.array && self.ignored == Ignored::Null;
                 if exact { Translation::exact(query) } else { Translation::strict(query) }
             }

@@ -1,7 +1,6 @@
-//! Numbers and dates against a literal.
+//! Comparisons of numbers and dates with a literal.
 //!
-//! Owns: bounds that a field's type can hold, and that lose nothing to its rounding. Must not know:
-//! columns, logic.
+//! Owns: bounds that fit the type of a field and lose no row to its rounding. Must not know: columns, logic.
 
 use super::column::is_utc;
 use super::comparison::{Comparison, range, term};
@@ -12,20 +11,20 @@ use datafusion::scalar::ScalarValue;
 use elastic_arrow::FieldType;
 use serde_json::{Map, Value, json};
 
-/// Up to here an integer column cast to a float compares as the integers do.
+/// Below this value an integer column cast to a float compares as the integers do.
 const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// The milliseconds of the years 1 to 9999, which have four digits.
 const DATES: std::ops::RangeInclusive<i128> = -62_135_596_800_000..=253_402_300_799_999;
 
-/// Whole numbers from `low` to `high`, both within.
+/// Whole numbers from `low` to `high`, inclusive.
 struct Span {
     low: Option<i128>,
     high: Option<i128>,
 }
 
-/// The spans of whole numbers that compare so with `value`; `exact` if it is one itself, else it
-/// lies between `floor` and the next.
+/// Returns the spans of whole numbers for which the comparison with `value` is true. If `exact`, the value is
+/// `floor`; otherwise it lies between `floor` and the next whole number.
 fn spans(comparison: Comparison, floor: i128, exact: bool) -> Vec<Span> {
     let above = floor + 1;
     let from = |low| Span { low: Some(low), high: None };
@@ -42,7 +41,8 @@ fn spans(comparison: Comparison, floor: i128, exact: bool) -> Vec<Span> {
     }
 }
 
-/// Each span as a query, cut to what the type holds: some servers refuse a bound beyond it.
+/// Combines spans to a query. Clips bounds to the range of the type, because some servers reject a bound beyond
+/// it.
 fn in_spans(
     spans: Vec<Span>,
     (least, most): (i128, i128),
@@ -65,7 +65,7 @@ fn bounds(low: Option<Value>, high: Option<Value>) -> Map<String, Value> {
     bounds
 }
 
-/// A number of SQL.
+/// A numeric SQL literal.
 enum Number {
     Whole(i128),
     Float(f64),
@@ -88,8 +88,8 @@ fn number(value: &ScalarValue) -> Option<Number> {
     })
 }
 
-/// An integer field. A whole number compares as it is; a float only where the column cast to one
-/// keeps its order among integers, and of it no more is claimed than that no row is lost.
+/// Compares an integer field. A whole number is exact. A float is supported only in the range where the column
+/// cast to a float keeps the order of integers, and only as an inclusive query.
 pub(super) fn integer(
     field_type: &FieldType,
     field: &str,
@@ -107,7 +107,7 @@ pub(super) fn integer(
     let (spans, precision) = match number(value)? {
         Number::Whole(n) if n.unsigned_abs() < 1 << 100 => (spans(comparison, n, true), Precision::Strict),
         Number::Float(n) if n.abs() < EXACT_FLOAT => {
-            // DataFusion takes -0.0 here for 0.0 and there for less: either way 0 is within.
+            // DataFusion treats -0.0 sometimes as 0.0 and sometimes as less. In both cases the range includes 0.
             let zero = n == 0.0 && n.is_sign_negative();
             let comparison = match comparison {
                 Comparison::Gt if zero => Comparison::GtEq,
@@ -130,10 +130,9 @@ pub(super) fn integer(
     Some(Translation { query, precision })
 }
 
-/// A floating field. The server rounds a bound to the field's own precision. Rounding keeps order,
-/// and a value of the field rounds to itself, so `x >= b` implies `x >= round(b)`: with the bound
-/// itself always within, no row is lost. `x > b` is asked as `x >= b` for that. Zero has two signs,
-/// of which both are within.
+/// Compares a floating-point field. The server rounds a bound to the precision of the field. Rounding keeps the
+/// order, and a value of the field rounds to itself, so `x >= b` implies `x >= round(b)`. No row is lost as long
+/// as bounds are inclusive, so `x > b` becomes `x >= b`. Zero has two signs; the range includes both.
 pub(super) fn float(
     field_type: &FieldType,
     field: &str,
@@ -151,8 +150,8 @@ pub(super) fn float(
         FieldType::Double | FieldType::ScaledFloat => f64::MAX,
         _ => return None,
     };
-    // A scaled value is a whole number times the inverse of its factor, which are two roundings of
-    // half a unit each, and the bound is multiplied by the factor again.
+    // A scaled value is a whole number times the inverse of its factor: two roundings of half a unit each. The
+    // server multiplies the bound by the factor again.
     let slack = if *field_type == FieldType::ScaledFloat { bound.abs() / 2f64.powi(48) } else { 0.0 };
     let low = if bound == 0.0 { -0.0 } else { bound - slack };
     let high = if bound == 0.0 { 0.0 } else { bound + slack };
@@ -160,7 +159,7 @@ pub(super) fn float(
         Comparison::Eq => (Some(low), Some(high)),
         Comparison::Lt | Comparison::LtEq => (None, Some(high)),
         Comparison::Gt | Comparison::GtEq => (Some(low), None),
-        // Only the values of a whole rounding apart from `b` could be left out.
+        // The query could exclude only the values that round to `b`.
         Comparison::NotEq => return None,
     };
     if low.is_some_and(|low| low > most) || high.is_some_and(|high| high < -most) {
@@ -175,7 +174,7 @@ pub(super) fn float(
     Some(Translation::inclusive(range(field, Value::Object(bounds))))
 }
 
-/// Nanoseconds since 1970.
+/// Returns nanoseconds since 1970.
 pub(super) fn nanos(value: &ScalarValue) -> Option<i128> {
     let (count, unit, zone) = match value {
         ScalarValue::TimestampSecond(Some(n), zone) => (*n, 1_000_000_000, zone),
@@ -187,9 +186,9 @@ pub(super) fn nanos(value: &ScalarValue) -> Option<i128> {
     zone.as_deref().is_none_or(is_utc).then(|| i128::from(count) * unit)
 }
 
-/// A `date` is whole milliseconds, so bounds are whole ones, both within: the server's rounding of
-/// what a bound leaves open then has nothing to do. They are text: of `epoch_millis` before 1970
-/// Elasticsearch 8.8 rounds an upper one down by a millisecond.
+/// Compares a `date` field. Its values are whole milliseconds, so bounds are whole milliseconds and inclusive, and
+/// the server has nothing to round. Bounds are text, because Elasticsearch 8.8 rounds an upper bound in
+/// `epoch_millis` before 1970 down by a millisecond.
 pub(super) fn date(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Translation> {
     let nanos = nanos(value)?;
     let (floor, rest) = (nanos.div_euclid(1_000_000), nanos.rem_euclid(1_000_000));
@@ -201,7 +200,7 @@ pub(super) fn date(field: &str, comparison: Comparison, value: &ScalarValue) -> 
         let time = i64::try_from(n).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
         json!(time.to_rfc3339_opts(SecondsFormat::Millis, true))
     };
-    // A bound one beyond the last date with four digits has none to be compared with but later ones.
+    // Clips bounds to years of four digits. Only dates outside these years compare differently then.
     let spans = spans
         .into_iter()
         .map(|span| Span {
@@ -217,13 +216,13 @@ pub(super) fn date(field: &str, comparison: Comparison, value: &ScalarValue) -> 
         bounds.insert("format".into(), json!("strict_date_optional_time"));
         range(field, Value::Object(bounds))
     });
-    // At either end a bound may have been brought back to a year of four digits.
+    // At either end a bound may have been clipped to a year of four digits.
     let within = *DATES.start() < floor && floor < *DATES.end();
     Some(if within { Translation::strict(query) } else { Translation::inclusive(query) })
 }
 
-/// A `date_nanos` is whole nanoseconds from 1970 on. As text with all nine digits a bound leaves
-/// nothing open; in milliseconds the server would round an upper one up by a whole millisecond.
+/// Compares a `date_nanos` field. Its values are whole nanoseconds from 1970. A bound is text with all nine
+/// digits; the server would round up an upper bound in milliseconds by a whole millisecond.
 pub(super) fn date_nanos(field: &str, comparison: Comparison, value: &ScalarValue) -> Option<Translation> {
     let spans = spans(comparison, nanos(value)?, true);
     let text = |n: i128| {

@@ -1,7 +1,6 @@
-//! `LIKE` and `ILIKE`.
+//! The translation of `LIKE` and `ILIKE`.
 //!
-//! Owns: patterns, and how the server's `prefix`, `wildcard` and `regexp` spell them. Must not know:
-//! logic.
+//! Owns: patterns, and their form as `prefix`, `wildcard` and `regexp` queries. Must not know: logic.
 
 use super::column::{Terms, present, terms};
 use super::compare::{compare, found_late, is_plain};
@@ -12,15 +11,15 @@ use datafusion::scalar::ScalarValue;
 use elastic_arrow::{Column, FieldType};
 use serde_json::json;
 
-/// A longer pattern is not worth its automaton; servers refuse regular expressions from 1,000 on.
+/// A longer pattern does not justify its automaton. Servers reject regular expressions from 1,000 characters.
 const MAX_PARTS: usize = 120;
 
-/// After a `%`, each `_` may double the states of the automaton, which servers refuse when large.
+/// After a `%`, each `_` may double the states of the automaton. Servers reject large automata.
 const MAX_SINGLES: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// This character.
+    /// A literal character.
     Char(char),
     /// `_`: any one character.
     One,
@@ -28,7 +27,7 @@ enum Part {
     Any,
 }
 
-/// As arrow reads it: a backslash takes the next character as it is, and is itself at the end.
+/// Parses a pattern as arrow does: a backslash escapes the next character, and is literal at the end.
 fn parse(pattern: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut chars = pattern.chars();
@@ -45,7 +44,7 @@ fn parse(pattern: &str) -> Vec<Part> {
     parts
 }
 
-/// The characters that all matching texts begin with, and what comes after.
+/// Returns the prefix that all matching texts have, and the remaining parts.
 fn split_prefix(parts: &[Part]) -> (String, &[Part]) {
     let mut prefix = String::new();
     for (at, part) in parts.iter().enumerate() {
@@ -55,7 +54,7 @@ fn split_prefix(parts: &[Part]) -> (String, &[Part]) {
     (prefix, &[])
 }
 
-/// Finds every document for which the column's text matches (`truth`), or has one that does not.
+/// Finds every document whose text matches (`truth`), or does not match.
 pub(super) fn like(column: &Column, pattern: &str, ignore_case: bool, truth: bool) -> Translation {
     let any = || Translation::inclusive(present(column));
     let Some(terms) = searchable(column) else { return any() };
@@ -69,7 +68,7 @@ pub(super) fn like(column: &Column, pattern: &str, ignore_case: bool, truth: boo
     found.map_or_else(any, Translation::at_most_inclusive)
 }
 
-/// Fields whose terms are texts, all of them.
+/// Returns the field of a column whose terms are whole texts.
 fn searchable(column: &Column) -> Option<Terms<'_>> {
     let text = matches!(column.field_type, FieldType::Keyword | FieldType::Text | FieldType::Wildcard);
     terms(column).filter(|_| text)
@@ -89,7 +88,7 @@ fn plain(column: &Column, terms: &Terms<'_>, parts: &[Part], truth: bool) -> Opt
         ([Part::Any], false) if ranges => {
             Some(found_late(terms, Translation::inclusive(starts_otherwise(terms.field, &prefix))))
         }
-        // A query that some value matches not is there for ranges only.
+        // A query for values that do not match exists only for ranges.
         (_, false) => None,
         (_, true) if parts.len() > MAX_PARTS => (!prefix.is_empty() && prefix.len() <= 4 * MAX_PARTS)
             .then(|| found_late(terms, Translation::inclusive(starts(terms.field, &prefix)))),
@@ -109,7 +108,7 @@ fn plain(column: &Column, terms: &Terms<'_>, parts: &[Part], truth: bool) -> Opt
     }
 }
 
-/// With `%` in place of every `_` that comes after too many: it finds no less.
+/// Replaces each `_` beyond the maximum with `%`. The result finds no fewer documents.
 fn bounded(parts: &[Part]) -> Vec<Part> {
     let mut bounded: Vec<Part> = Vec::with_capacity(parts.len());
     let mut any = false;
@@ -129,7 +128,7 @@ fn starts(field: &str, prefix: &str) -> Query {
     Query::Leaf(json!({ "prefix": { field: { "value": prefix } } }))
 }
 
-/// Texts without that prefix are below it, or from the first text above all that have it.
+/// Texts without the prefix sort below it, or from the first text above all that have it.
 fn starts_otherwise(field: &str, prefix: &str) -> Query {
     let mut parts = vec![range(field, json!({ "lt": prefix }))];
     if let Some(next) = after_prefix(prefix) {
@@ -138,7 +137,7 @@ fn starts_otherwise(field: &str, prefix: &str) -> Query {
     or(parts)
 }
 
-/// The first text, in the order of UTF-8 bytes, which is that of characters, above all with `prefix`.
+/// Returns the first text above all texts with `prefix`, in the order of UTF-8 bytes, which is that of characters.
 fn after_prefix(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
@@ -150,9 +149,9 @@ fn after_prefix(prefix: &str) -> Option<String> {
     None
 }
 
-/// As a regular expression: Elasticsearch has `case_insensitive` from 7.10 only, and there it knows
-/// ASCII alone, while DataFusion folds Unicode. Of ASCII letters other characters fold to `k` and `s`
-/// only; for a character beyond ASCII any one is let through, as folding is one to one.
+/// Translates `ILIKE` to a regular expression. Elasticsearch has `case_insensitive` only since 7.10, and only for
+/// ASCII, while DataFusion folds Unicode. Among ASCII letters, non-ASCII characters fold only to `k` and `s`. A
+/// non-ASCII character in the pattern becomes any one character, because folding is one to one.
 fn ilike(terms: &Terms<'_>, parts: &[Part], truth: bool) -> Option<Translation> {
     if parts == [Part::Any] {
         return if truth { None } else { Some(Translation::inclusive(Query::Nothing)) };

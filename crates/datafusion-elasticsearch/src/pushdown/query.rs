@@ -1,34 +1,34 @@
-//! A query before it is JSON.
+//! A query before it is written as JSON.
 //!
-//! Owns: its simplest form, flat, and how the server writes it. Must not know: SQL, columns.
+//! Owns: its flat normal form, and its JSON form. Must not know: SQL, columns.
 
 use serde_json::{Value, json};
 
-/// Servers take 65,536 (`index.max_terms_count`).
+/// Servers accept up to 65,536 (`index.max_terms_count`).
 const MAX_TERMS: usize = 10_000;
 
-/// Which documents are found.
+/// The documents that a query finds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Query {
-    /// All: not restricted.
+    /// All documents: no restriction.
     All,
-    /// None.
+    /// No document.
     Nothing,
-    /// Any of the values is a term of the field.
+    /// Documents in which any of the values is a term of the field.
     Terms { field: String, values: Vec<Value> },
-    /// The field has a value.
+    /// Documents in which the field exists.
     Exists(String),
-    /// The field has no value. The only negation there is.
+    /// Documents in which the field is missing. The only negation.
     Lacks(String),
-    /// Any other query of one field.
+    /// Any other query on one field.
     Leaf(Value),
-    /// All of them; at least two, none of them an `And`.
+    /// Documents that all parts find. At least two parts, none of them an `And`.
     And(Vec<Query>),
-    /// Any of them; at least two, none of them an `Or`.
+    /// Documents that any part finds. At least two parts, none of them an `Or`.
     Or(Vec<Query>),
 }
 
-/// All of them.
+/// Combines queries to one for the documents that all of them find.
 pub(super) fn and(parts: Vec<Query>) -> Query {
     let mut flat = Vec::with_capacity(parts.len());
     for part in parts {
@@ -47,7 +47,7 @@ pub(super) fn and(parts: Vec<Query>) -> Query {
     }
 }
 
-/// Any of them. Terms of one field become one list.
+/// Combines queries to one for the documents that any of them finds. Terms of one field become one list.
 pub(super) fn or(parts: Vec<Query>) -> Query {
     let mut flat: Vec<Query> = Vec::with_capacity(parts.len());
     for part in parts {
@@ -87,7 +87,7 @@ fn push_or(flat: &mut Vec<Query>, part: Query) {
 }
 
 impl Query {
-    /// Queries within it that are not `bool`.
+    /// Returns the number of queries within it that are not `bool`.
     pub(super) fn clauses(&self) -> usize {
         match self {
             Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::clauses).sum(),
@@ -100,7 +100,7 @@ impl Query {
         }
     }
 
-    /// How many `bool` are in one another.
+    /// Returns how deep `bool` queries are nested.
     pub(super) fn depth(&self) -> usize {
         match self {
             Self::And(parts) | Self::Or(parts) => 1 + parts.iter().map(Self::depth).max().unwrap_or(0),
@@ -109,7 +109,7 @@ impl Query {
         }
     }
 
-    /// As it is sent.
+    /// Returns the query as JSON of the query DSL.
     pub(super) fn into_json(self) -> Value {
         let list = |parts: Vec<Self>| -> Value { parts.into_iter().map(Self::into_json).collect() };
         match self {

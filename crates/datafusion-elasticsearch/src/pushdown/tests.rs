@@ -37,7 +37,7 @@ fn columns() -> Vec<Column> {
     plan_columns(&mappings, &options).unwrap()
 }
 
-/// The filter as DataFusion's parser and coercion leave it.
+/// Returns the filter as DataFusion's parser and type coercion produce it.
 fn parse(sql: &str, columns: &[Column]) -> Expr {
     let ctx = SessionContext::new();
     for function in crate::functions::functions() {
@@ -282,7 +282,7 @@ fn only_what_no_document_can_contradict_is_exact() {
     for sql in ["k IS NULL", "k = 'x'", "n > 1", "array_has(list, 'x')", "list IS NULL OR n = 1"] {
         assert!(pushed(sql).unwrap().precision < Precision::Exact, "{sql}");
     }
-    // Where values may have been left out, the column has to be read.
+    // If the server may have dropped values, the column must be read.
     let columns = columns();
     for sql in ["list IS NULL", "list IS NOT NULL", "NOT list IS NULL AND _id = 'x'"] {
         let pushed = translate(&parse(sql, &columns), &columns, Ignored::Error).unwrap();
@@ -291,7 +291,7 @@ fn only_what_no_document_can_contradict_is_exact() {
     check("short = 'abcd'", json!({ "term": { "short": { "value": "abcd" } } }));
 }
 
-/// What dynamic mapping makes of a text, unless told otherwise.
+/// The mapping that dynamic mapping creates for a text by default.
 #[test]
 fn a_short_text_is_searched_in_a_keyword_that_lacks_long_ones() {
     let lacks = json!({ "bool": { "must_not": exists("dynamic.keyword") } });
@@ -299,13 +299,13 @@ fn a_short_text_is_searched_in_a_keyword_that_lacks_long_ones() {
     check("dynamic = 'short'", any(&[has, lacks.clone()]));
     let either = json!({ "terms": { "dynamic.keyword": ["a", "b"] } });
     check("dynamic IN ('a', 'b')", any(&[either, lacks]));
-    // Of it there is no term, and of a list that holds a long text there are some.
+    // The longer text has no term, and a list with a longer text has terms only for some of its values.
     check_all("dynamic = 'longer'");
     check_all("dynamic IN ('a', 'longer')");
     for other in ["dynamic <> 'a'", "dynamic > 'a'", "dynamic LIKE 'a%'", "NOT dynamic = 'a'"] {
         check_all(other);
     }
-    // Five letters, but of two bytes each.
+    // Five letters of two bytes each, which is over the limit of five bytes.
     check_all("dynamic = 'ééééé'");
 }
 
@@ -324,7 +324,7 @@ fn dates_that_are_cut_are_ranges() {
     check("date_trunc('month', t) = '2024-02-01'", month);
     let week = between("1969-12-29T00:00:00.000Z", "1970-01-04T23:59:59.999Z");
     check("date_trunc('week', t) = '1969-12-29'", week);
-    // No quarter begins there.
+    // No quarter starts on that date.
     check("date_trunc('quarter', t) = '2024-02-01'", json!({ "match_none": {} }));
     check_all("date_trunc('decade', t) = '2020-01-01'");
     for (sql, bound, at) in [
@@ -337,7 +337,7 @@ fn dates_that_are_cut_are_ranges() {
     }
 }
 
-/// What claims to find no document too many must not: a top-N above it would be too few rows.
+/// A strict query must find no extra document: a top-N above it would return too few rows.
 #[test]
 fn a_filter_that_the_server_knows_in_part_is_not_strict() {
     let columns = columns();
@@ -367,7 +367,7 @@ fn a_filter_that_the_server_knows_in_part_is_not_strict() {
         "k < lower".to_owned(),
         "array_has(list, 'x') AND k = 'a'".to_owned(),
         "CAST(t AS DATE) = DATE '2024-02-29'".to_owned(),
-        // Too many to be excluded, or to be asked for.
+        // Too many values to exclude or to send.
         format!("(k NOT IN ({}) AND n = 1) OR n = 2", list(65)),
         format!("(k IN ({}) AND n = 1) OR n = 2", list(10_001)),
         format!("((k IN ({}) OR k IN ({})) AND n = 1) OR n = 2", list(6_000), list(6_000).replace('w', "v")),
@@ -377,12 +377,12 @@ fn a_filter_that_the_server_knows_in_part_is_not_strict() {
     }
     let many = InList::new(Box::new(col("k")), (0..65).map(lit).collect(), false);
     assert!(precision(&Expr::Not(Box::new(Expr::InList(many)))) <= Some(Precision::Inclusive));
-    // Not a text: nothing is asked of the server then.
+    // The literal is not a text, so nothing is sent to the server.
     let odd = Expr::BinaryExpr(BinaryExpr::new(Box::new(col("_id")), Operator::Eq, Box::new(lit(5))));
     assert!(translate(&odd.or(col("list").is_null()), &columns, Ignored::Null).is_none());
 }
 
-/// The negation of what is exact is exact only if its own query is.
+/// The negation of an exact query is exact only if its own query is.
 #[test]
 fn a_negated_match_beside_an_id_finds_what_it_claims() {
     let columns = columns();
@@ -404,7 +404,7 @@ fn a_negated_match_beside_an_id_finds_what_it_claims() {
     }
 }
 
-/// What is not in a list with a null in it is never known not to be.
+/// `NOT IN` a list that contains a null is never true.
 #[test]
 fn a_null_in_a_list_is_no_value() {
     check("k IN ('a', 'b', 'c', 'd', NULL)", json!({ "terms": { "k": ["a", "b", "c", "d"] } }));

@@ -1,26 +1,25 @@
-//! A query, and how precise it is.
+//! A query with its precision.
 //!
-//! Owns: the precision, and what becomes of it where queries are combined. Must not know: SQL, columns.
+//! Owns: the precision, and how it changes when queries are combined. Must not know: SQL, columns.
 //!
-//! A precision is stated where a query is made of a comparison, and only goes down from there: what is
-//! combined is as precise as its least precise part. So nothing claims more than its query gives.
+//! The precision is set where a comparison becomes a query, and from there it can only decrease: a combination is
+//! as precise as its least precise part. So no combination claims more than its query guarantees.
 
 use super::query::{self, Query};
 
-/// How the documents that a query finds compare with those that a filter keeps. The words are Iceberg's.
+/// How the documents that a query finds relate to those that a filter keeps. The words are those of Iceberg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Precision {
-    /// It finds all of them, and may find others.
+    /// The query finds all of them, and may find others.
     Inclusive,
-    /// It finds these and no others, among documents with one value or none in each scalar column.
-    /// DataFusion repeats the filter all the same: only by reading the column is a document with several
-    /// values noticed.
+    /// The query finds exactly these, among documents with at most one value in each scalar column. DataFusion
+    /// repeats the filter anyway, because only reading the column detects a document with several values.
     Strict,
-    /// It finds these and no others, whatever the documents hold. DataFusion need not repeat the filter.
+    /// The query finds exactly these, whatever the documents contain. DataFusion need not repeat the filter.
     Exact,
 }
 
-/// What became of a filter, or of a part of it.
+/// The translation of a filter, or of a part of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Translation {
     pub(super) query: Query,
@@ -28,7 +27,7 @@ pub(super) struct Translation {
 }
 
 impl Translation {
-    /// No restriction, which is always right.
+    /// Returns no restriction, which is always correct.
     pub(super) fn all() -> Self {
         Self::inclusive(Query::All)
     }
@@ -45,22 +44,22 @@ impl Translation {
         Self { query, precision: Precision::Exact }
     }
 
-    /// The same query, which finds others too.
+    /// Returns the same query with the precision [`Precision::Inclusive`].
     pub(super) fn at_most_inclusive(self) -> Self {
         Self::inclusive(self.query)
     }
 }
 
-/// The documents that all parts find.
+/// Combines translations to the documents that all parts find.
 pub(super) fn and(parts: Vec<Translation>) -> Translation {
     combine(parts, query::and)
 }
 
-/// The documents that any part finds.
+/// Combines translations to the documents that any part finds.
 pub(super) fn or(parts: Vec<Translation>) -> Translation {
     let restricts = parts.iter().all(|part| part.query != Query::All);
     let either = combine(parts, query::or);
-    // Parts that are too long together are not asked for.
+    // A combined list that is too long becomes no restriction.
     if restricts && either.query == Query::All { either.at_most_inclusive() } else { either }
 }
 

@@ -1,4 +1,4 @@
-//! Columns and sort keys as they are sent.
+//! The serialized form of columns and sort keys.
 //!
 //! Owns: their names and values. Must not know: tables.
 
@@ -23,11 +23,11 @@ pub(super) struct Column {
     normalizer: bool,
     ignore_above: Option<u32>,
     null_value: bool,
-    /// Not in the first plans of format 1.
+    /// Is missing in the first plans of format 1.
     #[serde(default)]
     prints_any_date: bool,
     mixed: bool,
-    /// Not in the first plans of format 1.
+    /// Is missing in the first plans of format 1.
     #[serde(default)]
     targets: BTreeSet<String>,
 }

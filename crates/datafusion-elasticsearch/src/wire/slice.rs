@@ -1,10 +1,10 @@
-//! Slices as they are sent, and the point in time (PIT) of each.
+//! The serialized form of slices, and of the point in time (PIT) that each reads.
 //!
-//! Owns: their names and values, in a table and as the rows under a scan. Must not know: columns.
+//! Owns: their names and values, in a table and in the rows below a scan. Must not know: columns.
 //!
-//! On Elasticsearch the id of a PIT has some hundred bytes for each of its shards. So a plan has each id once, and
-//! a slice has its number. Under a scan a row is a slice, and a PIT's id is beside the first row of the partition
-//! that reads it: a task is sent what its own partitions need.
+//! On Elasticsearch the id of a PIT takes several hundred bytes for each of its shards. So a plan has each id
+//! once, and a slice refers to it by number. Below a scan each row is a slice. The row of the first slice that
+//! reads a PIT also has its id, in each partition: a task is sent only the ids that its own partitions need.
 
 use super::Invalid;
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
@@ -18,11 +18,11 @@ use std::sync::Arc;
 const SLICE: &str = "slice";
 const CONTEXT: &str = "context";
 
-/// The slices of a table, since format 2.
+/// The slices of a table, in format 2.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Slices {
-    /// Ids of PITs.
+    /// The ids of the PITs.
     contexts: Vec<String>,
     slices: Vec<Slice>,
 }
@@ -43,7 +43,7 @@ struct Slice {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Source {
-    /// By its place among the contexts.
+    /// The index of the PIT in `contexts`.
     Pit {
         context: usize,
         sort: Sort,
@@ -65,7 +65,8 @@ struct Cut {
     max: u32,
 }
 
-/// A PIT beside the first row that reads it. It has its number, by which a row that was parted from it is an error.
+/// A PIT in the row of the first slice that reads it. Its number makes a row that was separated from its PIT an
+/// error.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Context {
@@ -96,16 +97,16 @@ enum SortV1 {
     Doc,
 }
 
-/// Numbers PITs in the order of their first slices.
+/// Numbers PITs in the order of the first slice that reads them.
 #[derive(Default)]
 struct Contexts<'a> {
     numbers: HashMap<&'a str, usize>,
-    /// In the order of their numbers.
+    /// The ids by number.
     ids: Vec<&'a str>,
 }
 
 impl<'a> Contexts<'a> {
-    /// The number of a PIT.
+    /// Returns the number of a PIT.
     fn number(&mut self, id: &'a str) -> usize {
         *self.numbers.entry(id).or_insert_with(|| {
             self.ids.push(id);
@@ -176,7 +177,7 @@ impl Slice {
     }
 }
 
-/// Slices of format 1. Those of one PIT share its id again.
+/// Converts slices of format 1. The slices of one PIT share one copy of its id.
 pub(super) fn of_v1(slices: Vec<SliceV1>) -> Vec<Domain> {
     let mut ids: HashMap<String, Arc<str>> = HashMap::new();
     let mut shared = |id: String| Arc::clone(ids.entry(id).or_insert_with_key(|id| Arc::from(id.as_str())));
@@ -200,18 +201,18 @@ pub(super) fn of_v1(slices: Vec<SliceV1>) -> Vec<Domain> {
     slices.collect()
 }
 
-/// The schema of the rows under a scan: `slice`, a slice's JSON text, and `context`, the JSON text of the PIT
-/// that no row before has, or null.
+/// Returns the schema of the rows below a scan. `slice` is the JSON text of a slice. `context` is the JSON text of
+/// a PIT that no earlier row has, or null.
 pub fn schema() -> SchemaRef {
     let slice = Field::new(SLICE, DataType::Utf8, false);
     Arc::new(Schema::new(vec![slice, Field::new(CONTEXT, DataType::Utf8, true)]))
 }
 
-/// The slices of a partition as the rows under a scan, with [`schema`].
+/// Serializes the slices of a partition to the rows below a scan, with [`schema`].
 ///
 /// # Errors
 ///
-/// If they cannot be written as JSON.
+/// Returns an error if a slice cannot be written as JSON.
 pub fn to_batch(slices: &[Domain]) -> Result<RecordBatch, Invalid> {
     let mut contexts = Contexts::default();
     let mut texts = Vec::with_capacity(slices.len());
@@ -219,7 +220,7 @@ pub fn to_batch(slices: &[Domain]) -> Result<RecordBatch, Invalid> {
     for slice in slices {
         let number = contexts.ids.len();
         texts.push(serde_json::to_string(&contexts.slice(slice))?);
-        // A slice has one PIT, so that one more at most is new.
+        // A slice reads one PIT, so it adds at most one.
         let new = contexts.ids.get(number).map(|&id| Context { number, id: id.to_owned() });
         first.push(new.map(|context| serde_json::to_string(&context)).transpose()?);
     }
@@ -227,11 +228,12 @@ pub fn to_batch(slices: &[Domain]) -> Result<RecordBatch, Invalid> {
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
 
-/// Reads the slices of a partition, of any format so far: one without a column `context` has format 1.
+/// Deserializes the slices of a partition in any format so far. A batch without the column `context` has format 1.
 ///
 /// # Errors
 ///
-/// If there is no column of texts, or one is no slice, or names a context that did not arrive.
+/// Returns an error if the text column is missing, a text is not a slice, or a slice names a context that is
+/// missing.
 pub fn from_batch(batch: &RecordBatch) -> Result<Vec<Domain>, Invalid> {
     let texts = |place: usize| batch.columns().get(place).and_then(|column| column.as_string_opt::<i32>());
     let Some(slices) = texts(0) else {

@@ -1,19 +1,18 @@
-//! Tables and scans as they are sent.
+//! The serialized form of tables and scans.
 //!
-//! Owns: their names and values. Must not know: what a value means.
+//! Owns: their names and values. Must not know: the meaning of a value.
 
 use super::column::{Column, SortKey};
 use super::slice::Slices;
 use super::{Invalid, VERSION, first};
-use crate::exec::ScanSpec;
 use crate::options::{Ignored as DomainIgnored, Pushdown as DomainPushdown};
-use crate::table::TableSpec;
+use crate::spec::{ScanSpec, TableSpec};
 use elastic_client::{KeepAlive, PageRows, ReadMode, ReadOptions, Slice};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::num::NonZeroU32;
 
-/// A table whose slices are sent as `S`.
+/// A table, with its slices serialized as `S`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Table<S> {
@@ -27,10 +26,10 @@ pub(super) struct Table<S> {
     page_size: u64,
     keep_alive_ms: u64,
     read: Mode,
-    /// Not in the first plans of format 1.
+    /// Is missing in the first plans of format 1.
     #[serde(default)]
     pushdown: Pushdown,
-    /// Not in the first plans of format 1.
+    /// Is missing in the first plans of format 1.
     #[serde(default)]
     ignored: Ignored,
     snapshot: Option<S>,
@@ -47,10 +46,10 @@ pub(super) struct Scan {
     query: Value,
     page_size: u64,
     keep_alive_ms: u64,
-    /// Since format 2. A slice says what it is read from.
+    /// Since format 2. In format 1 only the slices say how they are read.
     #[serde(default)]
     read: Mode,
-    /// This and what follows is not in the first plans of format 1.
+    /// This field and the following ones are missing in the first plans of format 1.
     #[serde(default)]
     limit: Option<NonZeroU32>,
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! What was sent by any version is read, and what is not known is an error.
+//! Data of every format is read, and unknown values are errors.
 
 use super::*;
 use elastic_client::{Cut, KeepAlive, PageRows, ReadMode, Slice, SliceSource, Sort};
@@ -106,7 +106,7 @@ fn each_partition_has_the_contexts_of_its_own_slices() {
     assert_eq!(batch.schema(), schema());
     assert_eq!(batch.column(1).null_count(), 2);
     assert_eq!(from_batch(&batch).unwrap(), slices);
-    // A slice is never read from another context than its own.
+    // A slice is never read from a context other than its own.
     let error = from_batch(&batch.slice(2, 2)).unwrap_err().to_string();
     assert_eq!(error, "slice 2 is of context 0, which did not arrive");
 }

@@ -5,8 +5,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::QueryError;
-use super::clock::refuse_clock;
 use super::walk::{kind_and_body, map_children, query_of};
 
 pub(super) const BOUNDS: &[&str] = &["gte", "gt", "lte", "lt", "from", "to"];
@@ -14,31 +12,6 @@ pub(super) const BOUNDS: &[&str] = &["gte", "gt", "lte", "lt", "from", "to"];
 const PINNED_FORMAT: &str = "strict_date_optional_time";
 /// From here up a number is taken for milliseconds: as seconds it would be past the year 5138.
 const SURELY_MILLIS: f64 = 1e11;
-
-/// Replaces the `now` of each `range` bound by the instant `now` (`2026-01-02T03:04:05.678Z`), however deep the range
-/// stands: `now-1h/d` becomes `2026-01-02T03:04:05.678Z||-1h/d`, and `now` alone the instant alone.
-///
-/// A bound is read by the range's `format`, else by the field's own, which is not known here. So the range gets a
-/// format that reads the instant:
-///
-/// | the other bounds | the range's `format` | becomes |
-/// |---|---|---|
-/// | none, or `now` too | any or none | `strict_date_optional_time` |
-/// | dates or numbers | F | `F\|\|strict_date_optional_time`: F first, so that they are read as before |
-/// | numbers that can only be milliseconds | none | `strict_date_optional_time\|\|epoch_millis` |
-/// | other dates and numbers | none | `strict_date_optional_time` |
-///
-/// In the last row a date that only the field's own format reads is an error of the server, never another date; a
-/// `format` in the range settles it.
-///
-/// # Errors
-/// If the query reads the clock elsewhere: in a text of Lucene's syntax (`query_string`), in date math of a `term`
-/// or a `match`, or in a script.
-pub fn pin_now(query: &Value, now: &str) -> Result<Value, QueryError> {
-    let pinned = pin_ranges(query, now);
-    refuse_clock(&pinned)?;
-    Ok(pinned)
-}
 
 /// The query with its ranges pinned, whatever else is in it.
 pub(super) fn pin_ranges(query: &Value, now: &str) -> Value {

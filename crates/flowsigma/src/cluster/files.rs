@@ -1,8 +1,9 @@
 //! The files of a cluster.
 //!
-//! Owns: where they are, what they hold, and writing them for their account alone. Must not know: the command line.
+//! Owns: their paths and content, and writing them with permissions for their account alone. Must not know: the command
+//! line.
 //!
-//! Each process has a folder of its own that holds all it needs, so that the folder can be copied to its machine:
+//! Each process has a folder with all files that it needs, so that the folder can be copied to its machine:
 //! ```text
 //! ca.pem  ca.key
 //! scheduler/        ca.pem  scheduler.pem  scheduler.key  flowsigma.toml
@@ -20,7 +21,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The mode of every folder: nobody but their account looks into them.
+/// The mode of every folder: only the account that owns it can enter.
 const FOLDER_MODE: u32 = 0o700;
 
 /// The folder of one process.
@@ -31,7 +32,7 @@ pub(super) enum Folder {
 }
 
 impl Folder {
-    /// In the cluster's own folder.
+    /// Returns the path relative to the cluster's folder.
     pub(super) fn path(&self) -> PathBuf {
         match self {
             Self::Scheduler => PathBuf::from("scheduler"),
@@ -40,7 +41,7 @@ impl Folder {
         }
     }
 
-    /// What its certificate and its key are called.
+    /// Returns the file name of its certificate and key, without extension.
     fn stem(&self) -> &'static str {
         match self {
             Self::Scheduler => "scheduler",
@@ -58,9 +59,9 @@ impl Folder {
     }
 }
 
-/// A file that is to be made.
+/// A file to create.
 pub(super) struct NewFile {
-    /// In the cluster's own folder.
+    /// The path relative to the cluster's folder.
     path: PathBuf,
     text: String,
     secret: Secret,
@@ -81,7 +82,7 @@ impl Secret {
     }
 }
 
-/// The authority's own files.
+/// Returns the authority's certificate and key.
 pub(super) fn authority(authority: &Authority) -> Vec<NewFile> {
     let certificate = authority.certificate().to_owned();
     vec![
@@ -90,7 +91,7 @@ pub(super) fn authority(authority: &Authority) -> Vec<NewFile> {
     ]
 }
 
-/// The scheduler's folder, whose configuration grants something to its first client.
+/// Returns the files of the scheduler's folder. Its configuration has grants for the first client.
 pub(super) fn scheduler(
     authority: &Authority,
     host: &Host,
@@ -98,7 +99,7 @@ pub(super) fn scheduler(
 ) -> Result<Vec<NewFile>, AuthorityError> {
     let config = format!(
         "{}\n# What each client may do. A client without a table here may do nothing.\n{}\n\
-         # Only for programs other than flowsigma that submit jobs: their searches are opened by the scheduler.\n{}",
+         # Only for clients that open no search contexts themselves: the scheduler opens them.\n{}",
         head("The scheduler of this cluster.", &Folder::Scheduler),
         grants(client),
         CONNECTION
@@ -106,12 +107,12 @@ pub(super) fn scheduler(
     member(authority, &Folder::Scheduler, host.name(), &host.names(), config)
 }
 
-/// An executor's folder.
+/// Returns the files of an executor's folder.
 pub(super) fn executor(authority: &Authority, host: &Host) -> Result<Vec<NewFile>, AuthorityError> {
     let folder = Folder::Executor(host.name().to_owned());
     let config = format!(
-        "{}\n# The servers that this executor reads, under the names that jobs call them by.\n{}\n\
-         # Folders whose files tasks may read and write, whatever the scheduler grants. None unless they are listed.\n\
+        "{}\n# The servers that this executor reads, under the connection names that jobs use.\n{}\n\
+         # Folders whose files tasks may read and write, whatever the scheduler grants. By default there are none.\n\
          # [files]\n# read = [\"/data/flows\"]\n# write = [\"/data/results\"]\n",
         head(&format!("The executor {host} of this cluster."), &folder),
         CONNECTION
@@ -119,11 +120,11 @@ pub(super) fn executor(authority: &Authority, host: &Host) -> Result<Vec<NewFile
     member(authority, &folder, host.name(), &host.names(), config)
 }
 
-/// A client's folder.
+/// Returns the files of a client's folder.
 pub(super) fn client(authority: &Authority, name: &ClientName) -> Result<Vec<NewFile>, AuthorityError> {
     let folder = Folder::Client(name.to_string());
     let config = format!(
-        "{}\n# The servers whose indices its jobs read. Executors have the same connection, by credentials of their own.\n{}",
+        "{}\n# The servers whose indices its jobs read. Executors have the same connections, with credentials of their own.\n{}",
         head(&format!("The client {name} of this cluster."), &folder),
         CONNECTION
     );
@@ -137,7 +138,7 @@ const CONNECTION: &str = "\
 # tls = { ca_file = \"prod-ca.pem\" }
 ";
 
-/// The table of the scheduler's configuration by which a client may do something.
+/// Returns the table `[access.NAME]` of the scheduler's configuration with example grants.
 pub(super) fn grants(client: &ClientName) -> String {
     format!(
         "[access.{}]\n\
@@ -177,14 +178,14 @@ fn member(
     ])
 }
 
-/// The host that the scheduler's certificate names, if its folder is still there.
+/// Returns the host that the scheduler's certificate names, if its folder exists.
 pub(super) fn scheduler_host(dir: &Path) -> Option<Host> {
     let path = dir.join(Folder::Scheduler.path()).join("scheduler.pem");
     let certificate = CertificateDer::from_pem_file(path).ok()?;
     subject_of(&certificate)?.name.parse().ok()
 }
 
-/// Refuses a folder for a new cluster that holds anything.
+/// Fails if the folder for a new cluster is not empty.
 pub(super) fn refuse_used(dir: &Path) -> anyhow::Result<()> {
     match std::fs::read_dir(dir) {
         Ok(mut entries) => anyhow::ensure!(
@@ -193,16 +194,17 @@ pub(super) fn refuse_used(dir: &Path) -> anyhow::Result<()> {
             dir.display()
         ),
         Err(e) if e.kind() == ErrorKind::NotFound => {}
-        Err(e) => return Err(e).with_context(|| format!("cannot make a cluster in {}", dir.display())),
+        Err(e) => return Err(e).with_context(|| format!("cannot create a cluster in {}", dir.display())),
     }
     Ok(())
 }
 
-/// Makes the files in `dir`, and the folders that they need, for this account alone. None of them may exist.
+/// Creates the files in `dir`, and their folders, with permissions for this account alone. It is an error if a file
+/// exists.
 pub(super) fn write(dir: &Path, files: &[NewFile]) -> anyhow::Result<()> {
     make_folder(dir)?;
     std::fs::set_permissions(dir, Permissions::from_mode(FOLDER_MODE))
-        .with_context(|| format!("cannot keep others out of {}", dir.display()))?;
+        .with_context(|| format!("cannot restrict {} to this account", dir.display()))?;
     for file in files {
         let path = dir.join(&file.path);
         if let Some(folder) = path.parent() {
@@ -217,7 +219,7 @@ pub(super) fn write(dir: &Path, files: &[NewFile]) -> anyhow::Result<()> {
 
 fn make_folder(folder: &Path) -> anyhow::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
-    made.with_context(|| format!("cannot make the folder {}", folder.display()))
+    made.with_context(|| format!("cannot create the folder {}", folder.display()))
 }
 
 #[cfg(test)]
@@ -229,7 +231,7 @@ mod tests {
         files.iter().find(|file| file.path.ends_with(CONFIG_FILE)).unwrap().text.clone()
     }
 
-    /// The text as it is once its examples are wanted.
+    /// Returns the text with its examples uncommented.
     fn uncommented(text: &str) -> String {
         let example = |line: &str| {
             line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
@@ -256,7 +258,7 @@ mod tests {
                 let folder = files[0].path.parent().unwrap();
                 let text = config_of(files);
                 let config = Config::parse(&text, &folder.join(CONFIG_FILE)).unwrap();
-                // Each folder is whole: what the configuration names is in it.
+                // Each folder has every file that its configuration names.
                 let tls = config.cluster_tls.unwrap();
                 for file in [&tls.ca_file, &tls.cert_file, &tls.key_file] {
                     assert!(files.iter().any(|made| made.path == *file), "{}", file.display());

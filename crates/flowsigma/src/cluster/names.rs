@@ -1,6 +1,6 @@
 //! Names of a cluster's members.
 //!
-//! Owns: which are valid. Must not know: what they are used for.
+//! Owns: their validation. Must not know: what they are used for.
 
 use flowsigma_node::is_loopback_host;
 use rustls::pki_types::ServerName;
@@ -8,12 +8,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Names that a scheduler gives to callers itself.
+/// Identities that a scheduler assigns by itself.
 const RESERVED: [&str; 2] = ["owner", "anyone"];
-/// The longest name of a client: it is a folder's name as well.
+/// The longest name of a client, in bytes: it is a folder's name as well.
 const MAX_CLIENT_NAME: usize = 64;
 
-/// A machine of a cluster, as others reach it.
+/// A machine of a cluster, by the names and addresses that others use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     name: String,
@@ -21,17 +21,17 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// One that is to be filled in by the reader.
+    /// Returns a placeholder for the reader to fill in.
     pub(super) fn unknown(placeholder: &str) -> Self {
         Self { name: placeholder.to_owned(), others: Vec::new() }
     }
 
-    /// The name or address that others use.
+    /// Returns the name or address that others use.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Every name and address that its certificate is valid for.
+    /// Returns every name and address that its certificate is valid for.
     pub(super) fn names(&self) -> Vec<String> {
         let mut names = vec![self.name.clone()];
         let this_machine = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
@@ -44,7 +44,7 @@ impl Host {
         names
     }
 
-    /// Whether processes on it can be reached from this machine alone.
+    /// Returns whether it is a loopback name or address.
     pub(super) fn is_this_machine(&self) -> bool {
         is_loopback_host(&self.name)
     }
@@ -62,7 +62,7 @@ impl FromStr for Host {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut names = text.split(',').map(|name| checked_host(name.trim()));
         let name = names.next().ok_or("no name")??;
-        // Ballista writes host and port with a colon between.
+        // Ballista joins host and port by a colon, without brackets.
         if name.contains(':') {
             return Err(format!(
                 "\"{name}\" is an IPv6 address: give the machine's name first, and the address after a comma"
@@ -84,17 +84,17 @@ fn checked_host(name: &str) -> Result<String, String> {
     match ServerName::try_from(name) {
         Ok(_) => Ok(name.to_owned()),
         Err(_) => Err(format!(
-            "\"{name}\" is no name or address of a machine, such as es1.example or 10.0.0.7 (without a scheme or port)"
+            "\"{name}\" is no name or address of a machine; use one such as es1.example or 10.0.0.7, without scheme or port"
         )),
     }
 }
 
-/// A client's name: that of its certificate, of its folder and of its `[access.NAME]`.
+/// A client's name, which its certificate, its folder and its `[access.NAME]` have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientName(String);
 
 impl ClientName {
-    /// As a part of a TOML key.
+    /// Returns the name as a part of a TOML key, quoted if necessary.
     pub(super) fn toml_key(&self) -> String {
         let bare = self.0.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
         if bare { self.0.clone() } else { format!("\"{}\"", self.0) }
@@ -117,12 +117,12 @@ impl FromStr for ClientName {
             || name.len() > MAX_CLIENT_NAME
         {
             return Err(format!(
-                "\"{name}\" is no client's name: use up to {MAX_CLIENT_NAME} of letters, digits, \"_\", \"-\", \".\" \
-                 and \"@\", a letter or digit first"
+                "\"{name}\" is not a valid client name: use at most {MAX_CLIENT_NAME} letters, digits, \"_\", \"-\", \".\" \
+                 and \"@\", beginning with a letter or digit"
             ));
         }
         match RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
-            true => Err(format!("\"{name}\" is a name that schedulers give themselves; choose another one")),
+            true => Err(format!("\"{name}\" is a name that schedulers reserve; choose another one")),
             false => Ok(Self(name.to_owned())),
         }
     }
