@@ -1,7 +1,7 @@
-//! The executor: Ballista's own, with our tables registered.
+//! The executor process: Ballista's executor with our tables registered.
 //!
-//! Owns: the registration, whether links are TLS, and that nothing stays open when it ends. Every other
-//! option and the health endpoints are Ballista's.
+//! Owns: the registration, the choice of cluster TLS, draining, and freeing scrolls at the end. Must not know: what a
+//! task does. Every other option and the health endpoints are Ballista's.
 
 use anyhow::Context;
 use ballista_core::config::{LogRotationPolicy, TaskSchedulingPolicy};
@@ -34,34 +34,33 @@ struct Args {
     #[command(flatten)]
     node: NodeArgs,
     /// How long after SIGTERM or Ctrl-C tasks may still run, and jobs may still read rows of this executor.
-    /// Others begin those tasks again that have not ended by then
+    /// Other executors run the tasks again that have not ended by then
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain_timeout_seconds: u64,
-    /// Take tasks from anyone who reaches the ports, unencrypted: for a scheduler that was started with
-    /// the same flag
+    /// Take tasks from anyone who reaches the ports, unencrypted; for a scheduler with the same flag
     #[arg(long)]
     allow_anyone: bool,
     #[command(flatten)]
     ballista: Config,
 }
 
-/// The scheduler takes an executor for dead that was silent for 30 s, so it must hear from it more
-/// often than Ballista's 60 s.
+/// The default heartbeat interval. The scheduler drops an executor after 30 s without a heartbeat, so Ballista's 60 s
+/// are too long.
 const HEARTBEAT_INTERVAL_SECONDS: &str = "10";
 
-/// Other machines reach only what its owner has opened. Ballista's own default is every address.
+/// The default address, so that no other machine can reach the ports. Ballista's own default is every address.
 const LOOPBACK: &str = "127.0.0.1";
 
-/// How long a scheduler of this account may take to write its credentials.
+/// The time within which a scheduler of this account has to write its credentials.
 const CREDENTIALS_WAIT: Duration = Duration::from_secs(5);
 
-/// How often an executor that drains is marked as not ready.
+/// The interval at which a draining executor is marked as not ready.
 const READINESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long the reports of tasks that were ended here may take.
+/// The time for reporting cancelled tasks to the scheduler.
 const LAST_REPORTS: Duration = Duration::from_secs(3);
 
-/// All of Ballista's options, with another default where its own would not do.
+/// Returns Ballista's options and ours, with our defaults.
 fn command() -> clap::Command {
     Args::command()
         .mut_arg("bind_host", |arg| arg.default_value(LOOPBACK))
@@ -117,11 +116,11 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     config.override_physical_codec = Some(physical_codec(&registry));
 
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    // Ballista tells only at the end that it could not listen there.
+    // Ballista reports only at the end that it could not listen there, so the port is tried here.
     drop(listen_by("--bind-health-port", health, "executor's health server")?);
     let readiness = config.health.clone();
     let health = spawn_health_server(health, readiness.clone(), stopped);
-    // Where tasks are pushed, an executor has a port that nothing protects.
+    // Pushed tasks need a port that nothing protects.
     let pushed = matches!(config.task_scheduling_policy, TaskSchedulingPolicy::PushStaged);
     let listener = listen(rows, "executor")?;
     let process = async {
@@ -132,7 +131,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             config.task_scheduling_policy = TaskSchedulingPolicy::PullStaged;
             ExecutorNode { config, engine, tls, listener }.run(shutdown_signal()).await
         };
-        // What serves them goes on for as long as this process.
+        // Rows are served for as long as the process lives, so it waits for their readers.
         if let (Ok(()), Some(last_rows)) = (&ended, last_rows) {
             tokio::time::timeout(drain, last_rows.until_read()).await.ok();
         }
@@ -143,18 +142,18 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     registry.close().await;
     delete_staged_files();
     stop.send(()).ok();
-    health.await.context("the health server ended badly")??;
+    health.await.context("the health server failed")??;
     Ok(result?)
 }
 
-/// Deleted at the end. Ballista would leave its own there for ever, and readable for everyone.
+/// Creates the default work folder, which is deleted at the end. Ballista's own would stay, readable for every account.
 fn work_dir() -> anyhow::Result<TempDir> {
     private_folder("flowsigma-executor-")
-        .context("cannot make a folder for rows on their way; give one by --work-dir")
+        .context("cannot create a temporary folder for the rows of tasks; set --work-dir")
 }
 
-/// Ballista waits for the tasks that run when it is told to end, however long they take, and its
-/// scheduler does not.
+/// Runs the executor until it has drained. On SIGTERM, Ballista's executor waits for its tasks without a limit, and its
+/// scheduler does not, so this ends them after `drain`.
 async fn run_until_drained<E>(
     mut process: Pin<&mut impl Future<Output = Result<(), E>>>,
     drain: Duration,
@@ -175,15 +174,15 @@ async fn run_until_drained<E>(
     }
     tracing::warn!(
         ?drain,
-        "the drain timeout is over: other executors begin tasks again that still run, and jobs that still need rows of \
+        "the drain timeout has passed: other executors run the remaining tasks again, and jobs that still need rows of \
          this executor fail"
     );
-    // Reads fail with their next request, and the scheduler hears of it while there is time.
+    // Reads fail at their next request, which leaves time to report that to the scheduler.
     registry.close().await;
     tokio::time::timeout(LAST_REPORTS, process).await.unwrap_or(Ok(()))
 }
 
-/// From the shutdown signal on. A heartbeat that is under way then would make it ready again.
+/// Keeps the executor marked as not ready. A heartbeat under way at the shutdown signal would mark it as ready again.
 async fn never_ready(readiness: &ExecutorHealth) {
     let mut every = tokio::time::interval(READINESS_INTERVAL);
     loop {
@@ -192,7 +191,7 @@ async fn never_ready(readiness: &ExecutorHealth) {
     }
 }
 
-/// By Ballista's own options, in files with Ballista's own names.
+/// Returns the settings of the log, from Ballista's options and with Ballista's file names.
 fn logs(options: &Config) -> NodeLogs {
     NodeLogs {
         folder: options.log_dir.as_ref().map(PathBuf::from),

@@ -1,7 +1,7 @@
-//! The scheduler: Ballista's own, with our tables registered.
+//! The scheduler process: Ballista's scheduler with our tables registered.
 //!
-//! Owns: its options beside Ballista's, and that nothing stays open when it ends. Every other option, REST and
-//! metrics endpoint is Ballista's.
+//! Owns: the options that Ballista does not have, and closing search contexts at the end. Must not know: how a job is
+//! admitted, planned or run. Every other option and the REST and metrics endpoints are Ballista's.
 
 mod server;
 
@@ -24,11 +24,11 @@ use std::sync::Arc;
 struct Args {
     #[command(flatten)]
     node: NodeArgs,
-    /// Let anyone who reaches the port run jobs as this account, unencrypted. Without it, only this
-    /// account can use a scheduler on a loopback address, and any other address needs [cluster] tls
+    /// Let anyone who reaches the port run jobs as this account, unencrypted. Without this flag, only
+    /// this account can use a scheduler on a loopback address, and any other address needs [cluster] tls
     #[arg(long)]
     allow_anyone: bool,
-    /// File to which one JSON line a job is appended: who, from where, when, what was read, how it ended;
+    /// File to which one JSON line per job is appended: identity, origin, times, what was read, outcome;
     /// - is stdout [default: the log, target "audit"]
     #[arg(long, value_name = "PATH")]
     audit_log: Option<PathBuf>,
@@ -36,14 +36,14 @@ struct Args {
     ballista: Config,
 }
 
-/// Other machines reach only what its owner has opened. Ballista's own default is every address.
+/// The default address, so that no other machine can reach the port. Ballista's own default is every address.
 const LOOPBACK: &str = "127.0.0.1";
 
-/// Ballista would miss a dead executor for 180 to 195 s; these find it within 35.
+/// With these defaults the scheduler drops a dead executor within 35 s. Ballista's own take 180 to 195 s.
 const EXECUTOR_TIMEOUT_SECONDS: &str = "30";
 const EXPIRE_DEAD_EXECUTOR_INTERVAL_SECONDS: &str = "5";
 
-/// All of Ballista's options, with other defaults where its own are for larger clusters.
+/// Returns Ballista's options and ours, with our defaults.
 fn command() -> clap::Command {
     Args::command()
         .mut_arg("bind_host", |arg| arg.default_value(LOOPBACK))
@@ -72,8 +72,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let address = SocketAddr::new(parse_bind_host(&args.ballista.bind_host)?, args.ballista.bind_port);
     if args.ballista.external_host == "localhost" && !address.ip().is_loopback() {
         tracing::warn!(
-            "executors on other machines would report their tasks to themselves: \
-             give --external-host the name by which they reach this one"
+            "--external-host is localhost, to which executors on other machines would report their tasks: \
+             set it to the name by which they reach this machine"
         );
     }
     let audit = match &args.audit_log {
@@ -93,12 +93,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         served = server.run(options, listener) => served,
         signal = shutdown_signal() => Ok(signal?),
     };
-    // For clients that open no point in time it is opened here, where their job is admitted.
+    // The scheduler opens search contexts for clients that open none, when it admits their jobs.
     registry.close().await;
     served
 }
 
-/// By Ballista's own options, in files with Ballista's own names.
+/// Returns the settings of the log, from Ballista's options and with Ballista's file names.
 fn logs(options: &Config) -> NodeLogs {
     NodeLogs {
         folder: options.log_dir.as_ref().map(PathBuf::from),

@@ -1,6 +1,6 @@
-//! The scheduler's server: Ballista's scheduler behind admission.
+//! The server of the scheduler process: Ballista's scheduler behind admission.
 //!
-//! Owns: the registration, and putting the parts together. Must not know: who may do what.
+//! Owns: the registration, and assembling the parts. Must not know: the rules of admission.
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -23,24 +23,33 @@ use flowsigma_node::{Config, Protection};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// What this process adds to Ballista's scheduler.
+/// The parts that this process adds to Ballista's scheduler.
 pub(crate) struct Server {
+    /// `flowsigma.toml`.
     pub(crate) config: Config,
+    /// The connections of `config`.
     pub(crate) registry: Arc<ConnectionRegistry>,
+    /// The protection of the port.
     pub(crate) protection: Protection,
+    /// The audit log.
     pub(crate) audit: AuditLog,
+    /// Whether pages of other origins may call the REST endpoints.
     pub(crate) browsers: Browsers,
 }
 
 impl Server {
     /// Serves gRPC, rows of jobs, REST and probes until the process ends.
+    ///
+    /// # Errors
+    ///
+    /// If an option is wrong, or a server fails.
     pub(crate) async fn run(self, mut options: SchedulerConfig, listener: TcpListener) -> anyhow::Result<()> {
         let Self { config, registry, protection, audit, browsers } = self;
         let links = ClusterTls::of(&protection);
         let (work, jobs) = (WorkSignal::default(), JobGuard::new());
         let (for_config, for_links) = (Arc::clone(&registry), links.clone());
         let for_state = Arc::clone(&registry);
-        // Planning lists files, and reads the ends of some.
+        // Planning lists files, and reads the footers of some.
         let files = FileAccess::of_grants(&config, protection.is_of_one_account());
         let runtime =
             RuntimeEnvBuilder::new().with_object_store_registry(files.object_stores()).build_arc()?;
@@ -57,7 +66,7 @@ impl Server {
         options.override_physical_codec = Some(physical_codec(&registry));
         options.override_create_grpc_client_endpoint = Some(endpoint_override(links.as_ref()));
         if links.is_some() {
-            // Where tasks are pushed, executors have a port that nothing protects.
+            // Pushed tasks need a port on each executor that nothing protects.
             options.scheduling_policy = TaskSchedulingPolicy::PullStaged;
         }
         options.job_id_generator = Some(Arc::new(RandomJobIds));
@@ -78,7 +87,7 @@ impl Server {
     }
 }
 
-/// Ballista's HTTP routes, and the probes.
+/// Returns Ballista's HTTP routes and the probes.
 fn routes(
     config: &SchedulerConfig,
     scheduler: &Arc<SchedulerServer<LogicalPlanNode, PhysicalPlanNode>>,

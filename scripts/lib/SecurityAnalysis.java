@@ -11,8 +11,8 @@ import org.elasticsearch.plugins.AnalysisPlugin;
 import org.elasticsearch.plugins.Plugin;
 
 /**
- * What the index .security names in its mapping, for the addresses of users' mails. The test
- * distribution leaves out the module that has it, and without it no API key can be made.
+ * The analysis components that the mapping of the index .security names for e-mail addresses. The test
+ * distribution lacks the module that has them, and without them no API key can be created.
  */
 public final class SecurityAnalysis extends Plugin implements AnalysisPlugin {
     @Override

@@ -1,7 +1,7 @@
-# What a build needs, installed where that is possible. Sourced by scripts/demo, scripts/test and
-# .ci/run.
+# Finds the tools of a build, or installs them as root on Debian. Sourced by scripts/demo, scripts/fuzz,
+# scripts/test and .ci/run.
 
-# Returns 1 after saying the one line that would help.
+# Returns 1 after printing the command that installs the missing tool.
 require_build_tools() {
   if ! command -v cargo >/dev/null; then
     echo "no cargo: install Rust with: curl --proto =https --tlsv1.2 -sSf https://sh.rustup.rs | sh" >&2

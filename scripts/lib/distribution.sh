@@ -1,5 +1,5 @@
-# The download cache: CACHE/dist/NAME is there only when it is complete.
-# How a server is fetched is in fetch_opensearch and fetch_elasticsearch.
+# The download cache: CACHE/dist/NAME exists only if it is complete.
+# fetch_opensearch and fetch_elasticsearch fetch a server.
 # shellcheck shell=bash disable=SC2154,SC2034
 
 MAVEN_DEPENDENCY=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
@@ -8,7 +8,7 @@ cache_directory() {
   if [[ -n ${FLOWSIGMA_SERVERS:-} ]]; then
     realpath -m "$FLOWSIGMA_SERVERS"
   elif ((EUID == 0)); then
-    # Elasticsearch refuses root, and the user it runs as cannot enter root's home.
+    # Elasticsearch refuses to run as root, and its user cannot enter root's home.
     echo /var/cache/flowsigma/servers
   else
     realpath -m "${XDG_CACHE_HOME:-$HOME/.cache}/flowsigma/servers"
@@ -22,8 +22,8 @@ run_maven() { # GOAL ARGUMENT...
 
 # Sets DIST.
 install_distribution() {
-  # The path is written into configuration files and printed for a shell to read.
-  [[ $CACHE =~ ^[A-Za-z0-9/._+@-]+$ ]] || die "no server can run in '$CACHE': use plain characters"
+  # The path is written to configuration files, and printed as shell variables.
+  [[ $CACHE =~ ^[A-Za-z0-9/._+@-]+$ ]] || die "no server can run in '$CACHE': use letters, digits and . _ + @ / - alone"
   DIST=$CACHE/dist/$NAME
   mkdir -p "$CACHE/dist" "$CACHE/run"
   [[ ! -d $DIST ]] || return 0

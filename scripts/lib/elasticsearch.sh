@@ -1,5 +1,5 @@
-# Elasticsearch from its integ-test-zip: one node, with users and TLS where asked for.
-# The unpacked distribution is shared and only read; what a node writes is in DIR.
+# Elasticsearch from its integ-test-zip: one node, optionally with users and TLS.
+# Instances share the unpacked distribution, which is read-only. A node writes to DIR alone.
 # shellcheck shell=bash disable=SC2154,SC2034
 
 SERVER_USER=flowsigma-es # Elasticsearch refuses to run as root
@@ -7,13 +7,13 @@ READABLE_INDEX=seceon_flows
 ADMIN_USER=admin_user READER_USER=reader_user READER_ROLE=flows_reader
 CLIENT_NAME=client_user # of the client certificate
 
-# Sets AS_SERVER_USER, the start of a command that the server's user runs.
+# Sets AS_SERVER_USER, a prefix that runs a command as the server's user.
 prepare_elasticsearch() {
   AS_SERVER_USER=()
   ((EUID == 0)) || return 0
   require_commands setpriv useradd
   AS_SERVER_USER=(setpriv "--reuid=$SERVER_USER" "--regid=$SERVER_USER" --clear-groups)
-  # The second look is for two starts at once.
+  # The second check is for two starts at the same time.
   id "$SERVER_USER" >/dev/null 2>&1 ||
     useradd --system --user-group --no-create-home --shell /usr/sbin/nologin "$SERVER_USER" ||
     id "$SERVER_USER" >/dev/null
@@ -31,7 +31,7 @@ fetch_elasticsearch() { # DIRECTORY
 configure_elasticsearch() {
   local config=$DIR/config
   "${AS_SERVER_USER[@]}" test -x "$DIST/bin/elasticsearch" ||
-    die "user $SERVER_USER cannot enter $CACHE: set FLOWSIGMA_SERVERS to a place that it can"
+    die "user $SERVER_USER cannot enter $CACHE: set FLOWSIGMA_SERVERS to a folder that it can enter"
   IN_INSTANCE+=("ES_JAVA_HOME=$JAVA" "ES_PATH_CONF=$config" "ES_TMPDIR=$DIR/tmp")
   mkdir "$DIR/data" "$DIR/logs"
   cp -R "$DIST/config" "$config"
@@ -57,14 +57,14 @@ EOF
   [[ $SECURITY == false ]] || add_users
 }
 
-# The plugin without which the distribution has no API keys: see SecurityAnalysis.java.
+# Builds the plugin without which the distribution cannot create API keys: see SecurityAnalysis.java.
 install_security_analysis() {
   local plugin=$DIST/plugins/security-analysis partial
   [[ ! -d $plugin ]] || return 0
   log "building the plugin security-analysis for $NAME"
   partial=$(mktemp -d "$CACHE/dist/.security-analysis.XXXXXX")
   cp "$LIB/SecurityAnalysis.java" "$partial"
-  # Where Lucene 8 has the tokenizer.
+  # The package of the tokenizer in Lucene 8.
   [[ $VERSION != 7.* ]] ||
     sed -i 's/lucene\.analysis\.email/lucene.analysis.standard/' "$partial/SecurityAnalysis.java"
   "$JAVA/bin/javac" -cp "$DIST/lib/*" -d "$partial/classes" "$partial/SecurityAnalysis.java" >&2 ||
@@ -81,7 +81,7 @@ java.version=1.8
 elasticsearch.version=$VERSION
 EOF
   chmod -R a+rX "$partial"
-  # Of two starts at once one is first.
+  # Of two starts at the same time, one moves its folder first.
   mv -T "$partial" "$plugin" 2>/dev/null || rm -r "$partial"
 }
 
@@ -105,7 +105,7 @@ add_users() {
   echo "user = \"$ADMIN_USER:$(cat "$DIR/$ADMIN_USER.password")\"" >>"$DIR/curlrc"
 }
 
-# The password goes by a file and standard input, where no process list shows it.
+# The password is passed by a file and standard input, so that no process list shows it.
 add_user() { # USER ROLE
   local file=$DIR/$1.password
   (umask 077 && od -An -N18 -tx1 /dev/urandom | tr -d ' \n' >"$file")
@@ -147,9 +147,9 @@ EOF
   make_signed_certificate "$tls/http" localhost server
   make_signed_certificate "$tls/client" "$CLIENT_NAME" client
   cp "$tls/ca.crt" "$tls/http.key" "$DIR/config"
-  # With its authority, as Elasticsearch sends it that made its certificates by itself.
+  # With its authority, like an Elasticsearch that generated its certificates itself.
   cat "$tls/http.crt" "$tls/ca.crt" >"$DIR/config/http.crt"
-  # The realm works from the day on that a test starts the trial licence.
+  # The realm is inactive until a test starts the trial licence.
   cat >>"$DIR/config/elasticsearch.yml" <<'EOF'
 xpack.security.http.ssl.certificate: http.crt
 xpack.security.http.ssl.key: http.key
@@ -160,7 +160,7 @@ EOF
   echo "cacert = \"$tls/ca.crt\"" >>"$DIR/curlrc"
 }
 
-# Makes PATH.key (0600) and PATH.crt, or what the options say in its place.
+# Creates PATH.key (0600) and PATH.crt. Options may replace the latter.
 make_certificate() { # PATH COMMON_NAME OPTION...
   openssl req -config "${1%/*}/openssl.cnf" -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
     -nodes -days 30 -subj "/CN=$2" -keyout "$1.key" -out "$1.crt" "${@:3}" 2>/dev/null

@@ -1,6 +1,6 @@
-# Hosts of their own on one machine, for scripts/test --hosts: a network namespace for each, with an
-# address of its own, behind a switch in one more namespace. Nothing of the machine's own network is
-# touched or reached. Each link ends in the switch's namespace under the host's name.
+# Simulated hosts on one machine, for scripts/test --hosts. Each is a network namespace with an address,
+# connected to a switch in a namespace of its own. The machine's own network is neither changed nor
+# reachable. In the switch's namespace, the link to a host has the host's name.
 # shellcheck shell=bash
 
 declare -A HOST_ADDRESSES=(
@@ -9,7 +9,7 @@ declare -A HOST_ADDRESSES=(
 
 require_hosts() {
   if [ "$(id -u)" != 0 ]; then
-    echo "test: --hosts makes network namespaces, and needs root: sudo scripts/test --hosts" >&2
+    echo "test: --hosts creates network namespaces, which needs root: sudo scripts/test --hosts" >&2
     return 1
   fi
   if ! command -v ip >/dev/null; then
@@ -18,7 +18,7 @@ require_hosts() {
   fi
 }
 
-# Sets HOSTS_PREFIX, by which all namespaces are called.
+# Creates the namespaces. Sets HOSTS_PREFIX, with which their names begin.
 make_hosts() {
   HOSTS_PREFIX=flowsigma-$$
   local host other mac switch=$HOSTS_PREFIX-switch
@@ -33,7 +33,8 @@ make_hosts() {
     ip -n "$HOSTS_PREFIX-$host" link set lo up
     ip -n "$HOSTS_PREFIX-$host" link set eth0 up
   done
-  # Known for good: a host that is cut off would else be found unreachable, and is to be silent.
+  # Permanent neighbour entries: without them the kernel would report a host whose link is cut as unreachable,
+  # and the tests need a silent one.
   for host in "${!HOST_ADDRESSES[@]}"; do
     mac=$(ip netns exec "$HOSTS_PREFIX-$host" cat /sys/class/net/eth0/address)
     for other in "${!HOST_ADDRESSES[@]}"; do
@@ -47,7 +48,7 @@ on_host() { # HOST COMMAND...
   ip netns exec "$HOSTS_PREFIX-$1" "${@:2}"
 }
 
-# Ends what still runs on them, too.
+# Deletes the namespaces, and kills the processes in them.
 remove_hosts() {
   local host pids
   [ -n "${HOSTS_PREFIX:-}" ] || return 0

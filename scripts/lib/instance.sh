@@ -1,16 +1,16 @@
 # An instance: its directory CACHE/run/NAME.XXXXXX, its ports, its processes, its end.
-#   ports    the ports it has reserved, one a line
-#   curlrc   how curl reaches it (0600)
-#   state    what start printed; there once it is ready
+#   ports    the ports that it has reserved, one per line
+#   curlrc   the options with which curl reaches it (0600)
+#   state    the output of start; it exists once the instance is ready
 # shellcheck shell=bash disable=SC2154
 
-# OpenSearch's runner takes no HTTP port above 9299.
+# OpenSearch's runner accepts no HTTP port above 9299.
 FIRST_HTTP_PORT=9210 LAST_HTTP_PORT=9299
 FIRST_TRANSPORT_PORT=9310 LAST_TRANSPORT_PORT=9999
 START_SECONDS=180 STOP_SECONDS=20
 
-# Sets DIR, CLUSTER, HTTP_PORT, TRANSPORT_PORT, URLS, and IN_INSTANCE, the start of a
-# command whose process stopping the instance ends. From here on a failure cleans up.
+# Sets DIR, CLUSTER, HTTP_PORT, TRANSPORT_PORT, URLS, and IN_INSTANCE, a prefix that runs a
+# command as a part of the instance, so that stop ends it. From here on a failure cleans up.
 create_instance() {
   local lock i scheme=http
   exec {lock}>"$CACHE/run/.lock"
@@ -38,7 +38,7 @@ create_instance() {
   (umask 077 && printf '%s\n' 'noproxy = "*"' 'max-time = 5' >"$DIR/curlrc")
 }
 
-# Ports COUNT in a row that nobody listens on and no other instance has reserved.
+# Succeeds if COUNT ports in a row are free: no process listens on them, and no instance has reserved them.
 ports_are_free() { # FIRST COUNT
   local port
   for ((port = $1; port < $1 + $2; port++)); do
@@ -58,7 +58,7 @@ find_ports() { # FIRST LAST COUNT
   die "no $3 free ports from $1 to $2"
 }
 
-# Adds to LEADERS, one a node. The server keeps none of our files open and outlives our terminal.
+# Starts a node, and appends its process to LEADERS. It inherits no open file and survives the terminal.
 launch() { # COMMAND...
   (cd "$DIR" && exec "${IN_INSTANCE[@]}" setsid "$@") </dev/null >>"$DIR/server.log" 2>&1 &
   LEADERS+=($!)
@@ -87,7 +87,7 @@ node_is_ready() { # URL
 
 print_instance() {
   local pids=("${LEADERS[@]}")
-  # Of a server that is not its leader itself.
+  # The server itself, if the leader is only its launcher.
   [[ ! -r $DIR/logs/pid ]] || pids=("$(cat "$DIR/logs/pid")")
   {
     echo "NAME=$NAME"
@@ -106,7 +106,7 @@ print_instance() {
 
 abandon_start() {
   if [[ -s $DIR/server.log ]]; then
-    log "the end of $NAME's log:"
+    log "the last lines of the log of $NAME:"
     tail -n 40 "$DIR/server.log" >&2
   fi
   stop_instance "$DIR"
@@ -140,7 +140,7 @@ stop_instance() { # DIR
   log "stopping $1"
   while pids=$(pids_of "$1") && [[ -n $pids ]]; do
     ((SECONDS < deadline)) || signal=KILL
-    # A process that a test has suspended must wake up to end.
+    # A process that a test has suspended handles the signal only after SIGCONT.
     # shellcheck disable=SC2086
     kill -s "$signal" $pids 2>/dev/null || true
     # shellcheck disable=SC2086

@@ -1,5 +1,5 @@
-# Finds, or as root on Debian installs, a JDK from JAVA_MIN to JAVA_MAX, and Maven.
-# Knows no server. Exits 3 when there is none, so that callers can do without.
+# Finds a JDK from JAVA_MIN to JAVA_MAX and Maven, or installs them as root on Debian.
+# Knows no server. Exits with 3 if there is none, so that callers can go on without them.
 # shellcheck shell=bash disable=SC2154,SC2034
 
 java_major() { # JAVA_HOME
@@ -16,7 +16,7 @@ find_java() {
   local home major
   for home in "${JAVA_HOME:-}" /usr/lib/jvm/*; do
     [[ -n $home ]] || continue
-    # A JRE has no jar, which unpacks Elasticsearch.
+    # A JRE lacks the program jar, which unpacks Elasticsearch.
     "${AS_SERVER_USER[@]}" test -x "$home/bin/jar" || continue
     major=$(java_major "$home") || continue
     if ((major >= JAVA_MIN && major <= JAVA_MAX)); then
@@ -27,12 +27,12 @@ find_java() {
   return 1
 }
 
-# Installs the first of the packages that there is.
+# Installs the first of the packages that the system offers.
 apt_install() { # PACKAGE...
   local package
   ((EUID == 0)) && command -v apt-get >/dev/null || return 1
-  log "looking for one of: $*"
-  apt-get update >&2 || log "apt-get update failed; going on with the known packages"
+  log "installing one of: $*"
+  apt-get update >&2 || log "apt-get update failed; continuing with the packages known so far"
   for package in "$@"; do
     if apt-cache show "$package" >/dev/null 2>&1; then
       DEBIAN_FRONTEND=noninteractive \

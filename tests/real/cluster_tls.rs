@@ -38,7 +38,7 @@ async fn a_cluster_with_certificates_gives_the_golden_numbers() {
     assert_nothing_open(&admin).await;
     for executor in ["executor-0", "executor-1"] {
         let log = std::fs::read_to_string(cluster.folder.path().join(format!("{executor}.log"))).unwrap();
-        assert!(log.contains("tasks are pulled"), "{log}");
+        assert!(log.contains("the executor pulls tasks"), "{log}");
     }
     for probe in ["/healthz", "/readyz"] {
         cluster.rest().unwrap().send(&Request::new(Method::Get, probe, probe)).await.unwrap();

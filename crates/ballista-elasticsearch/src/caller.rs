@@ -1,16 +1,16 @@
-//! Who is at the other end of a connection.
+//! The caller at the other end of a connection.
 //!
-//! Owns: what the connection itself proves. Must not know: what the caller may do.
+//! Owns: what the connection itself proves about the caller. Must not know: what the caller may do.
 
 use flowsigma_node::Subject;
 use std::net::SocketAddr;
 
-/// The other end of a connection, as servers of this crate put it into each request's extensions.
+/// The caller of a request. The servers of this crate put it into the extensions of each request.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// Its address.
+    /// The address of the caller.
     pub(crate) address: SocketAddr,
-    /// How it is connected.
+    /// How the caller is connected.
     pub(crate) link: Link,
 }
 
@@ -19,12 +19,13 @@ pub(crate) struct Caller {
 pub(crate) enum Link {
     /// Without TLS: nothing is proved.
     Plain,
-    /// By TLS; with the certificate that it showed, if it showed one of the cluster's authority.
+    /// Over TLS, with the subject of the caller's certificate if it presented one that the cluster's authority
+    /// signed.
     Tls(Option<Subject>),
 }
 
 impl Caller {
-    /// The address as logs name it.
+    /// Returns the address in the form that logs use.
     pub(crate) fn from(&self) -> String {
         self.address.to_string()
     }

@@ -1,7 +1,7 @@
-//! The object stores of tasks: the local file system, and nothing else.
+//! The object stores of tasks: only the local file system.
 //!
-//! Owns: looking at every path before the file system does, whatever plan names it. Must not know: which paths are
-//! allowed ([`FileAccess`]).
+//! Owns: checking every path of a plan before the file system sees it. Must not know: which paths are allowed
+//! ([`FileAccess`]).
 
 use crate::file_access::{FileAccess, FileRefusal};
 use async_trait::async_trait;
@@ -24,7 +24,8 @@ use std::sync::Arc;
 use url::Url;
 
 impl FileAccess {
-    /// A runtime for tasks that read and write files through these object stores, and spill to `temporary`.
+    /// Returns a producer of runtimes for tasks that read and write files through these object stores, and spill
+    /// to the folder `temporary`.
     pub fn runtime_producer(&self, temporary: &str) -> RuntimeProducer {
         let (stores, temporary) = (self.object_stores(), temporary.to_owned());
         Arc::new(move |_| {
@@ -35,7 +36,7 @@ impl FileAccess {
         })
     }
 
-    /// The object stores of tasks: files that they may read and write, and no server.
+    /// Returns the object stores of tasks: the files that they may read and write, and no remote store.
     pub fn object_stores(&self) -> Arc<dyn ObjectStoreRegistry> {
         match self {
             Self::Everything => Arc::new(DefaultObjectStoreRegistry::new()),
@@ -44,7 +45,7 @@ impl FileAccess {
     }
 }
 
-/// Serves `file://` alone. A store that someone registers is never served: no plan makes a process send requests to a
+/// Serves only `file://`. A registered store is never served, so that no plan makes a process send requests to a
 /// host that no configuration names.
 #[derive(Debug)]
 struct CheckedStores {
@@ -62,18 +63,18 @@ impl ObjectStoreRegistry for CheckedStores {
     }
 }
 
-/// Refuses what is no file of this machine.
+/// Rejects a URL that is not a file of this machine.
 pub(crate) fn check_scheme(url: &Url) -> Result<()> {
     match (url.scheme(), url.host_str()) {
         ("file", None | Some("")) => Ok(()),
-        // A URL may hold credentials.
+        // The message shows only the scheme, because the URL may contain credentials.
         (scheme, _) => Err(DataFusionError::Plan(format!(
             "tasks read and write files of their executor, as file:///…; a location of the scheme \"{scheme}\" is refused"
         ))),
     }
 }
 
-/// The file system that the object store's location names.
+/// The local file system with a check of every location.
 #[derive(Debug)]
 struct CheckedFiles {
     files: LocalFileSystem,
@@ -90,7 +91,7 @@ impl CheckedFiles {
     }
 }
 
-/// What a check needs, for streams that outlive the call.
+/// The parts that a check needs, for streams that outlive the call.
 #[derive(Clone)]
 struct Checked {
     files: LocalFileSystem,
@@ -111,12 +112,12 @@ impl Checked {
         self.check(from, move |access, source| access.check_copy(source, &target)).await
     }
 
-    /// A folder, or the whole file system.
+    /// Checks that a folder, or the whole file system, may be listed.
     async fn list(&self, prefix: Option<&Location>) -> object_store::Result<()> {
         self.read(prefix.unwrap_or(&Location::default())).await
     }
 
-    /// On a thread that may wait for a disk.
+    /// Runs the check on a thread that may block on the disk.
     async fn check(
         &self,
         location: &Location,
@@ -131,8 +132,8 @@ impl Checked {
     }
 }
 
-/// As the file system itself makes a path of a location; it makes none of the root, and none of a name that ends like
-/// those of its own temporary files.
+/// Returns the path of a location as the file system does. The root is a special case, because `LocalFileSystem`
+/// rejects it. It also rejects names that end like its temporary files.
 pub(crate) fn path_of(
     files: &LocalFileSystem,
     location: &Location,
@@ -241,8 +242,8 @@ impl ObjectStore for CheckedFiles {
     }
 }
 
-/// A listing whose folder may be read, with an error in place of what may not: what is left out without one would be
-/// rows too few.
+/// Returns a listing, with an error in place of each entry that may not be read. Silently dropping an entry would
+/// return too few rows.
 fn listed(
     checked: Checked,
     prefix: Option<&Location>,
@@ -269,7 +270,7 @@ mod tests {
         access.object_stores().get_store(&Url::parse("file:///").unwrap()).unwrap()
     }
 
-    /// A location as a plan may name it, its percent signs and dots included.
+    /// Returns a location as a plan may name it, with percent signs and dots.
     fn at(base: &std::path::Path, path: &str) -> Location {
         let base = base.to_str().unwrap();
         Location::parse(format!("{base}/{path}").trim_start_matches('/')).unwrap()
@@ -303,7 +304,7 @@ mod tests {
     async fn a_location_is_decoded_as_often_as_the_file_system_does() {
         let (_folder, base, access) = folders();
         let store = store(&access);
-        // A name that reads like an encoded "..", which it is not: nothing is there.
+        // The name looks like an encoded "..", but is not: no such file exists.
         for path in ["in/%2e%2e/secret/a.csv", "in/%2E%2E/secret/a.csv", "in%2F..%2Fsecret/a.csv"] {
             let result = store.get(&at(&base, path)).await;
             assert!(
@@ -311,7 +312,7 @@ mod tests {
                 "{path}"
             );
         }
-        // Locations that no parser makes hold no ".." either.
+        // Locations without a parser contain no ".." either.
         assert!(Location::parse(format!("{}/in/../secret/a.csv", base.display())).is_err());
         let decoded = Location::from_url_path(format!("{}/in/%2e%2e/secret/a.csv", base.display()));
         assert!(decoded.is_err(), "{decoded:?}");
@@ -323,7 +324,7 @@ mod tests {
         let store = store(&access);
         let both: Vec<ObjectMeta> = store.list(Some(&at(&base, "both"))).try_collect().await.unwrap();
         assert_eq!(both.len(), 1);
-        // Nothing in it, which is told to nobody.
+        // The folder is empty, but the check still rejects it.
         std::fs::create_dir(base.join("secret/empty")).unwrap();
         for prefix in ["in", "secret", "out", "secret/empty"] {
             let prefix = at(&base, prefix);
@@ -375,7 +376,7 @@ mod tests {
             assert!(is_refused(store.rename(&from, &to).await), "{from}");
             assert!(is_refused(store.rename_if_not_exists(&from, &to).await), "{from}");
         }
-        // What may be read only may not be taken away.
+        // A file with only read access must not be moved away.
         assert!(is_refused(store.rename(&at(&base, "in/a.csv"), &at(&base, "out/x.csv")).await));
         assert_eq!(text(base.join("secret/a.csv")), "a\nsecret\n");
     }

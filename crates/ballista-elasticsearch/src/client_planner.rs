@@ -1,6 +1,7 @@
-//! Plans of a client.
+//! The physical planner of a client.
 //!
-//! Owns: what is answered here, and saying in words what cannot be sent. Must not know: how a plan is sent.
+//! Owns: the statements that the client runs itself, and the errors for plans that cannot be sent. Must not know:
+//! how a plan is sent.
 
 use async_trait::async_trait;
 use ballista_core::extension::SessionConfigExt;
@@ -21,10 +22,10 @@ use datafusion_proto::logical_plan::AsLogicalPlan;
 use datafusion_proto::protobuf::LogicalPlanNode;
 use std::sync::Arc;
 
-/// Ballista's own, but for what it would fail to send.
+/// Ballista's planner, with a check for plans that cannot be serialized.
 #[derive(Debug)]
 pub(crate) struct ClientPlanner {
-    /// What submits.
+    /// The planner that submits the plan.
     pub(crate) ballista: Arc<dyn QueryPlanner + Send + Sync>,
 }
 
@@ -36,7 +37,7 @@ impl QueryPlanner for ClientPlanner {
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if let LogicalPlan::DescribeTable(_) = plan {
-            // It is answered from the table's columns, which the client has.
+            // The client has the columns of the table, so it needs no job.
             return DefaultPhysicalPlanner::default().create_physical_plan(plan, session).await;
         }
         refuse_unsendable(plan)?;
@@ -49,9 +50,11 @@ impl QueryPlanner for ClientPlanner {
     }
 }
 
+/// Rejects a plan with a part that is known not to run on a cluster.
+///
 /// # Errors
 ///
-/// If a plan has a part that is known not to run on a cluster; the error says what to write in its place.
+/// Returns an error that says what to write instead.
 pub(crate) fn refuse_unsendable(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         match node {

@@ -1,7 +1,7 @@
-//! Connections between executors that are used again.
+//! Reused connections between executors.
 //!
-//! Owns: the idle ones. Must not know: what is fetched. As Ballista's own pool, which it gives to its
-//! own engine only.
+//! Owns: idle connections. Must not know: what is fetched. It works like Ballista's own pool, which Ballista only
+//! gives to its own engine.
 
 use async_trait::async_trait;
 use ballista_core::client::BallistaClient;
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 type Key = (String, u16, GrpcClientConfig);
 
-/// An idle client, since when.
+/// An idle client, with the time since when it is idle.
 type Idle = (BallistaClient, Instant);
 
-/// Keeps what was idle for less than its time.
+/// Keeps clients that have been idle for less than `ttl`.
 pub(crate) struct ClientPool {
     idle: Arc<Mutex<HashMap<Key, Vec<Idle>>>>,
     ttl: Duration,

@@ -1,6 +1,6 @@
-//! A cluster to submit to: a scheduler of its own in this process, or one elsewhere.
+//! The cluster that jobs are submitted to: one embedded in this process, or a remote scheduler.
 //!
-//! Owns: starting it, or finding out that it is there. Must not know: jobs.
+//! Owns: starting the embedded cluster, or connecting to the remote scheduler. Must not know: jobs.
 
 use crate::client_planner::{ClientPlanner, refuse_unsendable};
 use crate::cluster_tls::ClusterTls;
@@ -20,10 +20,10 @@ use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
 
-/// The scheduler's port, where a URL names none.
+/// The port of a scheduler whose URL has none.
 const DEFAULT_PORT: u16 = 50050;
 
-/// A session, and the scheduler that its statements are submitted to.
+/// A session, and the scheduler that runs its statements.
 #[derive(Clone)]
 pub struct Cluster {
     context: SessionContext,
@@ -33,11 +33,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A scheduler and an executor in this process, with a vcore for each core. No other process can reach them.
+    /// Starts a scheduler and an executor in this process, with one vcore for each core. No other process can
+    /// connect to them.
+    ///
+    /// The servers run until the process ends. Call [`delete_embedded_files`](crate::delete_embedded_files) before
+    /// that.
     ///
     /// # Errors
     ///
-    /// If there is no folder for their files.
+    /// Returns an error if the folder for their files cannot be created, or a server does not start.
     pub async fn embedded(registry: Arc<ConnectionRegistry>) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let place = PrivatePlace::new()?;
@@ -52,13 +56,13 @@ impl Cluster {
         Ok(Self { _embedded: Some(Arc::new(embedded)), ..cluster })
     }
 
-    /// Submits to a scheduler elsewhere, such as `http://scheduler.example:50050`, and asks it first whether it is there.
-    /// By TLS, whatever the URL says, if `config` has `[cluster] tls` or the scheduler is this account's on
-    /// this machine.
+    /// Connects to a remote scheduler, such as `http://scheduler.example:50050`. It uses TLS, even for `http://`,
+    /// if `config` has `[cluster] tls`, or if this account runs the scheduler on this machine.
     ///
     /// # Errors
     ///
-    /// If the URL is none of a scheduler, or no scheduler answers.
+    /// Returns an error if the URL is not that of a scheduler, certificates or credentials cannot be read, or the
+    /// scheduler does not respond.
     pub async fn remote(
         registry: Arc<ConnectionRegistry>,
         config: &Config,
@@ -82,7 +86,7 @@ impl Cluster {
         let tls = ClusterTls::of(&protection);
         if url.scheme() == "https" && tls.is_none() {
             return Err(DataFusionError::Configuration(format!(
-                "scheduler \"{scheduler_url}\" is to be reached by TLS, and this configuration has no certificates: set \
+                "scheduler \"{scheduler_url}\" needs TLS, and this configuration has no certificates: set \
                  [cluster] tls in flowsigma.toml"
             )));
         }
@@ -103,20 +107,24 @@ impl Cluster {
         let config = state.config().clone();
         let mut state =
             SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(planner)).build();
-        // What the builder changes for itself would be sent as a setting of the session, which no scheduler takes.
+        // The builder changes catalog options. They would be sent as session settings, which no scheduler accepts.
         state.config_mut().options_mut().catalog = config.options().catalog.clone();
         let context = with_functions(SessionContext::new_with_state(state));
         Ok(Self { context, scheduler_url, protection, _embedded: None })
     }
 
-    /// The session: tables are registered and statements planned in it.
+    /// Returns the session, in which tables are registered and statements are planned.
     pub fn context(&self) -> &SessionContext {
         &self.context
     }
 
-    /// `plan` as it is submitted. What cannot run is an error before anything is opened for it: what has no
-    /// serialized form, and a COPY whose options are wrong or, if the executor is this process, whose target
-    /// is not free.
+    /// Returns `plan` in the form in which it is submitted. Call it before a search context is opened for the
+    /// plan.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a part of the plan has no serialized form, or the options of a COPY are wrong. If the
+    /// cluster is embedded, it also fails if the target of a COPY is not free.
     pub fn prepare(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         refuse_unsendable(&plan)?;
         let plan = CopyRule.analyze(plan, self.context.state().config_options())?;
@@ -130,9 +138,9 @@ impl Cluster {
         &self.scheduler_url
     }
 
-    /// The scheduler's HTTP endpoints, with a client that may use them.
+    /// Returns the URL of the scheduler's HTTP endpoints, and a client builder with credentials for them.
     pub(crate) fn rest(&self) -> Result<(String, reqwest::ClientBuilder)> {
-        // Neither a proxy nor a redirect: the scheduler is asked where it was submitted to.
+        // Uses no proxy and no redirect: these requests must reach the scheduler that has the job.
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         match ClusterTls::of(&self.protection) {
             None => Ok((self.scheduler_url.clone(), client)),
@@ -149,7 +157,7 @@ impl Cluster {
         }
     }
 
-    /// A client of the scheduler, reached with the session's own settings.
+    /// Returns a client of the scheduler with the settings of the session.
     pub(crate) async fn scheduler(&self) -> Result<Scheduler> {
         scheduler::connect(&self.scheduler_url, &self.context.copied_config()).await
     }

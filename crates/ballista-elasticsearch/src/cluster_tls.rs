@@ -1,6 +1,7 @@
-//! Cluster TLS as Ballista's hooks and HTTP clients take it.
+//! Cluster TLS for Ballista's hooks and for HTTP clients.
 //!
-//! Owns: making calls of this process by TLS. Must not know: where certificates come from, or what a role may do.
+//! Owns: adding TLS to the calls of this process. Must not know: where certificates come from, or what a role may
+//! do.
 
 use ballista_core::utils::{GrpcClientConfig, create_grpc_client_endpoint};
 use flowsigma_node::{ClusterCertificates, Protection, Role, Subject};
@@ -16,7 +17,7 @@ pub struct ClusterTls {
 }
 
 impl ClusterTls {
-    /// By these certificates.
+    /// Uses these certificates.
     pub fn new(certificates: ClusterCertificates) -> Self {
         let mut client =
             ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificates.authority_pem()));
@@ -26,26 +27,26 @@ impl ClusterTls {
         Self { client: Arc::new(client), certificates }
     }
 
-    /// By the certificates of what protects this process; none where anyone may use the cluster.
+    /// Returns the certificates of this process's protection; `None` if anyone may use the cluster.
     pub fn of(protection: &Protection) -> Option<Self> {
         protection.certificates().cloned().map(Self::new)
     }
 
-    /// For a server of this process; none of a client that shows no certificate.
+    /// Returns the TLS configuration for a server of this process; `None` for a client without a certificate.
     pub(crate) fn server(&self) -> Option<Arc<ServerConfig>> {
         self.certificates.server_config()
     }
 
-    /// The role of a certificate of this cluster's authority.
+    /// Returns the role of a certificate that the cluster's authority signed.
     pub(crate) fn role(&self, subject: &Subject) -> Role {
         self.certificates.role(subject)
     }
 
-    /// For a client of HTTP endpoints of the cluster.
+    /// Adds the certificates to a client of the cluster's HTTP endpoints.
     ///
     /// # Errors
     ///
-    /// If the certificates are of a kind that it cannot use.
+    /// Returns an error if the client does not support the certificates.
     pub(crate) fn for_http(&self, client: reqwest::ClientBuilder) -> reqwest::Result<reqwest::ClientBuilder> {
         let client = client.https_only(true).tls_built_in_root_certs(false);
         let authority = reqwest::Certificate::from_pem(self.certificates.authority_pem())?;
@@ -58,12 +59,12 @@ impl ClusterTls {
         }
     }
 
-    /// For a call of this process. Ballista writes the scheduler's address with `http`, whatever was
-    /// asked for; such an endpoint would leave out TLS without an error, so it is made again.
+    /// Adds TLS to a call of this process. Ballista always writes the URL of the scheduler with `http`. Such an
+    /// endpoint would silently ignore TLS, so this function creates it again with `https`.
     ///
     /// # Errors
     ///
-    /// If the endpoint is none that TLS can be spoken with.
+    /// Returns an error if the endpoint does not support TLS.
     pub(crate) fn secure(&self, endpoint: Endpoint) -> Result<Endpoint, Error> {
         let endpoint = match endpoint.uri().authority() {
             Some(authority) if endpoint.uri().scheme_str() != Some("https") => {

@@ -1,7 +1,7 @@
-//! How tables, scans and COPYs are serialized.
+//! The codecs for tables, scans and COPYs in plans.
 //!
-//! Owns: the envelope of what is sent. Must not know: what is in it, which `wire` and `copy::wire` say, or any
-//! server; decoding does no I/O, and what is sent names a connection, never its address or its secrets.
+//! Owns: the envelope. Must not know: its content, which `wire` and `copy::wire` define, or any server. Decoding
+//! does no I/O. A plan names a connection, never its URL or its secrets.
 
 use crate::copy::wire::{decode_copy, decode_sink, encode_copy, encode_sink};
 use crate::copy::{CopyFormatFactory, CopySink};
@@ -25,10 +25,10 @@ use prost::Message;
 use std::any::Any;
 use std::sync::Arc;
 
-/// Marks our bytes among those of other codecs.
+/// Distinguishes messages of this crate from those of other codecs.
 const MAGIC: &str = "flowsigma";
 
-/// The envelope of everything of ours. Tags are append-only.
+/// The envelope of all messages of this crate. Tags are append-only.
 #[derive(Clone, PartialEq, Message)]
 struct Wire {
     #[prost(string, tag = "1")]
@@ -37,7 +37,7 @@ struct Wire {
     body: Option<Body>,
 }
 
-/// What is sent, as JSON.
+/// The content of a message, as JSON.
 #[derive(Clone, PartialEq, prost::Oneof)]
 enum Body {
     #[prost(string, tag = "2")]
@@ -61,7 +61,7 @@ impl Wire {
     }
 }
 
-/// Tables in logical plans; all else is Ballista's.
+/// The codec for Elasticsearch tables in logical plans. Ballista's codec handles everything else.
 #[derive(Debug)]
 pub struct EsLogicalCodec {
     registry: Arc<ConnectionRegistry>,
@@ -69,7 +69,7 @@ pub struct EsLogicalCodec {
 }
 
 impl EsLogicalCodec {
-    /// Decoded tables resolve their connections from this registry.
+    /// Creates a codec whose decoded tables resolve their connections in `registry`.
     pub fn new(registry: Arc<ConnectionRegistry>) -> Self {
         Self { registry, inner: BallistaLogicalExtensionCodec::default() }
     }
@@ -95,7 +95,7 @@ impl LogicalExtensionCodec for EsLogicalCodec {
             Some(Body::Table(text)) => {
                 let spec = wire::decode_table(&text)?;
                 let table = EsTable::from_spec(Arc::clone(&self.registry), spec);
-                // The plan names the columns it reads by their positions in its schema.
+                // The plan refers to the columns by position.
                 if table.schema() != schema {
                     return Err(DataFusionError::Plan(format!(
                         "a plan arrived with other columns than the table of index \"{}\" that it reads: run \
@@ -164,14 +164,14 @@ impl LogicalExtensionCodec for EsLogicalCodec {
     }
 }
 
-/// Scans and the sinks of COPYs in physical plans.
+/// The codec for scans and for the sinks of COPYs in physical plans.
 #[derive(Debug)]
 pub struct EsPhysicalCodec {
     registry: Arc<ConnectionRegistry>,
 }
 
 impl EsPhysicalCodec {
-    /// Decoded scans resolve their connections from this registry.
+    /// Creates a codec whose decoded scans resolve their connections in `registry`.
     pub fn new(registry: Arc<ConnectionRegistry>) -> Self {
         Self { registry }
     }
@@ -192,7 +192,7 @@ impl PhysicalExtensionCodec for EsPhysicalCodec {
             }
             (Some(Body::Sink(text)), [child]) => {
                 let sink = CopySink::new(decode_sink(&text)?, child.schema());
-                // Where it arrives, the plan below it is made already: it asks for no order.
+                // The plan below the sink is complete, so the sink requires no order.
                 Ok(Arc::new(DataSinkExec::new(Arc::clone(child), Arc::new(sink), None)))
             }
             _ => Err(DataFusionError::Internal("neither a scan nor a sink of ours".into())),
@@ -217,7 +217,7 @@ impl PhysicalExtensionCodec for EsPhysicalCodec {
     }
 }
 
-/// Ballista's own codec and ours.
+/// Returns a codec that combines Ballista's codec with [`EsPhysicalCodec`].
 pub fn physical_codec(registry: &Arc<ConnectionRegistry>) -> Arc<dyn PhysicalExtensionCodec> {
     Arc::new(ComposedPhysicalExtensionCodec::new(vec![
         Arc::new(BallistaPhysicalExtensionCodec::default()),
@@ -237,8 +237,8 @@ mod tests {
     use datafusion_proto::protobuf::{CustomTableScanNode, LogicalPlanNode, ProjectionColumns};
     use serde_json::json;
 
-    /// A plan that reads the columns `asked` of a table with the one column `bytes`, and claims that the
-    /// table has the columns `claimed`.
+    /// Returns a plan that reads the columns `asked` of a table with the one column `bytes`, and that declares the
+    /// columns `claimed` for the table.
     fn arrived(claimed: &[&str], asked: &str) -> Result<LogicalPlan> {
         let spec = json!({
             "connection": "prod", "index": "flows", "query": { "match_all": {} }, "slices": null,
@@ -299,8 +299,8 @@ mod tests {
         again
     }
 
-    /// Nodes of two versions may meet: what any version sent is read, and what this one sends has the bytes that
-    /// were kept when its format was made. Where a change of these is meant, it is a new format.
+    /// Processes of two versions may meet. This version reads the bytes of every earlier version, and still writes
+    /// the bytes that were stored when its format was made. A change of these bytes needs a new format.
     #[test]
     fn what_was_sent_before_is_still_read_and_what_is_sent_stays_as_it_is() {
         type Again = fn(&[u8]) -> Vec<u8>;
@@ -344,7 +344,7 @@ mod tests {
         let context = TaskContext::default();
         let logical = EsLogicalCodec::new(Arc::default());
         let read = |sent: &[u8]| logical.try_decode_file_format(sent, &context);
-        // Files are named by it.
+        // Files are named by this id.
         let Some(Body::Copy(text)) = Wire::decode_ours(&kept("copy")) else { panic!("not a COPY") };
         for id in ["../../../../../x", "00000000000000a", "00000000000000a\u{e9}"] {
             let mut other = Vec::new();
@@ -352,7 +352,7 @@ mod tests {
             let error = read(&other).unwrap_err().to_string();
             assert!(error.contains("the id of a COPY is not 16 hexadecimal digits"), "{error}");
         }
-        // DataFusion's own formats are Ballista's.
+        // Ballista's codec decodes DataFusion's own formats.
         let mut csv = Vec::new();
         logical.try_encode_file_format(&mut csv, Arc::new(CsvFormatFactory::new())).unwrap();
         assert!(read(&csv).unwrap().is::<CsvFormatFactory>());
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn a_plan_with_other_columns_than_its_table_is_an_error() {
         assert!(arrived(&["bytes"], "bytes").is_ok());
-        // By its position, the column would be one that is not there, or `bytes` under another name.
+        // A wrong position would read a column that does not exist, or `bytes` under another name.
         for (claimed, asked) in [(&["bytes", "packets"][..], "packets"), (&["packets"], "packets")] {
             let error = arrived(claimed, asked).unwrap_err().to_string();
             assert!(error.contains("other columns than the table of index \"flows\""), "{error}");

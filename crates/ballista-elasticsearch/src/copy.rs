@@ -1,11 +1,10 @@
-//! `COPY … TO`, as it is sent with a plan.
+//! `COPY … TO` in a plan.
 //!
-//! Owns: what a COPY says beside its query, and the rule that puts it into the plan. Must not know: how
-//! rows become bytes (DataFusion does), or any server.
+//! Owns: the spec of a COPY beside its query, and the analyzer rule that adds it to the plan. Must not know: how
+//! rows become bytes (DataFusion does that), or any server.
 //!
-//! DataFusion's protobuf form of a COPY has no options, and its sinks append files under random names.
-//! So a plan names a format of ours in place of DataFusion's, which brings the options with it and writes
-//! by [`sink::CopySink`].
+//! DataFusion's protobuf form of a COPY drops the options, and its sinks append files under random names. So a
+//! plan names a format of this crate instead. It contains the options, and writes with [`sink::CopySink`].
 
 mod format;
 mod options;
@@ -36,16 +35,16 @@ use datafusion::logical_expr::dml::CopyTo;
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
 
-/// What a COPY says of its output, beside where it goes and by which columns it is partitioned.
+/// The output of a COPY: its format and options, without its location and partition columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CopySpec {
-    /// The same for each attempt of one COPY, and another for each COPY.
+    /// Identifies a COPY. All its attempts have the same id.
     id: CopyId,
     format: FileKind,
     options: CopyOptions,
 }
 
-/// 16 hexadecimal digits. Files are named by it, so nothing else is accepted from a plan.
+/// An id of 16 hexadecimal digits. File names contain it, so a plan with any other id is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct CopyId(String);
 
@@ -70,7 +69,7 @@ impl TryFrom<String> for CopyId {
     }
 }
 
-/// The formats that can be written.
+/// The formats that a COPY can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileKind {
     Csv,
@@ -80,7 +79,7 @@ enum FileKind {
 }
 
 impl FileKind {
-    /// By the file extension of DataFusion's format.
+    /// Returns the format with this file extension.
     fn of(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
@@ -100,7 +99,7 @@ impl FileKind {
         }
     }
 
-    /// DataFusion's own.
+    /// Returns DataFusion's factory for the format.
     fn factory(self) -> Arc<dyn FileFormatFactory> {
         match self {
             Self::Csv => Arc::new(CsvFormatFactory::new()),
@@ -111,8 +110,8 @@ impl FileKind {
     }
 }
 
-/// Gives every COPY of a plan our format. It is idempotent: a scheduler applies it again, to plans of
-/// clients that know nothing of it.
+/// Replaces the format of every COPY in a plan. The rule is idempotent: a scheduler applies it again, for plans of
+/// clients that do not have the rule.
 #[derive(Debug)]
 pub(crate) struct CopyRule;
 
@@ -158,16 +157,16 @@ fn with_our_format(copy: CopyTo, config: &ConfigOptions) -> Result<CopyTo> {
     Ok(CopyTo { output_url, file_type: format_as_file_type(Arc::new(CopyFormatFactory::new(spec))), ..copy })
 }
 
-/// Looks at what a statement's COPY would overwrite, where its files will be on this machine.
+/// Checks what a COPY would overwrite, on the disk of this machine.
 ///
 /// # Errors
 ///
-/// As the COPY itself would fail once its rows were read.
+/// Returns the error that the COPY itself would return after it has read its rows.
 pub(crate) fn check_target(plan: &LogicalPlan) -> Result<()> {
     let copy = match plan {
         LogicalPlan::Copy(copy) => copy,
         LogicalPlan::Analyze(analyze) => return check_target(&analyze.input),
-        // Whatever else is in a plan with a COPY, such as EXPLAIN, writes nothing.
+        // Other plans with a COPY, such as EXPLAIN, write nothing.
         _ => return Ok(()),
     };
     let format = file_type_to_format(&copy.file_type)?;
@@ -178,7 +177,7 @@ pub(crate) fn check_target(plan: &LogicalPlan) -> Result<()> {
 }
 
 impl CopySpec {
-    /// Whether a file or a folder is written; none where the location decides.
+    /// Returns whether the COPY writes a file or a folder; `None` if the location decides.
     fn shape(&self, partitioned: bool) -> Option<Shape> {
         if partitioned { Some(Shape::Folder) } else { self.options.shape }
     }

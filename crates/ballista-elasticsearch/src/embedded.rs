@@ -1,11 +1,11 @@
-//! A scheduler and an executor in this process.
+//! A scheduler and an executor embedded in this process.
 //!
-//! Owns: starting them, their files, and the socket by which they and the client reach each other. Must not know: what
-//! is submitted to them.
+//! Owns: starting them, their files, and the socket by which they and the client connect. Must not know: what is
+//! submitted to them.
 //!
-//! The socket is in a folder that only this account can enter: no port is opened, and nobody else's job is taken.
-//! Ballista's own functions for this open ports, take no execution engine and no session settings, and leave the files
-//! in which tasks hand rows to each other.
+//! The socket is in a folder that only this account can enter, so no port is opened and no other account can
+//! submit jobs. Ballista's own functions for an embedded cluster open ports, accept no execution engine and no
+//! session settings, and leave the shuffle files of tasks on the disk.
 
 use crate::execution_engine::execution_engine;
 use crate::file_access::FileAccess;
@@ -47,22 +47,22 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Endpoint;
 
-/// Stands for the scheduler and the executor in addresses; every call goes to the socket.
+/// The address of the scheduler and the executor in plans. Every call goes to the socket instead.
 pub(crate) const ADDRESS: &str = "http://localhost:50050";
-/// How often the executor asks for work while a job runs, besides being told of it.
+/// How often the executor polls for work while a job runs, in addition to signals.
 const WORK_INTERVAL: Duration = Duration::from_millis(5);
 const SOCKET: &str = "cluster.sock";
 /// The system's limit for the path of a socket, in bytes.
 const MAX_SOCKET_PATH: usize = 100;
 
-/// The folder of an embedded cluster, which is deleted when this is dropped.
+/// The folder of an embedded cluster. It is deleted on drop.
 pub(crate) struct PrivatePlace(TempDir);
 
 impl PrivatePlace {
-    /// Among the temporary folders.
+    /// Creates the folder in the system's folder of temporary files.
     pub(crate) fn new() -> std::io::Result<Self> {
         let folder = private_folder("flowsigma-")?;
-        // `$TMPDIR` may be a long path.
+        // `$TMPDIR` may be a path that is too long for a socket.
         let folder = match folder.path().join(SOCKET).as_os_str().as_bytes().len() {
             0..=MAX_SOCKET_PATH => folder,
             _ => private_folder_in(Path::new("/tmp"), "flowsigma-")?,
@@ -75,20 +75,21 @@ impl PrivatePlace {
         self.0.path().join(SOCKET)
     }
 
-    /// Sends every call of a session to the socket.
+    /// Returns an override that sends every call of a session to the socket.
     pub(crate) fn endpoint_override(&self) -> EndpointOverrideFn {
         let url = format!("unix://{}", self.socket().display());
         Arc::new(move |_| Ok(Endpoint::from_shared(url.clone())?))
     }
 }
 
-/// Runs as long as the process; its files are deleted when it is dropped.
+/// An embedded cluster. Its servers run until the process ends; dropping it only deletes its files.
 pub(crate) struct Embedded {
     _place: PrivatePlace,
 }
 
 impl Embedded {
-    /// Starts both, with so many vcores. `config` is what sessions begin with, its endpoints those of `place`.
+    /// Starts the scheduler and an executor with `vcores`. `config` is the base of all sessions, and has the
+    /// endpoint override of `place`.
     pub(crate) async fn start(
         place: PrivatePlace,
         registry: &Arc<ConnectionRegistry>,
@@ -118,7 +119,7 @@ impl Embedded {
             );
         tokio::spawn(services.serve_with_incoming(UnixListenerStream::new(listener)));
 
-        // All in this process: nothing is fetched from elsewhere, so there are no connections to keep.
+        // Nothing is fetched from another process, so there are no connections to keep.
         let engine = execution_engine(Duration::ZERO, TaskGuard::new(FileAccess::Everything));
         engine.wake_by(wake.clone());
         let for_tasks = config.clone();
@@ -169,7 +170,7 @@ async fn scheduler(
     Ok(scheduler)
 }
 
-/// Ballista tells of most new work, not of all.
+/// Ballista signals most new work, but not all of it, so the executor also polls while a job runs.
 async fn ask_while_jobs_run(
     scheduler: SchedulerServer<LogicalPlanNode, PhysicalPlanNode>,
     work: WorkSignal,
@@ -189,7 +190,7 @@ fn registration(vcores: usize) -> ExecutorRegistration {
     ExecutorRegistration {
         id: new_instance_id(),
         host: Some("localhost".into()),
-        // Nothing listens there: rows and tasks go by the socket.
+        // Nothing listens on these ports: rows and tasks use the socket.
         port: 0,
         grpc_port: 0,
         specification: Some(ExecutorSpecification::default().with_vcores(vcores as u32).into()),
@@ -200,8 +201,8 @@ fn registration(vcores: usize) -> ExecutorRegistration {
 
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Deletes what embedded clusters have on disk: for the end of the process, where tasks that are being
-/// cancelled may have written again, or what is dropped is not.
+/// Deletes the files of embedded clusters. Call it at the end of the process: tasks that are being cancelled may
+/// still write files, and statics are not dropped.
 pub fn delete_embedded_files() {
     for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
         std::fs::remove_dir_all(folder).ok();

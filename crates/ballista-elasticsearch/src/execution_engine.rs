@@ -1,10 +1,10 @@
-//! Tasks that read nothing more once they are cancelled, and whose errors can be read.
+//! An execution engine whose tasks stop reading when they are cancelled, and whose errors are readable.
 //!
-//! Owns: telling the scans and the COPY of a task that it was. Must not know: how a scan stops, or why
-//! one fails.
+//! Owns: passing the cancellation to the scans and the COPY of a task. Must not know: how a scan stops, or why it
+//! fails.
 //!
-//! Ballista drops the future of a cancelled task, but the streams below it run in a task of their
-//! own, to their end: an index would be read on for nobody, and its scrolls stay open until then.
+//! Ballista drops the future of a cancelled task. But the streams below it run in a task of their own until their
+//! end: they would read the whole index for nothing, and keep their scrolls open.
 
 use crate::client_pool::ClientPool;
 use crate::copy::CopySink;
@@ -31,8 +31,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Ballista's own engine, with scans that stop and tasks that `guard` has looked at. It keeps an idle connection to
-/// another executor for `client_ttl`, or none for zero.
+/// Returns Ballista's engine, with scans that stop and tasks that `guard` has checked. It keeps an idle connection
+/// to another executor for `client_ttl`; none if that is zero.
 pub fn execution_engine(client_ttl: Duration, guard: TaskGuard) -> Arc<StoppingEngine> {
     let engine = match client_ttl {
         Duration::ZERO => DefaultExecutionEngine::new(),
@@ -41,7 +41,7 @@ pub fn execution_engine(client_ttl: Duration, guard: TaskGuard) -> Arc<StoppingE
     Arc::new(StoppingEngine { engine, guard, jobs: Arc::default(), wake: OnceLock::new() })
 }
 
-/// What [`execution_engine`] makes.
+/// The engine that [`execution_engine`] returns.
 pub struct StoppingEngine {
     engine: DefaultExecutionEngine,
     guard: TaskGuard,
@@ -50,13 +50,13 @@ pub struct StoppingEngine {
 }
 
 impl StoppingEngine {
-    /// Stops the tasks of jobs that have ended, as long as the process lives.
+    /// Stops the tasks of jobs that have ended. It polls the scheduler at `scheduler_url` until the process ends.
     pub fn watch_jobs(&self, scheduler_url: String, config: SessionConfig) {
         let jobs = Arc::clone(&self.jobs);
         tokio::spawn(async move { jobs.watch(&scheduler_url, &config).await });
     }
 
-    /// The executor asks for more work whenever a task has ended. Said once.
+    /// Makes the executor poll for work whenever a task ends. Only the first call has an effect.
     pub(crate) fn wake_by(&self, wake: Wake) {
         self.wake.set(wake).ok();
     }
@@ -86,8 +86,8 @@ impl ExecutionEngine for StoppingEngine {
     }
 }
 
-/// `plan` with scans and sinks of its own. Tasks that arrive together share one plan, and each ends by
-/// itself.
+/// Returns `plan` with its own scans and sinks. Tasks that arrive together share one plan, but each must stop
+/// alone.
 fn stopped_by(plan: Arc<dyn ExecutionPlan>, stop: &CancellationToken) -> Result<Arc<dyn ExecutionPlan>> {
     let own = plan.transform_up(|node| {
         if let Some(scan) = node.downcast_ref::<EsScanExec>() {
@@ -107,7 +107,7 @@ struct Stage {
     stage: Arc<dyn QueryStageExecutor>,
     stop: CancellationToken,
     wake: Option<Wake>,
-    /// The job is asked after for as long as a task holds it.
+    /// The status of the job is polled as long as a task has this value.
     _job: Arc<RunningJob>,
 }
 
@@ -124,7 +124,7 @@ impl QueryStageExecutor for Stage {
         task_id: usize,
         context: Arc<TaskContext>,
     ) -> Result<Vec<ShuffleWritePartition>> {
-        // Dropped when the task is cancelled, and when one of its partitions has failed.
+        // Cancels when the task is cancelled, and when one of its partitions fails.
         let _stop = self.stop.clone().drop_guard();
         let ended = self.stage.execute_query_stage(task_id, context).await.map_err(to_be_passed_on);
         if let Some(wake) = &self.wake {
@@ -163,7 +163,7 @@ mod tests {
     use elastic_client::{ConnectionConfig, ConnectionRegistry, Slice, SliceSource};
     use serde_json::json;
 
-    /// A scan of a scroll, on a server that nobody asks.
+    /// Returns a scan of a scroll. It sends no request.
     fn scan() -> Result<Arc<dyn ExecutionPlan>, Box<dyn std::error::Error>> {
         let registry = ConnectionRegistry::default();
         registry.insert("prod", &ConnectionConfig::from_url("http://127.0.0.1:1")?)?;
@@ -196,7 +196,7 @@ mod tests {
         let schema = Arc::new(Schema::empty());
         let known = || Arc::new(EmptyExec::new(Arc::clone(&schema)));
         create("job", known()).unwrap();
-        assert!(create("../job", known()).unwrap_err().to_string().contains("no id of a job"));
+        assert!(create("../job", known()).unwrap_err().to_string().contains("is not a job id"));
         let one = Partitioning::UnknownPartitioning(1);
         let unknown = Arc::new(UnresolvedShuffleExec::new(1, Arc::clone(&schema), one));
         assert!(create("job", unknown).unwrap_err().to_string().contains("\"UnresolvedShuffleExec\""));
@@ -207,7 +207,7 @@ mod tests {
         let plan = scan()?;
         let (ended, running) = (CancellationToken::new(), CancellationToken::new());
         let first = stopped_by(Arc::clone(&plan), &ended)?;
-        // As Ballista gives the plan that several tasks share to each of them.
+        // Ballista gives one plan to all tasks that share it.
         let second = stopped_by(Arc::clone(&plan).reset_state()?, &running)?;
         assert_eq!(
             displayable(first.as_ref()).indent(false).to_string(),

@@ -1,9 +1,9 @@
-//! An executor process that pulls its tasks.
+//! An executor process that pulls its tasks from the scheduler.
 //!
-//! Owns: putting Ballista's parts together, memory for tasks, and its end. Must not know: what tasks do.
+//! Owns: assembling Ballista's parts, the memory of tasks, and the shutdown. Must not know: what tasks do.
 //!
-//! Ballista's own process has no hook by which a request for tasks ends its pause, and where it is pushed tasks it opens
-//! a port that takes them from anybody.
+//! This replaces Ballista's own executor process. That one has no hook to end the pause between two requests for
+//! tasks. In push mode it opens a port that accepts tasks from anyone.
 
 use crate::cluster_tls::ClusterTls;
 use crate::execution_engine::StoppingEngine;
@@ -35,29 +35,30 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
 
-/// Between two attempts to reach the scheduler.
+/// The pause between two attempts to connect to the scheduler.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(200);
-/// Between two looks at whether requests for tasks are answered.
+/// The interval at which the executor's readiness is updated.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What an executor process is made of.
+/// The configuration of an executor process.
 pub struct ExecutorNode {
-    /// Ballista's options, with the codecs, functions, session settings and endpoints of this system set.
+    /// Ballista's options, with the codecs, functions, session settings and endpoint override of this crate.
     pub config: ExecutorProcessConfig,
-    /// Runs the tasks.
+    /// The engine that runs the tasks.
     pub engine: Arc<StoppingEngine>,
-    /// The certificates of the process; none where anyone may use the cluster.
+    /// The certificates of the process; `None` if anyone may use the cluster.
     pub tls: Option<ClusterTls>,
-    /// Where rows are served.
+    /// The listener of the port that serves rows.
     pub listener: TcpListener,
 }
 
 impl ExecutorNode {
-    /// Runs until `ended`, and then until its tasks have. Rows are served for as long as the process lives.
+    /// Runs until the shutdown signal `ended`, and then until all tasks have ended. It serves rows until the
+    /// process ends.
     ///
     /// # Errors
     ///
-    /// If an option is wrong, the scheduler cannot be reached, or a server fails.
+    /// Returns an error if an option is wrong, the scheduler cannot be reached, or a server fails.
     pub async fn run(self, ended: impl Future<Output = io::Result<()>>) -> Result<()> {
         let Self { config, engine, tls, listener } = self;
         let config = Arc::new(config);
@@ -67,7 +68,7 @@ impl ExecutorNode {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             vcores => vcores,
         };
-        tracing::info!(vcores, work_dir, "tasks are pulled");
+        tracing::info!(vcores, work_dir, "the executor pulls tasks");
         let wake = Wake::new(vcores);
         engine.wake_by(wake.clone());
         let executor = Arc::new(executor(&config, &engine, &work_dir, vcores)?);
@@ -102,7 +103,7 @@ impl ExecutorNode {
             served = serving => Ok(served.map_err(BallistaError::TokioError)??),
             ended = ended => Ok(ended?),
         };
-        // Not ready from now on, though it goes on to report its tasks.
+        // The executor is not ready from now on, but still reports its tasks.
         drop(mirror);
         config.health.mark_heartbeat_failed();
         say_goodbye(&mut scheduler, &executor, stopped.is_ok()).await;
@@ -111,7 +112,7 @@ impl ExecutorNode {
     }
 }
 
-/// Shows in `to` whether the last request for tasks was answered.
+/// Copies to `to` whether the last request for tasks got a response.
 async fn mirror(from: ExecutorHealth, to: ExecutorHealth) {
     let mut every = tokio::time::interval(HEALTH_INTERVAL);
     loop {
@@ -153,7 +154,7 @@ fn executor(
     Ok(executor.with_session_runtime_cache(Some(Arc::new(cache))))
 }
 
-/// Each task has its vcores' share of the executor's memory, and spills to disk above it.
+/// Gives each task the share of memory of its vcores. A task above it spills to disk.
 fn memory_policy(config: &ExecutorProcessConfig, vcores: usize) -> Result<MemoryPoolPolicy> {
     let bytes = match config.memory_pool_size {
         Some(0) => None,
@@ -161,7 +162,7 @@ fn memory_policy(config: &ExecutorProcessConfig, vcores: usize) -> Result<Memory
         None => available_memory().map(|bytes| (bytes as f64 * config.memory_pool_fraction) as u64),
     };
     let Some(bytes) = bytes else {
-        tracing::warn!("tasks have no limit of memory: set --memory-pool-size so that they spill to disk");
+        tracing::warn!("tasks have no memory limit: set --memory-pool-size so that they spill to disk");
         return Ok(Arc::new(|base, _, _| Ok(base)));
     };
     let share = (bytes / vcores as u64) as usize;
@@ -177,7 +178,7 @@ fn memory_policy(config: &ExecutorProcessConfig, vcores: usize) -> Result<Memory
     }))
 }
 
-/// The machine's memory, or what its control group leaves of it; none if neither is told.
+/// Returns the memory of the machine, or the limit of its control group, in bytes; `None` if both are unknown.
 fn available_memory() -> Option<u64> {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
@@ -185,7 +186,8 @@ fn available_memory() -> Option<u64> {
     Some(system.total_memory().min(of_group)).filter(|bytes| *bytes > 0)
 }
 
-/// Reaches the scheduler, within `--scheduler-connect-timeout-seconds` or at the first attempt.
+/// Connects to the scheduler, with attempts until `--scheduler-connect-timeout-seconds` have passed; one attempt
+/// if that is 0.
 async fn connect(
     config: &ExecutorProcessConfig,
     executor: &Executor,
@@ -222,7 +224,7 @@ async fn connect(
     }
 }
 
-/// Tells the scheduler that this executor takes no more tasks.
+/// Tells the scheduler that this executor accepts no more tasks.
 async fn say_goodbye(scheduler: &mut SchedulerGrpcClient<Channel>, executor: &Executor, asked: bool) {
     let executor_id = executor.metadata.id.clone();
     let status = ExecutorStatus { status: Some(Status::Terminating(String::new())) };
@@ -232,17 +234,18 @@ async fn say_goodbye(scheduler: &mut SchedulerGrpcClient<Channel>, executor: &Ex
         status: Some(status),
         metadata: Some(executor.metadata.clone()),
     };
-    let reason = if asked { "the executor was asked to end" } else { "a server of the executor has failed" };
+    let reason = if asked { "the executor got a shutdown signal" } else { "a server of the executor failed" };
     let told = async {
         scheduler.heart_beat_from_executor(last).await?;
         scheduler.executor_stopped(ExecutorStoppedParams { executor_id, reason: reason.into() }).await
     };
     if let Err(error) = told.await {
-        tracing::warn!(%error, "the scheduler was not told that this executor ends");
+        tracing::warn!(%error, "the scheduler did not get the shutdown notice of this executor");
     }
 }
 
-/// Deletes the rows of jobs that nobody has touched for `ttl` seconds, every `interval` seconds; never if that is zero.
+/// Deletes the rows of jobs that were not modified for `ttl` seconds, every `interval` seconds; never if that is
+/// zero.
 async fn clean(work_dir: String, interval: u64, ttl: u64) {
     if interval == 0 {
         return;

@@ -1,8 +1,8 @@
-//! What files tasks in this process may read and write.
+//! The files that tasks in this process may read and write.
 //!
-//! Owns: judging a path by where it leads, and by where it is. Must not know: plans, object stores.
+//! Owns: checking a path by its target and by its location. Must not know: plans, object stores.
 //!
-//! Roots are resolved at each look: one that is made later counts from then on.
+//! Each check resolves the roots again, so a root that is created later takes effect.
 
 use crate::admission::{OWNER, Protected, Roots, resolve};
 use flowsigma_node::{Config, FileRoots};
@@ -10,23 +10,23 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What files tasks in this process may read and write.
+/// The files that tasks in this process may read and write.
 #[derive(Clone, Debug)]
 pub enum FileAccess {
-    /// What the process itself may: its tasks are those of who started it.
+    /// All files that the process itself may access, because the user of the process submits its tasks.
     Everything,
-    /// What lies below these roots.
+    /// Only files below these roots.
     Roots {
-        /// Folders and files that may be read.
+        /// The folders and files that tasks may read.
         read: Vec<PathBuf>,
-        /// Folders that may be written to.
+        /// The folders that tasks may write to.
         write: Vec<PathBuf>,
-        /// Files that no task reads or writes, whatever the roots are.
+        /// The files that no task may read or write, even below a root.
         protected: Protected,
     },
 }
 
-/// Why a path is refused.
+/// The reason why a path is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileRefusal(String);
 
@@ -38,7 +38,7 @@ impl fmt::Display for FileRefusal {
 
 impl std::error::Error for FileRefusal {}
 
-/// What is done with a file.
+/// The kind of access to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
     Read,
@@ -62,8 +62,8 @@ impl Use {
 }
 
 impl FileAccess {
-    /// As `[files]` of a configuration says. Without that table: everything but what is protected, if who submits tasks
-    /// is the account that runs them (`owner_alone`), and else nothing.
+    /// Returns the access that `[files]` of the configuration grants. Without that table: everything except
+    /// protected files if only the account that runs the tasks can submit them (`owner_alone`), otherwise nothing.
     pub fn of(config: &Config, owner_alone: bool) -> Self {
         let protected = Protected::by(config);
         let root = || vec![PathBuf::from("/")];
@@ -75,8 +75,9 @@ impl FileAccess {
         Self::Roots { read, write, protected }
     }
 
-    /// What a scheduler looks at when it plans jobs over files: what `[access]` grants to anybody. In a cluster of one
-    /// account (`owner_alone`) without a grant for its owner, that is everything but what is protected.
+    /// Returns the access that a scheduler checks when it plans jobs over files: everything that `[access]` grants
+    /// to any identity. In a cluster of one account (`owner_alone`) without `[access.owner]`, that is everything
+    /// except protected files.
     pub fn of_grants(config: &Config, owner_alone: bool) -> Self {
         let protected = Protected::by(config);
         let root = || vec![PathBuf::from("/")];
@@ -91,21 +92,21 @@ impl FileAccess {
         }
     }
 
-    /// Refuses a path that a task may not read: one that leads out of every root, or to what is protected.
+    /// Rejects a path that tasks may not read: its target is outside of all roots, or is protected.
     pub(crate) fn check_read(&self, path: &Path) -> Result<(), FileRefusal> {
         self.check_target(Use::Read, path)
     }
 
-    /// Refuses a path that a task may not write to or delete: one that leads out of every root, and one that is itself
-    /// outside, such as a link into a root, for it would be replaced.
+    /// Rejects a path that tasks may not write to or delete: its target is outside of all roots, or the path
+    /// itself is. A link outside that points into a root is rejected, because a write would replace the link.
     pub(crate) fn check_write(&self, path: &Path) -> Result<(), FileRefusal> {
         self.check_target(Use::Write, path)?;
         let place = place(path).map_err(|e| unresolved(Use::Write, path, &e))?;
         self.check_resolved(Use::Write, path, &place)
     }
 
-    /// Refuses to move or copy a file to where more may be done with it: what may not be read would be readable there.
-    /// Folders are refused, for they may hold what is protected.
+    /// Rejects a copy or move to a place with more access: a file that tasks may not read would be readable there.
+    /// Folders are rejected, because they may contain protected files.
     pub(crate) fn check_copy(&self, from: &Path, to: &Path) -> Result<(), FileRefusal> {
         if matches!(self, Self::Everything) {
             return Ok(());
@@ -116,10 +117,11 @@ impl FileAccess {
         })?;
         self.check_write(to)?;
         match from.symlink_metadata() {
-            Ok(metadata) if !metadata.is_file() => {
-                Err(FileRefusal(format!("tasks copy and rename files alone: {} is none", from.display())))
-            }
-            // That it is missing is said by who copies it.
+            Ok(metadata) if !metadata.is_file() => Err(FileRefusal(format!(
+                "tasks copy and rename only files: {} is not a file",
+                from.display()
+            ))),
+            // The copy itself reports that the file is missing.
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -128,7 +130,8 @@ impl FileAccess {
         if matches!(self, Self::Everything) {
             return Ok(());
         }
-        // Links in /proc are not what they read as: one may lead to another process's files.
+        // A link in /proc does not always lead to the path that it shows: it may lead to a file of another
+        // process.
         self.check_protected(operation, path, path)?;
         let resolved = resolve(path).map_err(|e| unresolved(operation, path, &e))?;
         self.check_resolved(operation, path, &resolved)
@@ -167,7 +170,7 @@ fn unresolved(operation: Use, path: &Path, error: &io::Error) -> FileRefusal {
     FileRefusal(format!("tasks may not {} {} here: {error}", operation.verb(), path.display()))
 }
 
-/// Where a path is, which is not where it leads if it is a link.
+/// Returns the location of a path. For a link this is not its target.
 fn place(path: &Path) -> io::Result<PathBuf> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no name"));
@@ -181,7 +184,8 @@ pub(crate) mod tests {
     use std::os::unix::fs::symlink;
     use tempfile::TempDir;
 
-    /// `in` may be read and `out` written to, `both` both; `secret` neither. Links lead from each to others.
+    /// Tasks may read `in`, write to `out`, and both in `both`; neither in `secret`. Each folder has links to
+    /// others.
     pub(crate) fn folders() -> (TempDir, PathBuf, FileAccess) {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().canonicalize().unwrap();
@@ -245,7 +249,7 @@ pub(crate) mod tests {
             "out/link/a.csv",
             "out/linked.csv",
             "out/../secret/b.csv",
-            // It leads into a root, and would be replaced where it is.
+            // It points into a root, but a write would replace the link itself.
             "secret/into.csv",
             "/",
         ] {

@@ -1,11 +1,11 @@
-//! The graph of a job's stages, which fails where Ballista could not bring the job to its end.
+//! The execution graph of a job, which fails where Ballista could not finish the job.
 //!
-//! Owns: finding out that rows were lost with an executor which a later stage needs. Must not know: how
-//! the tasks of a failed job are ended.
+//! Owns: detecting that a lost executor had rows that a later stage needs. Must not know: how the tasks of a
+//! failed job are cancelled.
 //!
-//! Ballista runs a stage again whose rows were lost. Its adaptive graph then waits for a stage that its
-//! planner has forgotten, and its static graph reads what the stages above had written before beside what
-//! they write again: rows twice. See docs/decisions/0001-lost-executors.md.
+//! Ballista reruns a stage whose rows were lost. Its adaptive graph then waits for a stage that the planner has
+//! dropped. Its static graph reads the earlier output of the stages above together with the new output, and
+//! returns rows twice. See docs/decisions/0001-lost-executors.md.
 
 use crate::message::lost_rows;
 use ballista_core::JobId;
@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Ballista's own graph of a job, and the way to end its tasks.
+/// Ballista's graph of a job, with a channel for jobs whose tasks must be cancelled.
 #[derive(Debug)]
 pub(crate) struct GuardedGraph {
     inner: ExecutionGraphBox,
@@ -29,7 +29,7 @@ pub(crate) struct GuardedGraph {
 }
 
 impl GuardedGraph {
-    /// Says by `failed` that the job has failed, and its tasks still run.
+    /// Wraps a graph. It sends the id of a failed job with running tasks to `failed`.
     pub(crate) fn new(inner: ExecutionGraphBox, failed: UnboundedSender<JobId>) -> Self {
         Self { inner, failed }
     }
@@ -39,7 +39,7 @@ impl GuardedGraph {
     }
 }
 
-/// The rows that are needed and were on an executor, in the words of an error.
+/// Returns a description of the needed rows that were on an executor; `None` if it had no needed rows.
 fn needed_rows(graph: &dyn ExecutionGraph, executor: &str) -> Option<String> {
     let stages = graph.stages();
     for (id, stage) in stages {
@@ -60,7 +60,7 @@ fn needed_rows(graph: &dyn ExecutionGraph, executor: &str) -> Option<String> {
     result.then(|| "rows of the result".into())
 }
 
-/// An executor as people know it: its id, and its address where rows are known to be there.
+/// Returns the name of an executor for messages: its id, and its address if a location of rows has it.
 fn name(graph: &dyn ExecutionGraph, id: &str) -> String {
     let read = graph.stages().values().flat_map(|stage| inputs(stage).values());
     let read = read.flat_map(|rows| rows.partition_locations.values().flatten());
@@ -75,13 +75,13 @@ fn inputs(stage: &ExecutionStage) -> &HashMap<usize, StageOutput> {
         ExecutionStage::Resolved(stage) => &stage.inputs,
         ExecutionStage::Running(stage) => &stage.inputs,
         ExecutionStage::Successful(stage) => &stage.inputs,
-        // It has none any more.
+        // A failed stage no longer has inputs.
         ExecutionStage::Failed(_) => &NONE,
     }
 }
 
 impl ExecutionGraph for GuardedGraph {
-    /// Runs the executor's tasks again while all rows that they need are elsewhere.
+    /// Reruns the tasks of the executor only if all rows that they need are on other executors.
     fn reset_stages_on_lost_executor(
         &mut self,
         executor_id: &str,
@@ -96,12 +96,12 @@ impl ExecutionGraph for GuardedGraph {
         let error = lost_rows(&format!("executor {executor} was lost, and with it {rows}"));
         tracing::warn!(job_id = %self.inner.job_id(), "{error}");
         self.inner.fail_job(error);
-        // Who receives it lives as long as the scheduler.
+        // The receiver lives as long as the scheduler.
         self.failed.send(self.inner.job_id().clone()).ok();
         Ok(Default::default())
     }
 
-    /// Tasks of a job that has failed may still end, which ends the job no other way.
+    /// Tasks of a failed job may still end. Their status must not change the status of the job.
     fn update_task_status(
         &mut self,
         executor: &ExecutorMetadata,
@@ -121,7 +121,7 @@ impl ExecutionGraph for GuardedGraph {
         }
     }
 
-    /// The first error stays: that of cancelling what is left says less.
+    /// Keeps the first error: the later error of the cancellation says less.
     fn fail_job(&mut self, error: String) {
         if !self.has_failed() {
             self.inner.fail_job(error);

@@ -1,6 +1,6 @@
-//! One job on a cluster: its rows, what it read, and its end.
+//! A job on a cluster: its rows, its metrics, and its end.
 //!
-//! Owns: the job's identity on the scheduler. Must not know: what its rows mean.
+//! Owns: the identity of the job on the scheduler. Must not know: what its rows mean.
 
 use crate::cluster::Cluster;
 use crate::progress::{JobProgress, Stages};
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tonic::Code;
 
-/// A submitted statement.
+/// A submitted job.
 #[derive(Clone)]
 pub struct Job {
     cluster: Cluster,
@@ -30,32 +30,40 @@ pub struct Job {
     slices: u64,
 }
 
-/// The scheduler's REST endpoints are asked for numbers to show, which are worth no longer wait.
+/// Limits requests to the scheduler's REST endpoints. They only fetch numbers for display.
 const REST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A scheduler cancels a job in its own time, which is that of planning it if nothing runs yet.
+/// A scheduler cancels a job with a delay. If nothing runs yet, it finishes the planning first.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
 const ROUNDS_BETWEEN: u32 = 10;
 const ROUNDS_UNTIL_UNKNOWN: u32 = 20;
 
-/// What one scan of a finished job read, over all of its slices.
+/// The metrics of one scan of a finished job, summed over all of its slices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanReport {
-    /// Rows that were read.
+    /// The number of rows that were read.
     pub documents: u64,
-    /// Rows that the servers counted for what was asked; of files, what was read.
+    /// The number of documents that the servers counted for the query; for files, the number of rows that were
+    /// read.
     pub matched: u64,
-    /// Requests that were sent again.
+    /// The number of requests that were retried.
     pub retries: u64,
-    /// Slices that the scan has in the scheduler's plan; of files, none.
+    /// The number of slices in the scheduler's plan; 0 for files.
     pub slices: u64,
-    /// Slices that were read to their end.
+    /// The number of slices that were read to their end.
     pub slices_read: u64,
 }
 
 impl Job {
-    /// Submits a plan, and gives its rows. It is submitted again, up to twice, if it writes nothing and no row was
-    /// given yet, where rows were lost with an executor on their way from one stage to the next.
+    /// Submits a plan, and returns the job with the stream of its rows.
+    ///
+    /// If an executor was lost with rows that a later stage needs, the plan is submitted again, at most twice.
+    /// This happens only if the plan writes nothing and the stream has returned no row yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the plan cannot be optimized or serialized, or the client for the scheduler cannot be
+    /// built.
     pub async fn submit(cluster: &Cluster, plan: LogicalPlan) -> Result<(Self, SendableRecordBatchStream)> {
         let (cluster, again) = (cluster.clone(), Again::of(&plan)?);
         let frame = cluster.context().execute_logical_plan(plan).await?;
@@ -71,27 +79,28 @@ impl Job {
         Ok((Self { cluster, submission, rest_url, rest, rows: Arc::new(rows), slices }, stream))
     }
 
-    /// How many slices its scans of Elasticsearch tables have together, by the plan that was submitted: with
-    /// two scans of a table, each of its slices twice.
+    /// Returns how many slices the scans of Elasticsearch tables have in the submitted plan. A table that is
+    /// scanned twice counts each of its slices twice.
     pub fn slices(&self) -> u64 {
         self.slices
     }
 
-    /// Its id on the scheduler; none if it runs in this process, or was not accepted yet.
+    /// Returns the id of the job on the scheduler; `None` if the statement runs in this process, or the scheduler
+    /// has not accepted the job yet.
     pub fn id(&self) -> Option<String> {
         self.submission.id()
     }
 
-    /// Stops it on all executors, and returns once the scheduler says that it has ended. Dropping its
-    /// rows alone would not stop it.
+    /// Cancels the job on all executors, and returns when the scheduler reports its end. Dropping the stream of
+    /// rows does not cancel the job.
     ///
     /// # Errors
     ///
-    /// If the scheduler does not answer, or the job goes on for 20 s.
+    /// Returns an error if the scheduler does not respond, or the job still runs after 20 s.
     pub async fn cancel(&self) -> Result<()> {
         tokio::time::timeout(CANCEL_TIMEOUT, self.cancel_until_ended()).await.unwrap_or_else(|_| {
             let (job, waited) = (self.id().unwrap_or_else(|| "that was submitted".into()), CANCEL_TIMEOUT);
-            Err(DataFusionError::Execution(format!("job {job} goes on {waited:?} after it was cancelled")))
+            Err(DataFusionError::Execution(format!("job {job} still runs {waited:?} after it was cancelled")))
         })
     }
 
@@ -101,7 +110,7 @@ impl Job {
             match self.id() {
                 Some(id) => break id,
                 None if !self.submission.is_distributed() || self.rows.is_finished() => return Ok(()),
-                // It is on its way to the scheduler, who may have it already.
+                // The submission is on its way, and the scheduler may have it already.
                 None => tokio::time::sleep(ASKED_AGAIN_AFTER).await,
             }
         };
@@ -111,9 +120,10 @@ impl Job {
             let response = scheduler.get_job_status(params).await.map_err(answered)?.into_inner();
             match response.status.and_then(|status| status.status) {
                 Some(Status::Failed(_) | Status::Successful(_)) => break,
-                // Accepted and not yet queued, or of a scheduler that was started anew.
+                // The scheduler has accepted the job but not queued it yet, or the scheduler was restarted.
                 None if round == ROUNDS_UNTIL_UNKNOWN => break,
-                // It forgets that a job was to be cancelled which it has not begun to run.
+                // A scheduler drops the cancellation of a job that it has not started to run, so this sends it
+                // again.
                 Some(Status::Running(_)) if round % ROUNDS_BETWEEN == 0 => {
                     let params = CancelJobParams { job_id: job_id.clone() };
                     scheduler.cancel_job(params).await.map_err(answered)?;
@@ -125,7 +135,7 @@ impl Job {
         Ok(())
     }
 
-    /// How far it is; none where the scheduler does not tell.
+    /// Returns the progress of the job; `None` if the scheduler does not report it.
     pub async fn progress(&self) -> Option<JobProgress> {
         let url = format!("{}/api/job/{}/stages?plan_format=metrics", self.rest_url, self.id()?);
         let response = self.rest.get(url).send().await.ok()?.error_for_status().ok()?;
@@ -133,8 +143,8 @@ impl Job {
         Some(JobProgress::from(&stages))
     }
 
-    /// What to tell of a job that nobody can begin, because no executor is registered with its scheduler;
-    /// none if there is one, or where the scheduler does not tell.
+    /// Returns a message if the job waits because no executor is registered with the scheduler; `None` if there is
+    /// an executor, or the scheduler does not respond.
     pub async fn waits_for_executor(&self) -> Option<String> {
         let response = self.rest.get(format!("{}/api/executors", self.rest_url)).send().await.ok()?;
         let response = response.error_for_status().ok()?;
@@ -149,23 +159,23 @@ impl Job {
         })
     }
 
-    /// Whether a job that failed did so because its scheduler is gone, which forgets its jobs; says
-    /// what to do then.
+    /// Returns a message with the next step if the job failed because its scheduler was lost; `None` otherwise. A
+    /// restarted scheduler does not know its earlier jobs.
     pub async fn lost(&self) -> Option<String> {
         let why = match self.cluster.scheduler().await {
             Err(e) => e.message().into_owned(),
             Ok(mut scheduler) => {
-                // A process that is being killed takes connections for a moment, but answers none.
+                // A process that is being killed accepts connections for a moment, but does not respond.
                 let job_id = self.id().unwrap_or_default();
                 let accepted = !job_id.is_empty();
                 match scheduler.get_job_status(GetJobStatusParams { job_id }).await {
                     Ok(response) if accepted && response.get_ref().status.is_none() => {
-                        "it was started anew".into()
+                        "it was restarted".into()
                     }
                     Ok(_) => return None,
-                    // Of a job that it took, it knows nothing any more.
-                    Err(e) if accepted && e.code() == Code::PermissionDenied => "it was started anew".into(),
-                    // It is there, and tells nothing of a job that it refused.
+                    // The scheduler no longer knows a job that it had accepted.
+                    Err(e) if accepted && e.code() == Code::PermissionDenied => "it was restarted".into(),
+                    // The scheduler is there, and reports nothing of a job that it rejected.
                     Err(e) if matches!(e.code(), Code::PermissionDenied | Code::Unauthenticated) => {
                         return None;
                     }
@@ -179,7 +189,12 @@ impl Job {
         ))
     }
 
-    /// What each scan of Elasticsearch tables and of files read, once all rows were taken.
+    /// Returns the metrics of each scan of Elasticsearch tables and of files. They are complete after all rows
+    /// were fetched.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the scheduler does not respond, or reports metrics that this version cannot read.
     pub async fn scans(&self) -> Result<Vec<ScanReport>> {
         let Some(job_id) = self.id() else { return Ok(Vec::new()) };
         let mut scheduler = self.cluster.scheduler().await?;
@@ -190,10 +205,10 @@ impl Job {
 }
 
 fn answered(status: tonic::Status) -> DataFusionError {
-    DataFusionError::Execution(format!("the scheduler answered {}: {}", status.code(), status.message()))
+    DataFusionError::Execution(format!("the scheduler returned {}: {}", status.code(), status.message()))
 }
 
-/// The metrics of one operator, as its job's scheduler tells them.
+/// Decodes the metrics of one operator.
 pub(crate) fn metrics_of(metrics: Vec<OperatorMetric>) -> Result<MetricsSet> {
     OperatorMetricsSet { metrics }.try_into().map_err(|e| DataFusionError::External(Box::new(e)))
 }

@@ -1,7 +1,7 @@
-//! Jobs of a scheduler that cannot end by themselves are ended with an error.
+//! A guard that fails jobs that would otherwise never end.
 //!
-//! Owns: a guard over each job from its submission, and ending what is left of a failed one. Must not
-//! know: when rows are lost.
+//! Owns: a guard for each submitted job, and cancelling the tasks of a failed one. Must not know: when rows are
+//! lost.
 
 use crate::guarded_graph::GuardedGraph;
 use crate::message::no_executor;
@@ -19,7 +19,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 type Graph = Arc<RwLock<ExecutionGraphBox>>;
 
-/// Guards the jobs of one scheduler, which is made after its configuration.
+/// Guards the jobs of one scheduler. The scheduler is created after the guard, because its configuration contains
+/// the guard's hook.
 #[derive(Clone)]
 pub struct JobGuard {
     scheduler: Arc<OnceLock<Server>>,
@@ -27,7 +28,7 @@ pub struct JobGuard {
 }
 
 impl JobGuard {
-    /// Has no scheduler yet.
+    /// Creates a guard without a scheduler. Must be called in a Tokio runtime.
     #[expect(clippy::new_without_default, reason = "it begins a task, which a default value should not")]
     pub fn new() -> Self {
         let (failed, jobs) = unbounded_channel();
@@ -36,8 +37,8 @@ impl JobGuard {
         guard
     }
 
-    /// The hook by which it hears of jobs, `on_work_available` of the scheduler's configuration, and which
-    /// calls `next` then.
+    /// Returns the hook `on_work_available` for the scheduler's configuration. The guard learns of submitted jobs
+    /// by it; the hook then calls `next`.
     pub fn before(&self, next: OnWorkAvailableFn) -> OnWorkAvailableFn {
         let guard = self.clone();
         Arc::new(move |reason| {
@@ -51,11 +52,11 @@ impl JobGuard {
 
     /// Guards the jobs of this scheduler from now on.
     pub fn watch(&self, scheduler: &Server) {
-        // There is one for each guard.
+        // Each guard has one scheduler.
         self.scheduler.set(scheduler.clone()).ok();
     }
 
-    /// Called before the scheduler does anything else, so it may not wait.
+    /// Runs in the scheduler's hook, so it must not block.
     fn submitted(&self, job_id: &JobId) {
         let Some(scheduler) = self.scheduler.get() else { return };
         let running = scheduler.state.task_manager.get_running_job_cache();
@@ -64,7 +65,7 @@ impl JobGuard {
         let failed = self.failed.clone();
         match graph.try_write() {
             Ok(mut graph) => guard(&mut graph, failed),
-            // An executor asks for tasks at this moment. What they read is read again by Ballista itself.
+            // An executor polls for tasks at this moment. Ballista's own graph is correct for these first tasks.
             Err(_) => {
                 let graph = Arc::clone(&graph);
                 tokio::spawn(async move { guard(&mut *graph.write().await, failed) });
@@ -78,8 +79,8 @@ fn guard(graph: &mut ExecutionGraphBox, failed: UnboundedSender<JobId>) {
     *graph = Box::new(GuardedGraph::new(graph.cloned(), failed));
 }
 
-/// Fails a job that no executor has begun within the grace period. Ballista counts that period from the
-/// loss of the last executor, and never where there was none.
+/// Fails a job that no executor has started within the grace period. Ballista counts this period only from the
+/// loss of the last executor, so not if there was none.
 async fn wait_for_executor(scheduler: Server, graph: Graph, failed: UnboundedSender<JobId>) {
     if is_any_executor_there(&scheduler).await {
         return;
@@ -101,16 +102,16 @@ async fn wait_for_executor(scheduler: Server, graph: Graph, failed: UnboundedSen
 }
 
 async fn is_any_executor_there(scheduler: &Server) -> bool {
-    // In memory, so that it cannot fail.
+    // The state is in memory, so this cannot fail.
     scheduler.state.executor_manager.get_executors_state().await.is_ok_and(|all| !all.is_empty())
 }
 
-/// Ends the tasks of jobs that have failed, and lets their rows be deleted.
+/// Cancels the tasks of failed jobs, so that their rows can be deleted.
 async fn end_jobs(mut jobs: UnboundedReceiver<JobId>, scheduler: Arc<OnceLock<Server>>) {
     while let Some(job_id) = jobs.recv().await {
         let Some(scheduler) = scheduler.get() else { continue };
         if let Err(error) = scheduler.cancel_job(job_id.clone()).await {
-            tracing::warn!(%job_id, %error, "the tasks of a failed job go on");
+            tracing::warn!(%job_id, %error, "the tasks of a failed job could not be cancelled");
         }
     }
 }

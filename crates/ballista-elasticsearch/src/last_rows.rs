@@ -1,9 +1,9 @@
-//! The rows of an executor that ends.
+//! The rows of an executor that shuts down.
 //!
-//! Owns: how long they may still be read. Must not know: who serves them, or what they are.
+//! Owns: how long the executor still serves them. Must not know: who serves them, or their content.
 //!
-//! The last task of an executor is not the end of its job: later stages read its rows, and so does the client, once it
-//! hears that the job was successful.
+//! A job continues after the last task of an executor. Later stages read its rows. So does the client, after it
+//! learns that the job was successful.
 
 use crate::scheduler::{Scheduler, connect};
 use ballista_core::serde::protobuf::GetJobStatusParams;
@@ -12,37 +12,37 @@ use datafusion::prelude::SessionConfig;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Between two requests for the status of a job that runs.
+/// The pause between two requests for the status of a running job.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// A client that hears of its job's end has begun to fetch the rows by then.
+/// The time in which a client starts to fetch the rows after its job has ended.
 const FETCHED_WITHIN: Duration = Duration::from_secs(3);
 
-/// The rows in an executor's folder.
+/// The rows in the work folder of an executor that shuts down.
 pub struct LastRows {
     scheduler_url: String,
     config: SessionConfig,
     work_dir: PathBuf,
 }
 
-/// Who may still read them.
+/// The readers that may still fetch the rows, in ascending order of the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Readers {
-    /// Nobody: the scheduler knows of no such job, or it has failed.
+    /// No reader: the scheduler does not know the job, or the job has failed.
     None,
-    /// The client of a job that was successful.
+    /// The client of a successful job.
     Client,
-    /// Stages of a job that runs.
+    /// Stages of a running job.
     Stages,
 }
 
 impl LastRows {
-    /// Those below `work_dir`, of jobs of the scheduler at this URL.
+    /// Creates a value for the rows below `work_dir`, of jobs of the scheduler at `scheduler_url`.
     pub fn new(scheduler_url: String, config: SessionConfig, work_dir: PathBuf) -> Self {
         Self { scheduler_url, config, work_dir }
     }
 
-    /// Waits until no job runs that has rows here, and then 3 s for clients if there was one. Returns at once if there are
-    /// no rows, or if the scheduler does not answer: its jobs are lost.
+    /// Waits until no job with rows here runs, and then 3 s for its client. Returns at once if there are no rows,
+    /// or if the scheduler does not respond, because then its jobs are lost.
     pub async fn until_read(&self) {
         let Ok(mut scheduler) = connect(&self.scheduler_url, &self.config).await else { return };
         let mut readers = self.readers(&mut scheduler).await;
@@ -58,7 +58,7 @@ impl LastRows {
 
     async fn readers(&self, scheduler: &mut Scheduler) -> Readers {
         let mut readers = Readers::None;
-        // A job's rows are in a folder that is called by its id.
+        // A folder with rows is named by the id of its job.
         let Ok(mut folders) = tokio::fs::read_dir(&self.work_dir).await else { return readers };
         while let Ok(Some(folder)) = folders.next_entry().await {
             let job_id = folder.file_name().to_string_lossy().into_owned();

@@ -1,8 +1,8 @@
-//! Elasticsearch tables on a Ballista cluster.
+//! Elasticsearch and OpenSearch tables on a Ballista cluster.
 //!
-//! Owns: the codecs, the one registration that client, scheduler, executor and the embedded cluster
-//! share, and the servers of scheduler and executor. Must not know: what the tables are used for, or options and logs
-//! of a process.
+//! Owns: the codecs, the session registration that client, scheduler, executor and the embedded cluster share, and
+//! the servers of scheduler and executor. Must not know: what the tables are used for, or the options and logs of
+//! a process.
 
 mod admission;
 mod caller;

@@ -1,9 +1,9 @@
-//! Connections of a server, with TLS and without on one port.
+//! A listener that accepts connections with and without TLS on one port.
 //!
-//! Owns: accepting them, the TLS handshake, and finding out who called. Must not know: what is served.
+//! Owns: accepting connections, the TLS handshake, and identifying the caller. Must not know: what is served.
 //!
-//! A handshake runs in a task of its own and has a time limit: a caller that sends nothing holds up nobody. A caller
-//! without TLS is accepted as well, so that probes work, and whoever serves it is told so.
+//! Each handshake runs in a task of its own with a time limit, so a caller that sends nothing blocks no other. A
+//! caller without TLS is accepted as well, so that probes work. The request handler sees which one it is.
 
 use crate::caller::{Caller, Link};
 use flowsigma_node::subject_of;
@@ -21,9 +21,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-/// A caller that has sent nothing by then is disconnected.
+/// A caller that sends nothing for this time is disconnected.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes at one time; more callers wait for their turn.
+/// The maximum of concurrent handshakes. Further callers wait.
 const MAX_HANDSHAKES: usize = 256;
 /// The first byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -47,7 +47,7 @@ impl Connected for Accepted {
     }
 }
 
-/// The connections of a TCP listener; by TLS where a caller begins with it, and there is a certificate to show.
+/// Returns the connections of a TCP listener. A connection uses TLS if the caller starts with it and `tls` is set.
 pub(crate) fn accept(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
@@ -61,7 +61,7 @@ pub(crate) fn accept(
                 () = sender.closed() => return,
             };
             let Ok((stream, address)) = stream else {
-                // Such as too many open files: those that are open may be closed meanwhile.
+                // For example too many open files: others may be closed meanwhile.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
@@ -77,7 +77,7 @@ pub(crate) fn accept(
                         sender.send(Ok(Accepted { stream, caller })).await.ok();
                     }
                     Ok(Err(error)) => tracing::debug!(%address, %error, "a connection was not accepted"),
-                    Err(_) => tracing::debug!(%address, "a connection was silent"),
+                    Err(_) => tracing::debug!(%address, "a connection was closed: it sent nothing in time"),
                 }
             });
         }

@@ -1,10 +1,10 @@
-//! An error as people read it.
+//! The message of an error for users.
 //!
-//! Owns: taking off what libraries put around a message, and keeping it whole on its way through the
-//! scheduler. Must not know: what failed.
+//! Owns: removing the wrappers that libraries put around a message, and keeping it intact through the scheduler.
+//! Must not know: what failed.
 //!
-//! Ballista writes the error of a task by its debug form into a text, and that text is all that a
-//! client gets. So an executor gives it errors whose debug form is the message.
+//! Ballista flattens the error of a task to its debug form, and a client gets only that text. So an executor
+//! returns errors whose debug form is the message.
 
 use ballista_core::error::BallistaError;
 use datafusion::arrow::error::ArrowError;
@@ -13,7 +13,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// An error with its causes on one line, each said once: wrappers repeat what they wrap.
+/// Returns an error and its causes on one line. A cause that its wrapper already contains is not repeated.
 pub fn one_line(error: &(dyn Error + 'static)) -> String {
     let mut text = said(error);
     let mut next = error.source();
@@ -28,7 +28,8 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Libraries say first of what kind an error is, which tells a user nothing, or misleads.
+/// Returns the message without the kind of error that libraries put in front, because it says nothing to a user or
+/// misleads.
 fn said(error: &(dyn Error + 'static)) -> String {
     if let Some(error) = error.downcast_ref() {
         return match error {
@@ -55,22 +56,22 @@ fn said(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// How the error of a job ends that may succeed when it is submitted again.
+/// The end of the message of a job that may succeed when it is submitted again.
 const SUBMIT_AGAIN: &str = "; submit the job again";
 
-/// The error of a job whose rows were lost on their way from one stage to the next, which nobody but who
-/// has submitted it can bring back.
+/// Returns the message for a job whose rows were lost between two stages. Only a new submission can compute them
+/// again.
 pub(crate) fn lost_rows(operation: &str) -> String {
     format!("{operation}{SUBMIT_AGAIN}")
 }
 
-/// What a job ended with, if that was [`lost_rows`].
+/// Returns the message of an error without its suffix if [`lost_rows`] made it.
 pub(crate) fn lost_its_rows(error: &DataFusionError) -> Option<String> {
     let text = one_line(error);
     text.contains(SUBMIT_AGAIN).then(|| text.replace(SUBMIT_AGAIN, ""))
 }
 
-/// The error of a job that nobody has begun.
+/// Returns the message for a job that no executor has started.
 pub(crate) fn no_executor(grace: Duration) -> String {
     format!(
         "no executor is registered with the scheduler, and none came within {} s; start flowsigma-executor \
@@ -79,11 +80,10 @@ pub(crate) fn no_executor(grace: Duration) -> String {
     )
 }
 
-/// The error of a task as its scheduler is to pass it on. What Ballista decides by is kept: whether to try
-/// again.
+/// Converts the error of a task for the scheduler. It keeps the kind by which Ballista decides whether to retry.
 ///
-/// A failed fetch ends the job. Ballista would run the stage again whose rows cannot be fetched, and never
-/// come to an end, or read rows twice: docs/decisions/0001-lost-executors.md.
+/// A failed fetch ends the job. Ballista would rerun the stage whose rows cannot be fetched, and never end or read
+/// rows twice: docs/decisions/0001-lost-executors.md.
 pub(crate) fn to_be_passed_on(error: DataFusionError) -> DataFusionError {
     let message = || one_line(&error);
     let ends_the_job = |text: String| DataFusionError::External(Box::new(Message(text)));
@@ -102,7 +102,7 @@ enum Decides {
     Nothing,
 }
 
-/// As Ballista looks for it, through everything that is wrapped around it.
+/// Finds the root of an error through all wrappers, as Ballista does.
 fn decides(error: &DataFusionError) -> Decides {
     match error.find_root() {
         DataFusionError::IoError(_) => Decides::Retry,
@@ -140,8 +140,8 @@ fn decides_ballista(error: &BallistaError) -> Decides {
     }
 }
 
-/// Rows are handed on in this format alone, and its reader is all that Ballista says of a connection that
-/// ended before the rows did.
+/// Tasks exchange rows only in the Arrow IPC format. If a connection ends before the rows do, the error of the IPC
+/// reader is all that Ballista reports.
 fn decides_arrow(error: &ArrowError) -> Decides {
     match error {
         ArrowError::IpcError(_) => cut_off(error),
@@ -155,14 +155,14 @@ fn cut_off(error: &(dyn Error + 'static)) -> Decides {
     }
 }
 
-/// What stands around such a message in the text that comes back.
+/// The text around the message of a task in the text that comes back.
 const AROUND: [(&str, &str); 2] =
     [("DataFusionError(External(", "))"), ("DataFusionError(IoError(Custom { kind: Other, error: ", " }))")];
 
-/// And around that, where a task was tried several times: it is quoted as in a program.
+/// The text around that if a task was retried. The message is then quoted and escaped.
 const TRIED: &str = "most recent failure reason: \"";
 
-/// `Job ID failed: …` with the message of the task that failed, if it is in there.
+/// Extracts `Job ID failed: …` with the message of the failed task, if the text contains one.
 fn of_task(text: &str) -> Option<String> {
     let (before, rest) = text.split_once(" failed: ")?;
     let rest = match rest.split_once(TRIED) {
@@ -174,7 +174,7 @@ fn of_task(text: &str) -> Option<String> {
     Some(format!("{before} failed: {message}"))
 }
 
-/// The message of a scheduler's refusal: Ballista's client writes it by its debug form.
+/// Extracts the message of a scheduler's rejection, which Ballista's client writes in its debug form.
 fn of_status(text: &str) -> Option<String> {
     let (before, rest) = text.split_once("Status { code: ")?;
     let (_, quoted) = rest.split_once(", message: \"")?;
@@ -199,7 +199,7 @@ fn unquoted(text: &str) -> String {
     plain
 }
 
-/// Its debug form is itself.
+/// An error whose debug form is its message.
 struct Message(String);
 
 impl fmt::Debug for Message {
@@ -222,7 +222,7 @@ mod tests {
     use ballista_core::serde::protobuf::FailedTask;
     use std::sync::Arc;
 
-    /// As a client gets it.
+    /// Returns the error as a client gets it.
     fn passed_on(error: DataFusionError) -> (FailedTask, DataFusionError) {
         let task = FailedTask::from(BallistaError::DataFusionError(Box::new(to_be_passed_on(error))));
         let text = format!("Job 7 failed: Job failed due to stage 1 failed: {}", task.error);

@@ -1,17 +1,17 @@
-//! How far a job is, as its scheduler's REST endpoints tell.
+//! The progress of a job, from the scheduler's REST endpoints.
 //!
-//! Owns: reading what they say. Must not know: how it is shown. What is not told is not an error.
+//! Owns: parsing the responses. Must not know: how progress is shown. Missing data is not an error.
 
 use serde::Deserialize;
 
-/// What the scans of a running job have read so far. Counted by whole tasks.
+/// The progress of the scans of a running job. It counts only finished tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobProgress {
-    /// Partitions that were read to their end.
+    /// The number of partitions that were read to their end.
     pub done: u64,
-    /// Partitions to read.
+    /// The number of partitions to read.
     pub partitions: u64,
-    /// Rows read, to three digits: so the endpoint writes them.
+    /// The number of rows that were read. The endpoint rounds it to three digits.
     pub documents: u64,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Stages {
 
 #[derive(Deserialize)]
 struct Stage {
-    /// Absent until the stage has begun.
+    /// Missing until the stage has started.
     stage_plan: Option<String>,
     #[serde(default)]
     tasks: Vec<Option<Task>>,
@@ -58,7 +58,7 @@ impl From<&Stages> for JobProgress {
     }
 }
 
-/// A count as DataFusion shows it, `1530` or `1.53 K`.
+/// Parses a count in the form that DataFusion shows, `1530` or `1.53 K`.
 fn value_after(text: &str, key: &str) -> Option<u64> {
     let (_, rest) = text.split_once(key)?;
     let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());

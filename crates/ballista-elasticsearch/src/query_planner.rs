@@ -1,9 +1,9 @@
-//! Physical plans of a scheduler.
+//! The physical planner of a scheduler.
 //!
-//! Owns: that our rule is applied. Must not know: what it does.
+//! Owns: applying the top-N pushdown. Must not know: what it does.
 //!
-//! Ballista's adaptive planner has rules of its own in place of the session's, but it asks the session's
-//! planner for the plan that it goes on from.
+//! Ballista's adaptive planner ignores the optimizer rules of the session. But it calls the session's planner for
+//! the plan that it starts from.
 
 use async_trait::async_trait;
 use datafusion::catalog::Session;
@@ -16,7 +16,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_elasticsearch::TopRows;
 use std::sync::Arc;
 
-/// DataFusion's own, and then the rule.
+/// DataFusion's planner, followed by the top-N pushdown.
 #[derive(Debug)]
 pub(crate) struct EsQueryPlanner;
 

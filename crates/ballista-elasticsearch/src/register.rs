@@ -1,6 +1,7 @@
-//! The one registration.
+//! The registration of Elasticsearch tables in a session.
 //!
-//! Owns: what a session needs so that Elasticsearch tables work, on whichever side it is.
+//! Owns: what a session needs for Elasticsearch tables, in a client, a scheduler and an executor. Must not know:
+//! jobs.
 
 use crate::cluster_tls::ClusterTls;
 use crate::codec::{EsLogicalCodec, physical_codec};
@@ -16,26 +17,25 @@ use elastic_client::ConnectionRegistry;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A node that takes no connection within this is not there.
+/// The timeout for connecting to a scheduler or an executor.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection is silent before its other end is asked for a sign of life, and how long
-/// that sign may take.
+/// The time without traffic after which a keepalive is sent, and the timeout for its response.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// The same for what an executor tells the scheduler. Ballista never sends the report of a task's
-/// end again, so when a connection is given up for silence, after 40 s, the scheduler must long have
-/// given up the executor, after 30 to 35 s: else it would wait for that task for ever.
+/// The same for calls of an executor to the scheduler. Ballista never resends the report of a task's end. A dead
+/// connection is closed after 40 s, and by then the scheduler must have dropped the executor, after 30 to 35 s.
+/// Otherwise it would wait for the lost report without a limit.
 const EXECUTOR_KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// How connections between nodes notice that the other end has fallen silent, within 20 s.
+/// Returns the settings of connections between scheduler, executors and clients. They detect within 20 s that the
+/// other end no longer responds.
 ///
-/// A machine that loses its power or its link sends no reset. Ballista's own settings for the
-/// scheduler's connections notice that after 320 s, and those by which executors and clients fetch
-/// rows have none at all: a reader, that sends nothing, would wait for ever.
+/// A machine that loses power or network sends no reset. Ballista's own settings for connections to the scheduler
+/// detect that after 320 s. Those for fetching rows never detect it, because a reader sends nothing.
 pub fn endpoint_override(tls: Option<&ClusterTls>) -> EndpointOverrideFn {
     keepalive_every(KEEPALIVE, tls)
 }
 
-/// The same for an executor's connections to the scheduler, within 40 s.
+/// Returns the same settings for an executor's connections to the scheduler. They detect it within 40 s.
 pub fn executor_endpoint_override(tls: Option<&ClusterTls>) -> EndpointOverrideFn {
     keepalive_every(EXECUTOR_KEEPALIVE, tls)
 }
@@ -56,10 +56,10 @@ fn keepalive_every(interval: Duration, tls: Option<&ClusterTls>) -> EndpointOver
     })
 }
 
-/// A session configuration with Ballista's settings and our codecs, over these links.
+/// Returns a session configuration with Ballista's settings, the codecs of this crate, and cluster TLS.
 ///
-/// A client asks for its job's state rather than wait to be told: it is first told when the first
-/// stage has ended, and until then could not cancel the job, whose id it does not know.
+/// A client polls the status of its job instead of waiting for pushed updates. The first update comes only when
+/// the first stage has ended. Until then the client would not know the job's id, and could not cancel it.
 pub fn session_config(registry: &Arc<ConnectionRegistry>, tls: Option<&ClusterTls>) -> SessionConfig {
     SessionConfig::new_with_ballista()
         .with_information_schema(true)
@@ -70,7 +70,7 @@ pub fn session_config(registry: &Arc<ConnectionRegistry>, tls: Option<&ClusterTl
         .with_ballista_override_create_grpc_client_endpoint(endpoint_override(tls))
 }
 
-/// A session over `config` in which `STORED AS ELASTICSEARCH` works, and `COPY` writes exactly once.
+/// Returns a session state over `config` in which `STORED AS ELASTICSEARCH` works, and `COPY` writes exactly once.
 pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) -> SessionState {
     let mut builder = SessionStateBuilder::new().with_default_features();
     builder.scalar_functions().get_or_insert_default().extend(datafusion_elasticsearch::functions());
@@ -83,8 +83,7 @@ pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) 
         .build()
 }
 
-/// A context for this state: Ballista's upgrade of it brings its own functions in place of the
-/// session's.
+/// Adds the functions of this crate to a context, because Ballista's upgrade of a session replaces them.
 pub(crate) fn with_functions(context: SessionContext) -> SessionContext {
     for function in datafusion_elasticsearch::functions() {
         context.register_udf(function.as_ref().clone());
@@ -92,7 +91,8 @@ pub(crate) fn with_functions(context: SessionContext) -> SessionContext {
     context
 }
 
-/// The functions an executor finds by name: those of sessions, and ours. Ballista's own registry lacks functions of lists.
+/// Returns the functions that an executor finds by name: those of a session, and those of this crate. Ballista's
+/// own registry has no functions on lists.
 pub fn function_registry() -> Arc<BallistaFunctionRegistry> {
     let mut registry = BallistaFunctionRegistry::default();
     for function in ballista_scalar_functions().into_iter().chain(datafusion_elasticsearch::functions()) {

@@ -1,9 +1,9 @@
-//! The jobs that have tasks in this process, until the scheduler says that they have ended.
+//! The jobs that have tasks in this process, until the scheduler reports their end.
 //!
-//! Owns: asking it. Must not know: what a task does, and how it stops.
+//! Owns: polling the scheduler. Must not know: what a task does, and how it stops.
 //!
-//! Ballista's scheduler tells the end of a job to executors that it pushes tasks to, to no other.
-//! There a task of a cancelled job would run to its own end.
+//! Ballista's scheduler reports the end of a job only to executors that it pushes tasks to. On other executors, a
+//! task of a cancelled job would run to its own end.
 
 use crate::scheduler::{Scheduler, connect};
 use ballista_core::serde::protobuf::GetJobStatusParams;
@@ -16,21 +16,21 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// A request of a few bytes for each job that runs.
+/// The poll interval. A request has a few bytes for each running job.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 
-/// Forgets a job with its last task.
+/// The running jobs. A job is dropped with its last task.
 #[derive(Default)]
 pub(crate) struct RunningJobs(Mutex<HashMap<String, Weak<RunningJob>>>);
 
-/// Held by each task of the job.
+/// A job with tasks in this process. Each of its tasks has a reference.
 #[derive(Debug, Default)]
 pub(crate) struct RunningJob {
     ended: CancellationToken,
 }
 
 impl RunningJob {
-    /// For one task: cancelled with the job, and by itself without it.
+    /// Returns a token for one task. It is cancelled with the job, and can be cancelled alone.
     pub(crate) fn stop(&self) -> CancellationToken {
         self.ended.child_token()
     }
@@ -53,8 +53,8 @@ impl RunningJobs {
         jobs.iter().filter_map(|(id, job)| Some((id.clone(), job.upgrade()?))).collect()
     }
 
-    /// Stops the tasks of jobs that have ended, within a second or as soon as the scheduler can be
-    /// reached. Returns only with the process.
+    /// Stops the tasks of jobs that have ended, within a second, or as soon as the scheduler can be reached. Never
+    /// returns.
     pub(crate) async fn watch(&self, scheduler_url: &str, config: &SessionConfig) {
         let mut every = tokio::time::interval(ASKED_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,7 +62,7 @@ impl RunningJobs {
         loop {
             every.tick().await;
             if let Err(error) = self.ask(&mut scheduler, scheduler_url, config).await {
-                tracing::debug!(%error, "cannot ask which jobs have ended");
+                tracing::debug!(%error, "cannot fetch the status of running jobs");
                 scheduler = None;
             }
         }
@@ -78,7 +78,7 @@ impl RunningJobs {
             let status = response.map_err(|e| DataFusionError::External(Box::new(e)))?.into_inner().status;
             match status.and_then(|status| status.status) {
                 Some(Status::Queued(_) | Status::Running(_)) => {}
-                // None: it was started anew, and has forgotten its jobs.
+                // `None`: the scheduler was restarted, and no longer knows its jobs.
                 Some(Status::Failed(_) | Status::Successful(_)) | None => {
                     tracing::debug!(job_id, "the job has ended: its tasks stop");
                     job.ended.cancel();

@@ -1,6 +1,6 @@
 //! A client of the scheduler.
 //!
-//! Owns: reaching it, by TLS where the session's settings say so. Must not know: what it is asked.
+//! Owns: connecting to it, with TLS if the session's settings say so. Must not know: which calls are made.
 
 use ballista_core::extension::{BallistaGrpcMetadataInterceptor, SessionConfigExt};
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 pub(crate) type Scheduler = SchedulerGrpcClient<InterceptedService<Channel, BallistaGrpcMetadataInterceptor>>;
 
-/// Connects to the one at `url`.
+/// Connects to the scheduler at `url`.
 pub(crate) async fn connect(url: &str, config: &SessionConfig) -> Result<Scheduler> {
     let ballista = config.ballista_config();
     let lost = |e: &(dyn std::error::Error + 'static)| {
@@ -34,7 +34,7 @@ pub(crate) async fn connect(url: &str, config: &SessionConfig) -> Result<Schedul
         .max_decoding_message_size(most))
 }
 
-/// What went wrong at the bottom: a transport error says no more than that there was one.
+/// Returns the deepest cause: a transport error itself says only that it is one.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {

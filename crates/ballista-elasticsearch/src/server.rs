@@ -1,7 +1,7 @@
 //! The servers of a scheduler and of an executor.
 //!
-//! Owns: which services stand behind one port, and who is let through to them. Must not know: what the services do, or
-//! what a job may read.
+//! Owns: which services a port has, and which callers reach them. Must not know: what the services do, or what a
+//! job may read.
 
 use crate::admission::{Admission, Admitted, BallistaScheduler, Browsers, ProxiedResults, admit_http};
 use crate::caller::{Caller, Link};
@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use tonic::Status;
 use tonic::service::{Routes, RoutesBuilder};
 
-/// Tells those who wait for work that there may be some.
+/// A signal to executors that wait for work that there may be some.
 #[derive(Clone, Debug)]
 pub struct WorkSignal(Arc<watch::Sender<u64>>);
 
@@ -45,7 +45,7 @@ impl Default for WorkSignal {
 }
 
 impl WorkSignal {
-    /// What Ballista's scheduler calls when a job was submitted, or has come to its next stage.
+    /// Returns the hook that Ballista's scheduler calls when a job was submitted, or reached its next stage.
     pub fn callback(&self) -> OnWorkAvailableFn {
         let signal = self.clone();
         Arc::new(move |_| signal.raise())
@@ -55,13 +55,14 @@ impl WorkSignal {
         self.0.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Changes with each signal from now on.
+    /// Returns a receiver that changes with each signal from now on.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
     }
 }
 
-/// Names of jobs that nobody can guess: by one, the rows of a job that was submitted with a token are fetched.
+/// Generates job ids that cannot be guessed. Knowing the id is enough to fetch the rows of a job that was
+/// submitted with a token.
 #[derive(Debug, Default)]
 pub struct RandomJobIds;
 
@@ -72,22 +73,23 @@ impl JobIdGenerator for RandomJobIds {
     }
 }
 
-/// What a scheduler serves on its port.
+/// The services on the port of a scheduler.
 pub struct SchedulerServices {
     /// Ballista's scheduler.
     pub scheduler: BallistaScheduler,
     /// Ballista's HTTP routes.
     pub routes: Router,
-    /// Who may use what.
+    /// The admission of callers and plans.
     pub admission: Arc<Admission>,
-    /// Raised when there is work.
+    /// The signal that there may be work.
     pub work: WorkSignal,
     /// Whether pages of other origins may use the HTTP routes.
     pub browsers: Browsers,
 }
 
 impl SchedulerServices {
-    /// All of them behind admission. `tls` are those to executors, from which rows of jobs come.
+    /// Returns a router of all services behind admission. `tls` is for connections to executors, from which it
+    /// fetches rows of jobs.
     pub fn router(self, config: &SchedulerConfig, tls: Option<&ClusterTls>) -> Router {
         let Self { scheduler, routes, admission, work, browsers } = self;
         let decoding = config.grpc_server_max_decoding_message_size as usize;
@@ -115,7 +117,8 @@ impl SchedulerServices {
     }
 }
 
-/// What an executor serves: its files of rows, to schedulers and executors of its cluster.
+/// Returns a router that serves the rows of an executor. With `tls`, only to schedulers and executors of its
+/// cluster.
 pub(crate) fn executor_router(
     work_dir: String,
     max_decoding: usize,
@@ -135,7 +138,8 @@ pub(crate) fn executor_router(
     }
 }
 
-/// Serves rows to anyone in place of the service of Ballista's own executor process, and goes on when that has ended.
+/// Returns a service that serves rows to anyone. It replaces the one of Ballista's own executor process, and
+/// continues after that process's shutdown signal.
 pub fn open_rows_service(
     listener: TcpListener,
     config: &ExecutorProcessConfig,
@@ -158,13 +162,13 @@ pub fn open_rows_service(
 const NOT_A_PART: &str = "an executor serves rows to the schedulers and executors of its cluster: fetch them from \
                           the scheduler";
 
-/// Whether a caller expects gRPC's form of an error.
+/// Whether a caller expects errors in the form of gRPC.
 pub(crate) fn is_grpc(request: &Request) -> bool {
     let kind = request.headers().get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Lets through those whose certificate is a scheduler's, an executor's, or the owner's of this machine's cluster.
+/// Admits callers with the certificate of a scheduler, an executor, or the owner of a cluster on this machine.
 async fn only_parts(State(tls): State<ClusterTls>, request: Request, next: Next) -> Response {
     let role = request.extensions().get::<Caller>().and_then(|caller| match &caller.link {
         Link::Tls(Some(subject)) => Some(tls.role(subject)),
@@ -179,15 +183,15 @@ async fn only_parts(State(tls): State<ClusterTls>, request: Request, next: Next)
     }
 }
 
-/// Serves `router` until the process ends; by TLS if there are links, and HTTP/1 as well.
+/// Serves `router` until the process ends, over HTTP/2 and HTTP/1. With `tls`, callers may use TLS.
 ///
 /// # Errors
 ///
-/// If the server fails.
+/// Returns an error if the server fails.
 pub async fn serve(listener: TcpListener, router: Router, tls: Option<&ClusterTls>) -> io::Result<()> {
     let router = router.layer(map_request(with_remote_address));
     create_grpc_server(&GrpcServerConfig::default())
-        // For callers of the HTTP routes that speak nothing else.
+        // Some callers of the HTTP routes speak only HTTP/1.
         .accept_http1(true)
         .add_routes(Routes::from(router))
         .serve_with_incoming(accept(listener, tls.and_then(ClusterTls::server)))
@@ -195,7 +199,7 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<&ClusterTl
         .map_err(io::Error::other)
 }
 
-/// Ballista looks for the caller's address where axum puts it: it is the host of an executor that names none.
+/// Ballista reads the caller's address from axum's extension. It is the host of an executor that declares none.
 async fn with_remote_address(mut request: Request) -> Request {
     if let Some(address) = request.extensions().get::<Caller>().map(|caller| caller.address) {
         request.extensions_mut().insert(ConnectInfo(address));

@@ -1,8 +1,7 @@
-//! The rows of a statement, and the jobs by which a scheduler makes them: one, or up to three where each before has lost
-//! its rows with an executor.
+//! The rows of a statement, and the jobs that compute them: one, or up to three if an executor was lost with rows.
 //!
-//! Owns: which of them counts, and whether there is another. Must not know: how a job is cancelled, or
-//! what its rows mean.
+//! Owns: which job is the current one, and whether there is another attempt. Must not know: how a job is
+//! cancelled, or what its rows mean.
 
 use crate::cluster::Cluster;
 use crate::message::{lost_its_rows, lost_rows, one_line};
@@ -22,11 +21,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// Between two looks for a job's id.
+/// The poll interval for the id of a job.
 pub(crate) const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How often a statement may be submitted again. An executor that dies may take rows of the next job along too: a
-/// scheduler does not know of its death at once.
+/// How often a statement may still be submitted again. The loss of an executor may also affect the next job,
+/// because the scheduler does not notice it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Again {
     Twice,
@@ -35,14 +34,14 @@ pub(crate) enum Again {
 }
 
 impl Again {
-    /// What writes is run again only by who has asked for it.
+    /// Returns the attempts of a plan. A plan that writes is never submitted again automatically.
     pub(crate) fn of(plan: &LogicalPlan) -> Result<Self> {
         let writes = plan.exists(|node| Ok(matches!(node, LogicalPlan::Copy(_) | LogicalPlan::Dml(_))))?;
         Ok(if writes { Self::Never } else { Self::Twice })
     }
 }
 
-/// A plan that is submitted when its rows are asked for.
+/// A plan that is submitted when its rows are requested.
 pub(crate) struct Submission {
     cluster: Cluster,
     plan: Arc<dyn ExecutionPlan>,
@@ -52,7 +51,7 @@ pub(crate) struct Submission {
 
 struct State {
     again: Again,
-    /// The last of the jobs that have failed.
+    /// The id of the last failed job.
     failed: Option<String>,
 }
 
@@ -70,23 +69,24 @@ impl Submission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The id of the job that counts; none if it was not accepted yet, or if it runs in this process.
+    /// Returns the id of the current job; `None` if it was not accepted yet, or the statement runs in this
+    /// process.
     pub(crate) fn id(&self) -> Option<String> {
         let id = find_distributed(&self.plan)?.job_id()?.to_string();
         (self.state().failed.as_ref() != Some(&id)).then_some(id)
     }
 
-    /// Whether there is a job: statements such as `SHOW TABLES` have none.
+    /// Whether there is a job. Statements such as `SHOW TABLES` have none.
     pub(crate) fn is_distributed(&self) -> bool {
         find_distributed(&self.plan).is_some()
     }
 
-    /// There is no other job from now on, but one that is on its way already.
+    /// Prevents further attempts. One that is already on its way continues.
     pub(crate) fn give_up(&self) {
         self.state().again = Again::Never;
     }
 
-    /// The job has failed, and the next one is on its way, if there may be one.
+    /// Marks the current job as failed, and returns whether to submit another.
     fn begin_again(&self) -> bool {
         let failed = self.id();
         let mut state = self.state();
@@ -102,8 +102,8 @@ impl Submission {
         true
     }
 
-    /// The rows, which are taken by a task of their own: a submission that is given up half-way would
-    /// leave a job whose id nobody knows.
+    /// Returns the rows, which a task of its own fetches. Dropping a submission half-way would leave a job with an
+    /// unknown id.
     pub(crate) fn rows(self: Arc<Self>) -> Result<(JoinHandle<()>, SendableRecordBatchStream)> {
         let rows = self.execute()?;
         Ok(self.run(rows))
@@ -132,16 +132,16 @@ impl Submission {
             tokio::select! { () = unread => {}, () = read => {} }
         });
         let rows = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
-        // A task that panics ends the channel like one that has sent all rows.
+        // The channel ends the same way if the task panics as if it has sent all rows.
         let end = futures::stream::once(is_whole).filter_map(|whole| {
             std::future::ready(whole.err().map(|_| {
-                Err(DataFusionError::Execution("what takes the job's rows has ended before them".into()))
+                Err(DataFusionError::Execution("the task that fetches the job's rows ended too early".into()))
             }))
         });
         (task, Box::pin(RecordBatchStreamAdapter::new(schema, rows.chain(end))))
     }
 
-    /// Returns whether all were taken.
+    /// Returns whether all rows were sent.
     async fn hand_on(
         &self,
         mut rows: SendableRecordBatchStream,
@@ -174,8 +174,8 @@ impl Submission {
         true
     }
 
-    /// What an error says whose job was successful: its rows are fetched from executors. It is not submitted
-    /// again by itself, for it would fail again if executors are only out of this process's reach.
+    /// Returns the error for a successful job whose result cannot be fetched from executors. It is not submitted
+    /// again automatically, because that would fail again if this process cannot reach the executors.
     async fn of_result(&self, error: DataFusionError) -> DataFusionError {
         let Some(job_id) = self.id() else { return error };
         let status = async {
@@ -193,7 +193,7 @@ impl Submission {
     }
 }
 
-/// `EXPLAIN ANALYZE` wraps it.
+/// Returns the node that submits the job, which may be below `EXPLAIN ANALYZE`.
 fn find_distributed(plan: &Arc<dyn ExecutionPlan>) -> Option<&DistributedQueryExec<LogicalPlanNode>> {
     plan.downcast_ref::<DistributedQueryExec<LogicalPlanNode>>()
         .or_else(|| plan.children().into_iter().find_map(find_distributed))

@@ -1,10 +1,10 @@
-//! What an executor looks at before it runs a task.
+//! The checks of an executor before it runs a task.
 //!
-//! Owns: the kinds of plan nodes that an executor runs, and finding the files that each reads and writes. Must not know:
-//! who submitted the job, or which paths are allowed ([`FileAccess`]).
+//! Owns: the kinds of plan nodes that an executor runs, and finding the files that each of them reads and writes.
+//! Must not know: who submitted the job, or which paths are allowed ([`FileAccess`]).
 //!
-//! The scheduler has admitted the job by its logical plan. An executor does not rely on it: a node of a kind that is not
-//! named here ends the task, since what it reaches is not known.
+//! The scheduler has admitted the job by its logical plan, but an executor does not rely on that. A plan node of a
+//! kind that is not listed here fails the task, because it might access anything.
 
 use crate::admission::resolve;
 use crate::checked_files::{check_scheme, path_of};
@@ -28,10 +28,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-/// Nodes that only work on the rows of their children, or on rows that are in the plan. Those that read or write
-/// elsewhere are looked at one by one, in [`TaskGuard::check_node`].
+/// Plan nodes that work only on the rows of their children, or on rows in the plan. [`TaskGuard::check_node`]
+/// checks each kind that reads or writes elsewhere.
 const PLAIN_NODES: &[&str] = &[
-    // DataFusion's.
+    // DataFusion's plan nodes.
     "AggregateExec",
     "AnalyzeExec",
     "BoundedWindowAggExec",
@@ -62,7 +62,7 @@ const PLAIN_NODES: &[&str] = &[
     "UnionExec",
     "UnnestExec",
     "WindowAggExec",
-    // Ballista's.
+    // Ballista's plan nodes.
     "OrderedRangeRepartitionExec",
     "PartitionedBoundedWindowAggExec",
     "PerPartitionFilterExec",
@@ -73,38 +73,38 @@ const PLAIN_NODES: &[&str] = &[
     "ShuffleWriterExec",
     "SortShuffleWriterExec",
     "UnorderedRangeRepartitionExec",
-    // Ours: it reads through a connection of this process's configuration.
+    // The scan of this workspace. It reads through a connection in the configuration of this process.
     "EsScanExec",
 ];
 
-/// Looks at tasks before they run.
+/// Checks tasks before they run.
 #[derive(Clone, Debug)]
 pub struct TaskGuard {
     access: FileAccess,
 }
 
 impl TaskGuard {
-    /// Lets tasks read and write what `access` allows.
+    /// Creates a guard that lets tasks read and write the files that `access` allows.
     pub fn new(access: FileAccess) -> Self {
         Self { access }
     }
 
-    /// Looks at a whole plan.
+    /// Checks all plan nodes of a plan.
     ///
     /// # Errors
     ///
-    /// If it holds a node of an unknown kind, or reads or writes a file that tasks may not.
+    /// Returns an error if a plan node is of an unknown kind, or reads or writes a file that tasks may not.
     pub fn check(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
         let walked = plan.apply(|node| self.check_node(node).map(|()| TreeNodeRecursion::Continue));
         walked.map(|_| ())
     }
 
-    /// Refuses a job's id that is no name: rows are in a folder of that name.
+    /// Rejects a job id that is not a plain file name, because rows are in a folder of that name.
     pub(crate) fn check_job(&self, job: &str) -> Result<()> {
         let mut parts = Path::new(job).components();
         match (parts.next(), parts.next()) {
             (Some(Component::Normal(_)), None) if !job.contains(['/', '\0']) => Ok(()),
-            _ => Err(refused(format!("\"{job}\" is no id of a job"))),
+            _ => Err(refused(format!("\"{job}\" is not a job id"))),
         }
     }
 
@@ -153,14 +153,14 @@ impl TaskGuard {
             return Err(refused("a sink of the plan names no file".into()));
         }
         for path in table_paths {
-            // The store of the one is asked to write to the path of the other.
+            // The store of `object_store_url` writes to the path of `table_paths`.
             check_scheme(path.get_url())?;
             self.check_output(object_store_url, path.prefix())?;
         }
         Ok(())
     }
 
-    /// A COPY writes into a folder beside its target, and renames that.
+    /// A COPY writes into a hidden folder beside its target, and renames that folder.
     fn check_copy(&self, target: &Path) -> Result<()> {
         let external = |e| DataFusionError::External(Box::new(e));
         self.access.check_write(target).map_err(external)?;
@@ -170,7 +170,7 @@ impl TaskGuard {
         }
     }
 
-    /// Refuses a file or folder that tasks may not write to.
+    /// Rejects a file or folder that tasks may not write to.
     pub(crate) fn check_output(&self, store: &ObjectStoreUrl, location: &Location) -> Result<()> {
         check_scheme(store.as_ref())?;
         self.check_location(location, |access, path| access.check_write(path))
@@ -185,7 +185,7 @@ impl TaskGuard {
         check(&self.access, &path).map_err(|e| DataFusionError::External(Box::new(e)))
     }
 
-    /// Rows of other tasks are asked for by a job's id, and are read here from a folder of that name.
+    /// Rows of other tasks are requested by job id. For local rows, the id names the folder.
     fn check_locations(&self, partitions: &[Vec<PartitionLocation>]) -> Result<()> {
         partitions
             .iter()
@@ -194,7 +194,7 @@ impl TaskGuard {
     }
 }
 
-/// The node as what its name says it is.
+/// Casts the plan node to the type that its name claims.
 fn expected<T: ExecutionPlan>(node: &Arc<dyn ExecutionPlan>) -> Result<&T> {
     node.downcast_ref::<T>()
         .ok_or_else(|| refused(format!("a plan node is called \"{}\" and is of another kind", node.name())))
@@ -217,7 +217,7 @@ mod tests {
     use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
     use datafusion::prelude::{CsvReadOptions, SessionConfig, SessionContext};
 
-    /// The plan of a statement over the table `flows`, a file that is in `file`.
+    /// Returns the plan of a statement over the table `flows`, which reads `file`.
     async fn plan(sql: &str, file: &Path) -> Arc<dyn ExecutionPlan> {
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
         let any_name = CsvReadOptions::new().file_extension("");
@@ -229,7 +229,7 @@ mod tests {
         Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]))
     }
 
-    /// Rows of a job of that id, on another executor.
+    /// Returns a plan that reads rows of the job `job` on another executor.
     fn shuffled(job: &str) -> Arc<dyn ExecutionPlan> {
         let location = PartitionLocation {
             map_partition_id: 0,
@@ -263,7 +263,7 @@ mod tests {
             ("in/linked.csv", false),
             ("in/link/a.csv", false),
             ("in/../secret/a.csv", false),
-            // A folder with a file that leads elsewhere.
+            // A folder with a link to a file elsewhere.
             ("in", false),
         ] {
             for sql in [
@@ -278,7 +278,7 @@ mod tests {
         for (path, allowed) in [
             ("out/b.csv", true),
             ("out/new/", true),
-            // A folder of that name.
+            // A folder with that name.
             ("out/%2e%2e/secret/b.csv", true),
             ("in/b.csv", false),
             ("secret/b.csv", false),
@@ -292,15 +292,15 @@ mod tests {
                 assert_eq!(checked.is_ok(), allowed, "{path}: {checked:?}");
             }
         }
-        // In a URL it is the folder above.
+        // In a URL, it is the parent folder.
         let sql = format!("COPY flows TO 'file://{}/out/%2e%2e/secret/b.csv' STORED AS CSV", base.display());
         assert!(guard.check(&plan(&sql, &source).await).is_err());
-        // Embedded, what the process may do its tasks may.
+        // In an embedded cluster, tasks may do what the process may.
         let everything = TaskGuard::new(FileAccess::Everything);
         everything.check(&plan("SELECT * FROM flows", &base.join("secret/a.csv")).await).unwrap();
     }
 
-    /// A scan of one file, as a plan that was made by hand may name it.
+    /// Returns a scan of one file that a handmade plan could contain.
     async fn scan(store: &str, location: &str) -> Arc<dyn ExecutionPlan> {
         let (_folder, base, _) = folders();
         let plan = plan("SELECT * FROM flows", &base.join("in/a.csv")).await;
@@ -336,7 +336,7 @@ mod tests {
         let series = plan("SELECT * FROM generate_series(1, 3)", &base.join("in/a.csv")).await;
         let error = guard.check(&series).unwrap_err().to_string();
         assert!(error.contains("\"LazyMemoryExec\""), "{error}");
-        // All that SQL makes is known.
+        // All plan nodes of SQL statements are known.
         for sql in [
             "SELECT a, count(*), sum(count(*)) OVER () FROM flows GROUP BY a ORDER BY a LIMIT 3",
             "SELECT a.a FROM flows a FULL JOIN flows b ON a.a = b.a UNION SELECT '1'",

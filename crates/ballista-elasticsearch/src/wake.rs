@@ -1,9 +1,10 @@
-//! When an executor that pulls its tasks asks for them.
+//! The signals by which an executor polls for tasks.
 //!
-//! Owns: the signals that end its pause between two requests. Must not know: what it asks for.
+//! Owns: the signals that end the pause between two requests. Must not know: what is requested.
 //!
-//! An idle executor's request waits at the scheduler, and is sent again once the response has come without tasks. A busy
-//! one asks when one of its tasks has ended, and now and then, since another executor's task may have made work for it.
+//! The request of an idle executor waits at the scheduler. After a response without tasks, it is sent again. A
+//! busy executor polls when one of its tasks has ended, and at an interval, because a task on another executor may
+//! have made work for it.
 
 use ballista_executor::health::ExecutorHealth;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 
 /// The longest pause between a response without tasks and the next request.
 const PAUSE: Duration = Duration::from_millis(50);
-/// A task's vcore is free just after its report is ready to be sent.
+/// The longest wait for a free vcore after a task's end. Its report is ready to be sent just before that.
 const REPORT_READY: Duration = Duration::from_millis(20);
 const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
@@ -24,27 +25,27 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    /// For an executor of so many vcores, all of them free.
+    /// Creates signals for an executor with `vcores`, all of them free.
     pub(crate) fn new(vcores: usize) -> Self {
         Self { ask: Arc::default(), free: Arc::new(Semaphore::new(vcores)) }
     }
 
-    /// What Ballista's loop waits for between two requests.
+    /// Returns the signal that Ballista's loop waits for between two requests.
     pub(crate) fn ask(&self) -> Arc<Notify> {
         Arc::clone(&self.ask)
     }
 
-    /// The vcores that run no task.
+    /// Returns the semaphore of the vcores that run no task.
     pub(crate) fn free(&self) -> Arc<Semaphore> {
         Arc::clone(&self.free)
     }
 
-    /// There is work.
+    /// Signals that there is work.
     pub(crate) fn work_available(&self) {
         self.ask.notify_one();
     }
 
-    /// A task has ended: asks as soon as its report can go with the request.
+    /// Signals that a task has ended, as soon as its report can be sent with the request.
     pub(crate) fn task_ended(&self) {
         let (wake, before) = (self.clone(), self.free.available_permits());
         tokio::spawn(async move {
@@ -58,10 +59,10 @@ impl Wake {
         });
     }
 
-    /// Ends each pause within [`PAUSE`] while the scheduler answers. Returns only with the process.
+    /// Ends each pause within [`PAUSE`] as long as the scheduler responds. Never returns.
     ///
-    /// Ballista's own pause after a response without tasks is one second, in which new work would wait. Where the
-    /// scheduler is away it is long enough, and each request that fails writes a line to the log.
+    /// Ballista's own pause after a response without tasks is one second, and new work would wait for it. If the
+    /// scheduler does not respond, that pause is right: each failed request writes a line to the log.
     pub(crate) async fn while_answered(self, last_request: ExecutorHealth) {
         let mut every = tokio::time::interval(PAUSE);
         loop {

@@ -60,7 +60,11 @@ fn refuse_clauses(cmd: &CreateExternalTable) -> Result<()> {
         (!cmd.order_exprs.is_empty(), "WITH ORDER", "rows have no order; use ORDER BY in the query"),
         (cmd.unbounded, "UNBOUNDED", "a query reads one point in time and ends"),
         (cmd.temporary, "TEMPORARY", "a table always belongs to its session only; drop this word"),
-        (cmd.locations.len() > 1, "more than one location", "name several indices by a pattern, or separated by commas"),
+        (
+            cmd.locations.len() > 1,
+            "more than one location",
+            "name several indices by a pattern, or separated by commas",
+        ),
     ];
     match clauses.into_iter().find(|(given, _, _)| *given) {
         Some((_, clause, why)) => Err(DataFusionError::Configuration(format!(

@@ -1,5 +1,6 @@
-//! The answer. Owns its reading: from the rows of the statement to findings and statistics; must not
-//! know how the rows were made.
+//! The result of a detection.
+//!
+//! Owns: reading findings and statistics from the rows of the statement. Must not know: how the rows are computed.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -8,35 +9,35 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// What stands out, and what it stands out from.
+/// The findings and the statistics of a detection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Detection {
-    /// Outgoing before incoming, then the farthest from the mean first, then by address.
+    /// The findings: outgoing before incoming, then by distance from the mean, the farthest first, then by address.
     pub findings: Vec<Finding>,
     /// The statistics of each direction over all addresses.
     pub statistics: Statistics,
 }
 
-/// An address, a direction, and the numbers that make it stand out.
+/// An address that stands out in one direction, with the numbers that show it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
     /// The address.
     pub address: String,
     /// The direction in which it stands out.
     pub direction: Direction,
-    /// Its flows as a source.
+    /// The number of flows with the address as source.
     pub outgoing: u64,
-    /// Its flows as a destination.
+    /// The number of flows with the address as destination.
     pub incoming: u64,
-    /// The mean count of this direction.
+    /// The mean of the counts of this direction.
     pub mean: f64,
-    /// The population standard deviation of this direction.
+    /// The population standard deviation of the counts of this direction.
     pub stddev: f64,
-    /// How many standard deviations above the mean; for showing, the decision was exact.
+    /// The distance from the mean in standard deviations. It is rounded: the decision itself is exact.
     pub z: f64,
 }
 
-/// Which of an address's two counts.
+/// The direction of the flows that are counted for an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -49,28 +50,32 @@ pub enum Direction {
 /// The statistics of both directions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Statistics {
-    /// Of the flows by source.
+    /// The statistics of the outgoing flows.
     pub outgoing: ColumnStatistics,
-    /// Of the flows by destination.
+    /// The statistics of the incoming flows.
     pub incoming: ColumnStatistics,
 }
 
-/// The statistics of one direction over all addresses, those that count 0 there included.
+/// The statistics of one direction over all addresses, including those with 0 flows in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ColumnStatistics {
-    /// How many addresses there are.
+    /// The number of addresses.
     pub count: u64,
-    /// Mean count.
+    /// The mean of the counts. None if there are no addresses.
     pub mean: Option<f64>,
-    /// Population standard deviation.
+    /// The population standard deviation of the counts. None if there are no addresses.
     pub stddev: Option<f64>,
-    /// Greatest count.
+    /// The greatest count. None if there are no addresses.
     pub max: Option<u64>,
-    /// Least count.
+    /// The least count. None if there are no addresses.
     pub min: Option<u64>,
 }
 
-/// Reads the answer of [`plan_sql`](crate::plan_sql), in whatever batches it came.
+/// Reads the rows of [`plan_sql`](crate::plan_sql), in any number of batches.
+///
+/// # Errors
+///
+/// If a column is missing, or has a type or value that the statement cannot produce.
 pub fn read_detection(batches: &[RecordBatch]) -> Result<Detection> {
     let mut findings = Vec::new();
     let mut statistics = None;
@@ -102,7 +107,7 @@ pub fn read_detection(batches: &[RecordBatch]) -> Result<Detection> {
     Ok(Detection { findings, statistics })
 }
 
-/// The columns of one batch of the answer.
+/// The columns of one batch of the result.
 struct Rows {
     address: Column,
     n: Column,
@@ -172,7 +177,7 @@ impl Rows {
 }
 
 impl DirectionColumns {
-    /// The same in every row: the totals stand beside each address.
+    /// Reads the statistics from any row: each row has the totals.
     fn statistics(&self, rows: &Rows, row: usize) -> Result<ColumnStatistics> {
         Ok(ColumnStatistics {
             count: rows.n.unsigned(row)?,
@@ -184,7 +189,7 @@ impl DirectionColumns {
     }
 }
 
-/// A column of the answer, already of the type its reader asks for.
+/// A column of the result, cast to the type that its reader expects.
 struct Column {
     name: &'static str,
     values: ArrayRef,
@@ -195,7 +200,7 @@ impl Column {
         let Some(values) = batch.column_by_name(name) else {
             return Err(Error::Response { column: name, problem: "it is missing".to_owned() });
         };
-        // An engine may answer with another kind of string; nothing else is converted.
+        // An engine may return another string type; nothing else is converted.
         let is_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
         if values.data_type() != data_type && !(is_text && data_type == &DataType::Utf8) {
             let problem = format!("it has type {}, not {data_type}", values.data_type());

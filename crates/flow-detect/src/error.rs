@@ -1,33 +1,35 @@
-//! Everything that can go wrong in this crate. Owns the messages; must not know who shows them.
+//! The errors of this crate.
 //!
-//! Nothing here does I/O, so no error of this crate is worth a retry.
+//! Owns: the messages. Must not know: who prints them.
+//!
+//! The crate does no I/O, so none of its errors is worth a retry.
 
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
-/// The result of everything in this crate that can fail.
+/// The result of a function of this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a detection could not be described or read.
+/// Why a detection cannot be described, or its rows cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The threshold is not an exact decimal in range.
+    /// The threshold is not a decimal within its bounds.
     #[error("sigma {text:?} is not usable: {reason}")]
     Sigma {
         /// The text as given.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// A field of the spec is not in the table.
+    /// A field of the spec does not exist in the table.
     #[error("table {table:?} has no field {field:?}{}", suggest(.nearest))]
     UnknownField {
         /// The table.
         table: String,
-        /// The field that is missing.
+        /// The field.
         field: String,
-        /// The field whose name is nearest, if any is near.
+        /// The existing field with the most similar name, if one is similar.
         nearest: Option<String>,
     },
     /// An address field has a type whose values are not addresses.
@@ -37,10 +39,10 @@ pub enum Error {
         field: String,
         /// Its type.
         data_type: DataType,
-        /// Why it cannot be grouped.
+        /// The reason.
         reason: &'static str,
     },
-    /// The time field is no time, or not one that can be compared with a UTC window.
+    /// The time field has a type that cannot be compared with a window in UTC.
     #[error("time field {field:?} has type {data_type}: a window needs a date, or a timestamp in UTC")]
     NotATime {
         /// The field.
@@ -48,7 +50,7 @@ pub enum Error {
         /// Its type.
         data_type: DataType,
     },
-    /// The time field counts whole seconds, and the window does not.
+    /// The time field has whole seconds, and a bound of the window does not.
     #[error(
         "time field {field:?} has type {data_type}: a window on it must begin and end on whole seconds, \
          not at {instant} ms"
@@ -61,28 +63,28 @@ pub enum Error {
         /// The bound, in milliseconds since the epoch.
         instant: i64,
     },
-    /// The window holds no instant.
+    /// The window is empty.
     #[error("the window is empty: since {since} is not before until {until}")]
     EmptyWindow {
-        /// First instant of the window.
+        /// The first instant of the window, in milliseconds since the epoch.
         since: i64,
-        /// First instant after it.
+        /// The first instant after it, in milliseconds since the epoch.
         until: i64,
     },
-    /// A column of the answer is missing or holds what the statement cannot produce.
-    #[error("answer column {column:?}: {problem}")]
+    /// A column of the result is missing, or has a value that the statement cannot produce.
+    #[error("result column {column:?}: {problem}")]
     Response {
         /// The column.
         column: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// A column of the answer could not be brought to its type.
-    #[error("answer column {column:?} could not be converted: {source}")]
+    /// A column of the result cannot be cast to its expected type.
+    #[error("result column {column:?} cannot be converted: {source}")]
     Convert {
         /// The column.
         column: &'static str,
-        /// What Arrow said.
+        /// Arrow's error.
         #[source]
         source: ArrowError,
     },

@@ -1,10 +1,10 @@
 //! The detection: from a table of flows to the addresses whose counts stand out.
 //!
-//! Owns the statement, the exact threshold, the statistics and the findings. Knows tables and
-//! columns; must not know where a table comes from, how the statement is run, or on how many nodes.
+//! Owns: the statement, the exact threshold, the statistics and the findings. Must not know: where a table comes from,
+//! or which engine runs the statement.
 //!
-//! [`validate`] checks a [`DetectSpec`] against a schema, [`plan_sql`] writes the statement, whoever
-//! holds an engine runs it, and [`read_detection`] reads the answer.
+//! [`validate`] checks a [`DetectSpec`] against a schema, [`plan_sql`] writes the statement, the caller runs it, and
+//! [`read_detection`] reads its rows.
 
 mod detection;
 mod error;

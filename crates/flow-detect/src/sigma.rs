@@ -1,5 +1,6 @@
-//! The threshold as an exact fraction. Owns its parsing and printing; must not know what it is
-//! compared with.
+//! The threshold as an exact fraction.
+//!
+//! Owns: its parsing and printing. Must not know: what it is compared with.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,8 +11,8 @@ const MAX_DECIMALS: usize = 6;
 const SCALE: u64 = 10u64.pow(MAX_DECIMALS as u32);
 const MAX: u64 = 1000;
 
-/// How many standard deviations above the mean: a positive decimal of at most 1000 with at most six
-/// decimals, kept as a reduced fraction so that the threshold is decided in integers.
+/// The number of standard deviations above the mean: a positive decimal of at most 1000 with at most six decimals. It
+/// is a reduced fraction, so that the decision needs integers alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sigma {
     numerator: u64,
@@ -19,12 +20,12 @@ pub struct Sigma {
 }
 
 impl Sigma {
-    /// The numerator of the reduced fraction, at most 10⁹.
+    /// Returns the numerator of the reduced fraction, at most 10⁹.
     pub fn numerator(&self) -> u64 {
         self.numerator
     }
 
-    /// The denominator of the reduced fraction, a divisor of 10⁶.
+    /// Returns the denominator of the reduced fraction, a divisor of 10⁶.
     pub fn denominator(&self) -> u64 {
         self.denominator
     }
@@ -46,7 +47,7 @@ impl FromStr for Sigma {
         if decimals.len() > MAX_DECIMALS {
             return refuse("it has more than 6 decimals");
         }
-        // The digits of the number times 10⁶: all that remains to fail is a number too long for u64.
+        // The digits of the number times 10⁶. Parsing them fails only if the number does not fit into a u64.
         let Ok(scaled) = format!("{whole}{decimals:0<MAX_DECIMALS$}").parse::<u64>() else {
             return refuse("it is more than 1000");
         };

@@ -1,34 +1,33 @@
-//! The statement. Owns its text and the proof that its numbers are exact; must not know the types of
-//! the table or who runs it.
+//! The statement of a detection.
+//!
+//! Owns: its text, and the proof that its numbers are exact. Must not know: the types of the table, or the engine.
 //!
 //! # Why the decision is exact
 //! With n addresses, counts x, S = Σx and Q = Σx², a count lies more than k = num/den population
 //! standard deviations above the mean if and only if `n·x − S > 0` and
 //! `den²·(n·x − S)² > num²·(n·Q − S²)`. Both sides are integers, so the order in which partial sums
-//! arrive cannot change an answer, as it does with floating point.
+//! arrive cannot change the result, as it does with floating point.
 //!
-//! DataFusion's decimal `sum` wraps on overflow, its decimal `*` and `-` are errors on overflow. So
-//! sums must be bounded, and products need only be big enough for real work. A count is a `BIGINT`,
-//! below 2⁶³:
-//! - S is a sum in 128 bits and would need 2⁶⁴ addresses to wrap; Q is a sum in 256 bits and would
-//!   need 2¹²⁹.
-//! - products are 256 bits wide (`DECIMAL(76, 0)`): with every count at the greatest `BIGINT` and k
-//!   at its greatest, they hold up to 2·10¹⁰ addresses; above that the statement fails.
+//! DataFusion's decimal `sum` wraps on overflow. Its decimal `*` and `-` fail on overflow. So sums must be bounded,
+//! and products need only be wide enough for real data. A count is a `BIGINT`, below 2⁶³:
+//! - S is a sum in 128 bits, which wraps at 2⁶⁴ addresses or more; Q is a sum in 256 bits, which wraps at 2¹²⁹.
+//! - products are 256 bits wide (`DECIMAL(76, 0)`). If every count is the greatest `BIGINT` and k has its greatest
+//!   value, they hold up to 2·10¹⁰ addresses; above that the statement fails.
 
 use crate::sigma::Sigma;
 use crate::spec::DetectSpec;
 
-/// The one statement: counts, statistics and decision, with two scans of the table.
+/// Returns the statement of a detection: counts, statistics and decision, with two scans of the table.
 ///
-/// Its rows, ordered by address, are the addresses that stand out, and one without an address, so that the
-/// statistics are there when nothing stands out. No row at all means that nothing was counted. The order
-/// also brings them into one partition: a client of a cluster fetches partitions one after another, each
-/// over a connection of its own.
+/// Its rows are the addresses that stand out, ordered by address, and one row without an address, so that the
+/// statistics are returned even if no address stands out. No row at all means that nothing was counted. The order also
+/// brings the rows into one partition: a client of a cluster fetches partitions one after another, each over a
+/// connection of its own.
 ///
-/// The totals have to come back to every address, and a statement that names `counts` twice would read
-/// the table twice as often. So one aggregate gives both, the row of totals is copied into as many
-/// buckets as the addresses are spread over, and a window over each bucket, which streams, puts it beside
-/// them. Nothing gathers the addresses, and what holds them can spill.
+/// Every address needs the totals, but a statement that names `counts` twice would read the table twice as often. So
+/// one aggregate computes both. The row of totals is copied into each bucket of addresses, and a window over the
+/// bucket, which streams, puts it beside every address. No task gathers all addresses, and every operator that holds
+/// some can spill.
 pub fn plan_sql(spec: &DetectSpec) -> String {
     format!(
         "-- Addresses whose outgoing or incoming flows lie more than {sigma} standard deviations above the mean.\n\
@@ -39,13 +38,13 @@ pub fn plan_sql(spec: &DetectSpec) -> String {
     )
 }
 
-/// The counts alone: address, outgoing, incoming, as [`plan_sql`] has them, ordered by address.
+/// Returns a statement with the counts of [`plan_sql`] alone: address, outgoing, incoming, ordered by address.
 pub fn counts_sql(spec: &DetectSpec) -> String {
     format!("WITH\n{}\nSELECT address, outgoing, incoming FROM counts ORDER BY address", counts_cte(spec))
 }
 
-/// The same rows as [`counts_sql`] by a full outer join of two counts, as the notebook had it, so that
-/// either can be checked by the other on the same data.
+/// Returns a statement with the rows of [`counts_sql`], computed by a full outer join of two counts as in the notebook,
+/// so that one can be checked against the other on the same data.
 pub fn counts_by_join_sql(spec: &DetectSpec) -> String {
     let count = |field: &str, count: &str| {
         let flows = direction(spec, field, "1", "1");
@@ -65,8 +64,8 @@ ORDER BY address",
     )
 }
 
-/// What a full outer join of both counts gives, by one aggregate: a join holds one side in memory, an
-/// aggregate spills.
+/// Returns a CTE with the rows of a full outer join of both counts, computed by one aggregate: a join holds one side in
+/// memory, an aggregate spills.
 fn counts_cte(spec: &DetectSpec) -> String {
     format!(
         "\
@@ -88,10 +87,10 @@ counts AS (
     )
 }
 
-/// As many as two hex digits of a hash tell apart.
+/// The number of buckets: the values of two hex digits of a hash.
 const BUCKETS: u32 = 256;
 
-/// From a CTE `counts` (address, outgoing, incoming) to the answer.
+/// Returns the statement from a CTE `counts` (address, outgoing, incoming) to the result.
 pub(crate) fn decision_sql(sigma: Sigma) -> String {
     let numerator_squared = sigma.numerator() * sigma.numerator();
     let denominator_squared = sigma.denominator() * sigma.denominator();
@@ -218,7 +217,7 @@ fn shown(x: &str) -> String {
     )
 }
 
-/// A row for each flow that has an address in `field`.
+/// Returns a query with a row for each flow that has an address in `field`.
 fn direction(spec: &DetectSpec, field: &str, outgoing: &str, incoming: &str) -> String {
     let field = quote_identifier(field);
     let time = quote_identifier(&spec.time_field);
@@ -230,7 +229,7 @@ fn direction(spec: &DetectSpec, field: &str, outgoing: &str, incoming: &str) -> 
         predicate += &format!("\n      AND {time} < {}", instant(until));
     }
     if let Some(filter) = &spec.filter {
-        // On lines of its own: a comment in it must not take what follows with it.
+        // On lines of its own, so that a comment at its end does not hide the closing parenthesis.
         predicate += &format!("\n      AND (\n{filter}\n      )");
     }
     format!(
@@ -241,8 +240,8 @@ fn direction(spec: &DetectSpec, field: &str, outgoing: &str, incoming: &str) -> 
     )
 }
 
-/// Folded to a literal when planned; of the type of a millisecond column, so that such a column is
-/// compared as it is.
+/// Returns an instant as SQL. The planner folds it to a literal with the type of a millisecond column, so that such a
+/// column is compared without a cast.
 fn instant(epoch_millis: i64) -> String {
     format!("arrow_cast({epoch_millis}, 'Timestamp(Millisecond, None)')")
 }

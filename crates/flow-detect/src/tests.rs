@@ -1,4 +1,4 @@
-//! The statement on a plain engine, against numbers computed here without it.
+//! The statement on plain DataFusion, compared with numbers that these tests compute in Rust.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -144,7 +144,7 @@ async fn twenty_runs_are_bit_identical() {
     assert!(responses.iter().all(|response| response == &responses[0]));
 }
 
-/// A small linear congruential generator: the same flows from the same seed, everywhere.
+/// A small linear congruential generator, which draws the same flows from the same seed on every machine.
 struct Random(u64);
 
 impl Random {
@@ -156,7 +156,7 @@ impl Random {
 
 type OwnedFlow = (Option<String>, Option<String>);
 
-/// Some addresses only send, some only receive, some are null, and a few talk much more.
+/// Some addresses only send, some only receive, some are null, and a few have many more flows.
 fn random_flows(seed: u64, count: usize) -> Vec<OwnedFlow> {
     let mut random = Random(seed);
     let mut flows = Vec::new();
@@ -189,7 +189,7 @@ fn count_flows<'a>(flows: &[Flow<'a>]) -> Counts<'a> {
     counts
 }
 
-/// The detection again, from counts, in `i128`; sigma is num/den.
+/// Decides from counts in `i128`, without SQL. Sigma is num/den.
 fn assert_detection(detection: &Detection, counts: &Counts<'_>, num: i128, den: i128) {
     let n = counts.len() as i128;
     let mut expected = Vec::new();
@@ -277,7 +277,7 @@ async fn half_a_sigma_decides() {
     assert!(detect(&spec("3"), &flows).await.findings.is_empty());
 }
 
-/// One that talks and others that do not lie as far apart as counts can.
+/// One address with flows and others without are as far apart as counts can be.
 #[tokio::test]
 async fn where_no_count_can_stand_out_that_is_said() {
     let others = ["b", "c", "d", "e", "f", "g", "h", "i", "j", "k"].map(|address| (address, 1));
@@ -285,7 +285,7 @@ async fn where_no_count_can_stand_out_that_is_said() {
         let counts = [&[("a", 1_000)], &others[..few]].concat();
         let detection = detect(&spec("3"), &flows_from(&counts)).await;
         let said = detection.warnings("3".parse().unwrap());
-        // Nobody receives: the other direction has no spread.
+        // No address receives flows, so the other direction has no spread.
         assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(said[0].code(), ["no_spread", "too_few_addresses"][warnings]);
         assert_eq!(detection.findings.len(), 1 - warnings);
@@ -305,7 +305,7 @@ async fn a_tie_is_not_a_finding() {
     assert_eq!(detect(&spec("2.999999"), &flows).await.findings.len(), 1);
 }
 
-/// The decision over counts that no test could count one by one.
+/// Runs the decision over counts that are too large to count row by row.
 async fn decide(counts: &[(String, i64, i64)], sigma: &str) -> Detection {
     let context = context(4);
     let addresses: StringArray = counts.iter().map(|row| Some(row.0.as_str())).collect();
@@ -362,7 +362,7 @@ async fn one_flow_beside_a_huge_tie_decides() {
 
 #[tokio::test]
 async fn the_engine_refuses_what_is_too_big() {
-    // The proof in `sql` leans on this: a product that does not fit is an error, not another number.
+    // The proof in `sql` depends on this: a product that does not fit is an error, not another number.
     let context = context(1);
     let squared = "SELECT x * x * x * x * x FROM (SELECT CAST(column1 AS DECIMAL(76, 0)) AS x FROM (VALUES (9223372036854775807)))";
     let error = context.sql(squared).await.unwrap().collect().await.unwrap_err().to_string();
@@ -489,10 +489,10 @@ fn an_answer_of_another_statement_is_refused() {
     let batch = RecordBatch::try_from_iter([("address", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)])
         .unwrap();
     let error = read_detection(&[batch]).unwrap_err().to_string();
-    assert_eq!(error, r#"answer column "n": it is missing"#);
+    assert_eq!(error, r#"result column "n": it is missing"#);
 }
 
-/// What gathers all rows in one task holds all of them in memory. Only those that stand out are gathered.
+/// A task that gathers all rows holds all of them in memory. Only the rows that stand out may be gathered.
 #[tokio::test]
 async fn nothing_gathers_the_addresses() {
     let spec = spec("3");

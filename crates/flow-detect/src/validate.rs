@@ -1,18 +1,22 @@
-//! A spec against a schema, before anything is read. Owns which types are addresses and times; must
-//! not know where a schema comes from.
+//! Checks a spec against a schema before anything is read.
+//!
+//! Owns: which types are addresses and times. Must not know: where a schema comes from.
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 use crate::error::{Error, Result};
 use crate::spec::DetectSpec;
 
-/// The canonical extension type of a string column that holds JSON.
+/// The key of the canonical extension type, which marks a string column that has JSON text.
 const EXTENSION_NAME: &str = "ARROW:extension:name";
 const JSON_EXTENSION: &str = "arrow.json";
 
-/// Checks that the fields of `spec` exist in `schema` and have types the detection can work with.
+/// Checks that the fields of `spec` exist in `schema` and have usable types. The time field is checked only if the spec
+/// has a window.
 ///
-/// The time field is looked at only if the spec has a window.
+/// # Errors
+///
+/// If a field does not exist or has another type, or if the window is empty.
 pub fn validate(schema: &Schema, spec: &DetectSpec) -> Result<()> {
     check_address(find(schema, spec, &spec.source_field)?)?;
     check_address(find(schema, spec, &spec.destination_field)?)?;
@@ -35,7 +39,7 @@ fn find<'a>(schema: &'a Schema, spec: &DetectSpec, name: &str) -> Result<&'a Fie
     })
 }
 
-/// The nearest name, if it is near enough to be a slip of the pen or a lost prefix.
+/// Returns the most similar name, if it is similar enough for a typing error or a missing prefix.
 fn nearest(schema: &Schema, name: &str) -> Option<String> {
     let lower = name.to_lowercase();
     let mut best: Option<(f64, &String)> = None;
@@ -72,7 +76,7 @@ fn check_address(field: &Field) -> Result<()> {
         | DataType::LargeList(_)
         | DataType::ListView(_)
         | DataType::LargeListView(_)
-        | DataType::FixedSizeList(_, _) => refuse("it holds several values in a row"),
+        | DataType::FixedSizeList(_, _) => refuse("a row has several values"),
         data_type if data_type.is_nested() => refuse("it holds nested values"),
         _ => refuse("its values are not addresses"),
     }
@@ -82,7 +86,7 @@ fn check_time(field: &Field, spec: &DetectSpec) -> Result<()> {
     let unit = match field.data_type() {
         DataType::Date32 | DataType::Date64 => return Ok(()),
         DataType::Timestamp(unit, None) => unit,
-        // Another zone would shift the window: the literal it is compared with has none.
+        // A column in another zone would shift the window, because the literal has no zone.
         DataType::Timestamp(unit, Some(zone)) if matches!(zone.as_ref(), "UTC" | "+00:00" | "+00") => unit,
         data_type => {
             return Err(Error::NotATime { field: field.name().clone(), data_type: data_type.clone() });
@@ -91,7 +95,7 @@ fn check_time(field: &Field, spec: &DetectSpec) -> Result<()> {
     if *unit != TimeUnit::Second {
         return Ok(());
     }
-    // DataFusion brings the literal to the unit of the column, and cuts off what does not fit.
+    // DataFusion casts the literal to the unit of the column, and truncates it.
     for instant in [spec.since, spec.until].into_iter().flatten() {
         if instant % 1000 != 0 {
             return Err(Error::BetweenSeconds {
@@ -145,7 +149,7 @@ mod tests {
             vec![time(), source(list.clone()), destination()],
             &spec,
             &format!(
-                r#"field "netflow.ipv4_src_addr" has type {list}: it holds several values in a row, and an address must be a string or an integer"#
+                r#"field "netflow.ipv4_src_addr" has type {list}: a row has several values, and an address must be a string or an integer"#
             ),
         );
         let json = source(DataType::Utf8)

@@ -1,30 +1,31 @@
-//! What keeps a detection from deciding. Owns the conditions and the messages; must not know how they
-//! are shown.
+//! Reasons why a detection cannot decide.
 //!
-//! Of n counts none lies more than √(n − 1) population standard deviations above their mean, whatever
-//! they are. So k standard deviations decide nothing unless n − 1 > k².
+//! Owns: the conditions and the messages. Must not know: how they are printed.
+//!
+//! Of n counts, none can lie more than √(n − 1) population standard deviations above their mean. So a threshold of k
+//! standard deviations decides nothing unless n − 1 > k².
 
 use std::fmt;
 
 use crate::detection::{ColumnStatistics, Detection, Direction};
 use crate::sigma::Sigma;
 
-/// Why "nothing stands out" would say less than it seems to.
+/// A reason why a detection without findings does not mean that all addresses are alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// With so few addresses no count can lie as far above the mean as is asked for.
+    /// No count can lie as far above the mean as the threshold, because there are too few addresses.
     TooFewAddresses {
-        /// How many addresses there are, at least one.
+        /// The number of addresses, at least one.
         addresses: u64,
-        /// How many standard deviations are asked for.
+        /// The threshold.
         sigma: Sigma,
     },
     /// All counts of a direction are equal.
     NoSpread {
         /// The direction.
         direction: Direction,
-        /// How many addresses there are.
+        /// The number of addresses.
         addresses: u64,
         /// The count of each of them.
         count: u64,
@@ -32,7 +33,7 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// A name for programs, which does not change with the wording.
+    /// Returns a stable name for programs, which does not change with the message.
     pub fn code(&self) -> &'static str {
         match self {
             Self::TooFewAddresses { .. } => "too_few_addresses",
@@ -50,7 +51,7 @@ impl fmt::Display for Warning {
                  widen the time range"
             ),
             Self::TooFewAddresses { addresses, sigma } => {
-                // Rounded down, so that what is below it can decide.
+                // Rounded down, so that every threshold below the printed one can decide.
                 let most = ((*addresses as f64 - 1.0).sqrt() * 1000.0).floor() / 1000.0;
                 write!(
                     f,
@@ -75,8 +76,7 @@ impl fmt::Display for Warning {
 }
 
 impl Detection {
-    /// Finds what keeps `sigma` standard deviations from deciding on these counts; nothing where
-    /// there are no addresses at all.
+    /// Returns the reasons why `sigma` cannot decide on these counts. There are none if there are no addresses at all.
     pub fn warnings(&self, sigma: Sigma) -> Vec<Warning> {
         let addresses = self.statistics.outgoing.count;
         if addresses == 0 {
@@ -93,7 +93,7 @@ impl Detection {
     }
 }
 
-/// Whether n − 1 > k², in integers: k is a fraction of at most 10⁹ over at least 1.
+/// Returns whether n − 1 > k², computed in integers: k is a fraction of at most 10⁹ over at least 1.
 fn can_decide(addresses: u64, sigma: Sigma) -> bool {
     let (numerator, denominator) = (u128::from(sigma.numerator()), u128::from(sigma.denominator()));
     (u128::from(addresses) - 1) * denominator * denominator > numerator * numerator

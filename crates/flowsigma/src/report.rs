@@ -41,7 +41,7 @@ impl Coverage {
     /// If a scan read more or fewer documents or slices than the servers counted and the plan has.
     pub(crate) fn of(done: &Done, is_index: bool) -> anyhow::Result<Self> {
         let Some(greatest) = done.scans.iter().max_by_key(|scan| scan.matched) else {
-            bail!("the scheduler reported no scan of the job, so it is not proved that every document was read");
+            bail!("the scheduler reported no scan, so it is not proved that every document was read");
         };
         if let Some(scan) = done.scans.iter().find(|scan| scan.documents != scan.matched) {
             bail!("{} documents were read of {} that match", scan.documents, scan.matched);
@@ -216,7 +216,7 @@ mod tests {
         let whole = scan(10, 10, 3, 3);
         assert_eq!(covered(vec![whole, whole], 6), Ok(10));
         for (scans, planned, said) in [
-            (vec![], 6, "reported no scan of the job"),
+            (vec![], 6, "the scheduler reported no scan"),
             (vec![whole, scan(9, 10, 3, 3)], 6, "9 documents were read of 10"),
             // The task of the third slice did not run.
             (vec![whole, scan(7, 7, 3, 2)], 6, "a scan has 3 slices, and 2 were read to their end"),

@@ -80,7 +80,8 @@ impl Runner {
                 Ok(Err(_)) | Err(_) => Err(failure.not_cleaned_up()),
             };
         }
-        // The search contexts are closed in every case. The statement's own failure takes precedence over one of closing.
+        // The search contexts are closed in every case. The statement's own failure takes precedence over a failure to
+        // close them.
         match (response, open.close().await) {
             (Ok((scans, planned_slices)), Ok(())) => Ok(Done { scans, planned_slices, slices, kind }),
             (Ok(_), Err(error)) => Err(Failure::running(error)),

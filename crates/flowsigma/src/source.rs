@@ -79,8 +79,8 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl Source {
-    /// Reads the base query if it is in a file, and draws the seed if none is given, so that the report names the values
-    /// that are used. Call it once, before anything else.
+    /// Reads the base query if it is in a file, and draws the seed if none is given, so that the report names the
+    /// values that are used. Call it once, before anything else.
     pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
         if let Some(query) = &self.query
             && !query.trim_start().starts_with(['{', '?'])
@@ -210,7 +210,7 @@ fn create_file_table(path: &Path) -> anyhow::Result<String> {
         "ndjson" | "jsonl" | "json" => ("JSON", "'format.schema_infer_max_rec' '4294967295'"),
         "csv" => ("CSV", "'format.has_header' 'true', 'format.schema_infer_max_rec' '4294967295'"),
         "parquet" => ("PARQUET", ""),
-        other => bail!("--file {shown}: \".{other}\" is not one of .ndjson, .jsonl, .json, .csv and .parquet"),
+        other => bail!("--file {shown}: \".{other}\" is not .ndjson, .jsonl, .json, .csv or .parquet"),
     };
     let mut options: Vec<&str> = (!options.is_empty()).then_some(options).into_iter().collect();
     if extension.ends_with(".gz") {
@@ -230,7 +230,7 @@ fn extension(path: &Path) -> anyhow::Result<String> {
     let (name, packed) = name.strip_suffix(".gz").map_or((name.as_str(), ""), |name| (name, ".gz"));
     match name.rsplit_once('.') {
         Some((_, extension)) => Ok(format!("{extension}{packed}")),
-        None => bail!("--file {}: the name must end in .ndjson, .jsonl, .json, .csv or .parquet", path.display()),
+        None => bail!("--file {}: the name must end in .ndjson, .csv or .parquet", path.display()),
     }
 }
 

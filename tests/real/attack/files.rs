@@ -127,7 +127,7 @@ async fn by_our_client(ground: &Ground) {
             false => {
                 ground.expect(&row, output.status.code() == Some(1), &said);
                 ground.expect(&row, !super::holds_a_secret(&said) && !said.contains(PUBLIC), &said);
-                let why = ["may not read", "nobody's job may read"];
+                let why = ["may not read", "no job may read"];
                 ground.expect(&row, why.iter().any(|part| said.contains(part)), &said);
             }
         }

@@ -1,7 +1,7 @@
-//! What is written down of each job: one JSON object a line.
+//! The audit log: one JSON object for each job.
 //!
-//! Owns: the form of a line, and where it goes. Must not know: who may do what. A line holds no secret: connections
-//! by name, statements as the scheduler shows them.
+//! Owns: the form of a line, and its destination. Must not know: who may do what. A line contains no secret: it
+//! names connections, and shows a statement as the scheduler does.
 
 use super::jobs::Job;
 use ballista_core::serde::protobuf::JobStatus;
@@ -13,39 +13,39 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// What of a statement is written down, in bytes.
+/// The maximum length of a statement in the log, in bytes.
 const STATEMENT_BYTES: usize = 4096;
 
-/// Where lines of the audit go.
+/// The destination of audit lines.
 #[derive(Debug)]
 pub struct AuditLog(Target);
 
 #[derive(Debug)]
 enum Target {
-    /// Nowhere: of a cluster inside this process.
+    /// No destination, for a cluster embedded in this process.
     None,
-    /// The process's log, target `audit`.
+    /// The log of the process, with the target `audit`.
     Log,
     /// A file, or stdout.
     File(Mutex<File>),
 }
 
 impl AuditLog {
-    /// Writes nothing.
+    /// Creates an audit log that writes nothing.
     pub fn none() -> Self {
         Self(Target::None)
     }
 
-    /// Writes into the process's own log, under the target `audit`.
+    /// Creates an audit log that writes to the log of the process, with the target `audit`.
     pub fn log() -> Self {
         Self(Target::Log)
     }
 
-    /// Appends to a file, which only its account can read if it is new; `-` is stdout.
+    /// Creates an audit log that appends to a file. A new file is readable only by its account. `-` is stdout.
     ///
     /// # Errors
     ///
-    /// If it cannot be opened.
+    /// Returns an error if the file cannot be opened.
     pub fn file(path: &Path) -> std::io::Result<Self> {
         let path = if path.as_os_str() == "-" { Path::new("/dev/stdout") } else { path };
         let file = File::options().create(true).append(true).mode(0o600).open(path)?;
@@ -61,56 +61,56 @@ impl AuditLog {
                 text.push('\n');
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Err(error) = file.write_all(text.as_bytes()) {
-                    tracing::error!(%error, "a line of the audit could not be written: {}", text.trim_end());
+                    tracing::error!(%error, "an audit line could not be written: {}", text.trim_end());
                 }
             }
         }
     }
 }
 
-/// One job.
+/// An audit line about one job.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Line<'a> {
-    /// When the line was written, RFC 3339.
+    /// The time when the line was written, in RFC 3339.
     pub(super) time: String,
-    /// The job's id; none of one that was refused.
+    /// The id of the job; missing for a rejected submission.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) job: Option<&'a str>,
-    /// Who submitted it.
+    /// The identity that submitted the job.
     pub(super) identity: &'a str,
-    /// From which address.
+    /// The address that the job was submitted from.
     pub(super) from: &'a str,
-    /// What was submitted.
+    /// The statement.
     pub(super) statement: &'a str,
-    /// Connections that it reads through.
+    /// The connections that the job reads through.
     pub(super) connections: Vec<&'a str>,
-    /// Index expressions that it reads.
+    /// The index expressions that the job reads.
     pub(super) indices: Vec<&'a str>,
-    /// Files and folders that it reads.
+    /// The files and folders that the job reads.
     pub(super) reads: Vec<String>,
-    /// Files and folders that it writes to.
+    /// The files and folders that the job writes to.
     pub(super) writes: Vec<String>,
-    /// Documents read from indices.
+    /// The number of documents that were read from indices.
     pub(super) documents: u64,
-    /// Bytes of responses that they were read from.
+    /// The size of the responses with these documents, in bytes.
     pub(super) bytes: u64,
-    /// From submission to end, in milliseconds.
+    /// The time from submission to end, in milliseconds.
     pub(super) milliseconds: i64,
     /// `succeeded`, `failed` or `refused`.
     pub(super) outcome: &'static str,
-    /// Why it failed or was refused.
+    /// The error of a failed job or a rejected submission.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
 }
 
 impl<'a> Line<'a> {
-    /// Of a job that was admitted and has ended.
+    /// Returns the line for an admitted job that has ended.
     pub(super) fn ended(id: &'a str, job: &'a Job, status: Option<&JobStatus>, read: (u64, u64)) -> Self {
         let now = jiff::Timestamp::now();
         let (outcome, error) = match status.and_then(|status| status.status.as_ref()) {
             Some(Status::Successful(_)) => ("succeeded", None),
             Some(Status::Failed(failed)) => ("failed", Some(failed.error.clone())),
-            _ => ("failed", Some("the scheduler does not know the job any more".into())),
+            _ => ("failed", Some("the scheduler no longer knows the job".into())),
         };
         let shown = |paths: &std::collections::BTreeSet<std::path::PathBuf>| {
             paths.iter().map(|path| path.display().to_string()).collect()
@@ -135,14 +135,14 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Of a submission that was refused.
+    /// Returns the line for a rejected submission.
     pub(super) fn refused(identity: &'a str, from: &'a str, statement: &'a str, error: String) -> Self {
         let time = jiff::Timestamp::now().to_string();
         Self { time, identity, from, statement, outcome: "refused", error: Some(error), ..Self::default() }
     }
 }
 
-/// A plan on one line, and no more of it than a line should hold.
+/// Returns a plan on one line, truncated to [`STATEMENT_BYTES`].
 pub(super) fn statement_of(plan: &datafusion::logical_expr::LogicalPlan) -> String {
     let mut text = plan.display_indent().to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     if text.len() > STATEMENT_BYTES {

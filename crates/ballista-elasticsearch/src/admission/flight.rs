@@ -1,9 +1,9 @@
-//! The rows of jobs, through the scheduler.
+//! The Flight service of the scheduler, which proxies the rows of jobs.
 //!
 //! Owns: whose rows a caller may fetch, and from which executors. Must not know: what the rows are.
 //!
-//! Executors serve their files to schedulers and executors alone, so a client gets rows here. Ballista's proxy connects
-//! to the host that a ticket names; it is asked only for a place where the job's own rows are.
+//! Executors serve their files only to schedulers and executors, so a client fetches rows here. Ballista's proxy
+//! connects to any host that a ticket names. So this service first checks that the job has rows there.
 
 use super::Admission;
 use super::identity::Refusal;
@@ -21,7 +21,7 @@ use ballista_core::serde::scheduler::Action as BallistaAction;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Ballista's proxy, for callers who may have the rows.
+/// Ballista's proxy behind a check of the caller.
 #[derive(Clone)]
 pub(crate) struct ProxiedResults {
     proxy: BallistaFlightProxyService,
@@ -35,7 +35,7 @@ impl ProxiedResults {
 
     fn admit(&self, request: &Request<Ticket>) -> Result<(), Status> {
         let action = decode_protobuf(&request.get_ref().ticket)
-            .map_err(|_| Status::invalid_argument("the ticket is none of a job's rows"))?;
+            .map_err(|_| Status::invalid_argument("the ticket is not for rows of a job"))?;
         let BallistaAction::FetchPartition { job_id, host, port, .. } = action;
         let job = self.admission.rows_of(request, job_id.as_str())?;
         if holds_rows(&job, &host, port) {
@@ -45,7 +45,7 @@ impl ProxiedResults {
     }
 }
 
-/// Whether the scheduler said that rows of the job are there.
+/// Whether the scheduler has reported rows of the job at this address.
 fn holds_rows(job: &Job, host: &str, port: u16) -> bool {
     let status = job.status.borrow();
     let Some(JobEnd::Successful(ended)) = status.as_ref().and_then(|status| status.status.as_ref()) else {
@@ -72,7 +72,7 @@ impl FlightService for ProxiedResults {
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         self.admit(&request)?;
-        // Nothing that the caller sent besides goes on to the executor.
+        // Nothing else of the caller's request is forwarded to the executor.
         self.proxy.do_get(Request::new(request.into_inner())).await
     }
 

@@ -1,6 +1,7 @@
-//! Who asks.
+//! The identity of a caller.
 //!
-//! Owns: from what a connection and a request prove to a name, a role and grants. Must not know: what is asked.
+//! Owns: deriving a name, a role and grants from what a connection and a request prove. Must not know: what is
+//! requested.
 
 use super::Admission;
 use crate::caller::{Caller, Link};
@@ -12,69 +13,69 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use std::fmt;
 
-/// What stands between a server and those who reach its port.
+/// The authentication that a server requires of its callers.
 #[derive(Clone)]
 pub enum Guard {
-    /// TLS with certificates of the cluster's authority, or a bearer token over TLS.
+    /// TLS with a certificate that the cluster's authority signed, or with a bearer token.
     Certificates(ClusterTls),
-    /// Nothing: whoever reaches the port may submit jobs.
+    /// None: anyone who can reach the port may submit jobs.
     Open,
 }
 
-/// The name of everybody, where nothing is asked for, and of their grants in the configuration.
+/// The name of all callers if no authentication is required. `[access.anyone]` has their grants.
 const ANYONE: &str = "anyone";
-/// The name of the account that a cluster belongs to.
+/// The name of the account that runs a cluster on one machine.
 pub(crate) const OWNER: &str = "owner";
 
-/// Who asks, and what is granted to it.
+/// The identity of a caller, and its grants.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The name in `[access.NAME]`, or a certificate's common name.
+    /// The name in `[access.NAME]`, or the common name of the certificate.
     pub name: String,
-    /// What it is in the cluster.
+    /// The role in the cluster.
     pub role: Role,
-    /// What it may read and write.
+    /// What the identity may read and write.
     pub grants: Grants,
-    /// Whether a certificate says who it is, rather than a token.
+    /// Whether a certificate proves the identity, and not a token.
     pub by_certificate: bool,
-    /// Whether it may submit jobs: a client or an owner, and whom `[access]` lists.
+    /// Whether the identity may submit jobs: a client, an owner, or an identity that `[access]` lists.
     pub submits: bool,
 }
 
 impl Identity {
-    /// Whether it may do what executors do.
+    /// Whether the identity may make the calls of an executor.
     pub(crate) fn is_executor(&self) -> bool {
         matches!(self.role, Role::Executor | Role::Owner)
     }
 
-    /// Whether it may submit jobs.
+    /// Whether the identity may submit jobs.
     pub(crate) fn is_client(&self) -> bool {
         self.submits
     }
 
-    /// Whether it is a scheduler or an executor and nothing else.
+    /// Whether the identity is only a scheduler or an executor.
     pub(crate) fn is_part(&self) -> bool {
         matches!(self.role, Role::Scheduler | Role::Executor)
     }
 
-    /// Whether it may see, fetch and cancel jobs of `owner`.
+    /// Whether the identity may see, fetch and cancel jobs of `owner`.
     pub(crate) fn may_see_jobs_of(&self, owner: &str) -> bool {
         self.grants.jobs == Jobs::All || self.name == owner
     }
 }
 
-/// Why a caller or what it asks for is refused. It says what was asked for and who would have to grant it.
+/// The reason why a request is rejected. The message names the request, and the setting that would allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The caller proves nothing.
+    /// The caller is not authenticated.
     Unknown(String),
-    /// The caller is known, and may not do this.
+    /// The caller is authenticated, but may not do this.
     Forbidden(String),
-    /// What it asks for cannot be done by a cluster.
+    /// A cluster does not support the request.
     Unsupported(String),
 }
 
-/// Whether a request came by TLS.
+/// Whether a request came over TLS.
 pub(super) fn is_over_tls(extensions: &Extensions) -> bool {
     extensions.get::<Caller>().is_some_and(|caller| matches!(caller.link, Link::Tls(_)))
 }
@@ -100,7 +101,7 @@ impl From<Refusal> for tonic::Status {
 }
 
 impl Admission {
-    /// Who sent a request with these extensions and headers.
+    /// Returns the identity that sent a request with these extensions and headers.
     pub(crate) fn identify(&self, extensions: &Extensions, headers: &HeaderMap) -> Result<Identity, Refusal> {
         let caller = extensions.get::<Caller>().cloned();
         match (&self.guard, caller.map(|caller| caller.link)) {
@@ -113,7 +114,8 @@ impl Admission {
             }),
             (Guard::Certificates(tls), Some(Link::Tls(Some(subject)))) => {
                 let role = tls.role(&subject);
-                // What is listed under a name is that name's, whatever its certificate is called.
+                // An entry in `[access]` decides by the certificate of its key `certificate`, even if another
+                // entry has that common name as its own name.
                 let listed = self.access.iter().find(|(_, access)| access.certificate == subject.name);
                 let submits = listed.is_some() || matches!(role, Role::Client | Role::Owner);
                 let (name, grants) = match (role, listed) {
@@ -121,7 +123,8 @@ impl Admission {
                         (OWNER.to_owned(), self.granted_to(OWNER).unwrap_or_else(Grants::everything))
                     }
                     (_, Some((name, access))) => (name.clone(), access.grants.clone()),
-                    // Not listed, so it is nobody who is, though another's name may be the same.
+                    // The certificate is not listed, so it must not get the name of an entry that has the same
+                    // name by chance.
                     (_, None) if self.access.contains_key(&subject.name) => {
                         (format!("certificate {}", subject.name), Grants::default())
                     }
@@ -139,7 +142,8 @@ impl Admission {
         }
     }
 
-    /// A token is compared by its hash, so that how long it takes tells nothing of it.
+    /// Finds the identity of a bearer token. It compares hashes, so that the time of the comparison reveals
+    /// nothing about the token.
     fn identify_by_token(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
@@ -157,7 +161,7 @@ impl Admission {
                 by_certificate: false,
                 submits: true,
             }),
-            None => Err(Refusal::Unknown("the bearer token is none that [access] lists".into())),
+            None => Err(Refusal::Unknown("[access] lists no such bearer token".into())),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Whose a job is, and whether it has ended.
+//! The owner and the status of each admitted job.
 //!
 //! Owns: the record of admitted jobs. Must not know: how a job ends.
 
@@ -10,31 +10,49 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
-/// Jobs that are remembered after their end. A scheduler keeps their history for longer than their rows.
+/// The maximum of jobs in the record. A scheduler keeps the history of jobs for longer than their rows.
 const REMEMBERED: usize = 10_000;
 
-/// A job, as it was admitted.
+/// An admitted job.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// The name of who submitted it.
+    /// The name of the identity that submitted the job.
     pub(super) owner: String,
-    /// Whether a certificate said who that is, rather than a token.
+    /// Whether a certificate proved that identity, and not a token.
     pub(super) by_certificate: bool,
-    /// Where it was submitted from.
+    /// The address that the job was submitted from.
     pub(super) from: String,
-    /// When, in milliseconds since 1970.
+    /// The time of submission, in milliseconds since 1970.
     pub(super) submitted: i64,
-    /// What was submitted, on one line.
+    /// The statement, on one line.
     pub(super) statement: String,
-    /// What it reads and writes.
+    /// What the job reads and writes.
     pub(super) reach: Reach,
-    /// Search contexts that the scheduler opened for it.
+    /// The number of slices of the search contexts that the scheduler opened for the job.
     pub(super) contexts: usize,
-    /// Its last status; sent by whoever watches it.
+    /// The last status of the job. The task that watches the job sends it.
     pub(super) status: watch::Sender<Option<JobStatus>>,
 }
 
-/// Whether a status is a job's last one.
+impl Job {
+    /// Records a status. The last one stays, since an older one may arrive after it.
+    pub(super) fn learn(&self, status: JobStatus) {
+        self.status.send_if_modified(|known| {
+            let runs = !known.as_ref().is_some_and(is_last);
+            if runs {
+                *known = Some(status);
+            }
+            runs
+        });
+    }
+
+    /// Whether its last status is recorded.
+    pub(super) fn has_ended(&self) -> bool {
+        self.status.borrow().as_ref().is_some_and(is_last)
+    }
+}
+
+/// Whether a status is final.
 pub(super) fn is_last(status: &JobStatus) -> bool {
     matches!(status.status, Some(Status::Failed(_) | Status::Successful(_)))
 }
@@ -54,11 +72,9 @@ impl Jobs {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.jobs.insert(id.to_owned(), job);
         known.order.push_back(id.to_owned());
-        // The oldest that has ended: one that runs is never forgotten.
+        // Drops the oldest job that has ended. A running job is never dropped.
         while known.order.len() > REMEMBERED {
-            let ended = |id: &String| {
-                known.jobs.get(id).is_none_or(|job| job.status.borrow().as_ref().is_some_and(is_last))
-            };
+            let ended = |id: &String| known.jobs.get(id).is_none_or(|job| job.has_ended());
             let Some(place) = known.order.iter().position(ended) else { break };
             if let Some(id) = known.order.remove(place) {
                 known.jobs.remove(&id);
@@ -70,23 +86,52 @@ impl Jobs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).jobs.get(id).map(Arc::clone)
     }
 
-    /// Those that have not ended, with their ids.
+    /// Returns the jobs that have not ended, with their ids.
     pub(super) fn running(&self) -> Vec<(String, Arc<Job>)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let runs = |job: &Job| !job.status.borrow().as_ref().is_some_and(is_last);
-        let running = known.jobs.iter().filter(|(_, job)| runs(job));
+        let running = known.jobs.iter().filter(|(_, job)| !job.has_ended());
         running.map(|(id, job)| (id.clone(), Arc::clone(job))).collect()
     }
 
-    /// The job, if `identity` may see it. One that it may not see is answered as one that does not exist.
+    /// Returns the job if `identity` may see it. The error is the same for a job that it may not see as for one
+    /// that does not exist.
     pub(super) fn visible(&self, id: &str, identity: &Identity) -> Result<Option<Arc<Job>>, Refusal> {
         let job = self.get(id);
         let owner = job.as_ref().map(|job| job.owner.as_str());
         match owner {
             Some(owner) if identity.may_see_jobs_of(owner) => Ok(job),
-            // Not of this scheduler's life: only who may see all jobs is told so.
+            // The job is not in the record. Only an identity that may see all jobs learns that.
             None if identity.grants.jobs == flowsigma_node::Jobs::All => Ok(None),
             _ => Err(Refusal::Forbidden(format!("\"{}\" has no job {id}", identity.name))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ballista_core::serde::protobuf::{RunningJob, SuccessfulJob};
+
+    #[test]
+    fn a_last_status_stays() {
+        let job = Job {
+            owner: "alice".into(),
+            by_certificate: true,
+            from: "127.0.0.1".into(),
+            submitted: 0,
+            statement: String::new(),
+            reach: Reach::default(),
+            contexts: 0,
+            status: watch::Sender::new(None),
+        };
+        let status = |status| JobStatus { status: Some(status), ..JobStatus::default() };
+        let mut seen = job.status.subscribe();
+        job.learn(status(Status::Running(RunningJob::default())));
+        assert!(!job.has_ended());
+        job.learn(status(Status::Successful(SuccessfulJob::default())));
+        assert!(job.has_ended() && seen.has_changed().unwrap());
+        seen.mark_unchanged();
+        job.learn(status(Status::Running(RunningJob::default())));
+        assert!(job.has_ended() && !seen.has_changed().unwrap());
     }
 }

@@ -1,12 +1,12 @@
-//! Admission: which calls a scheduler takes, from whom, and what for.
+//! Admission: which calls a scheduler accepts, from which callers, and for which data.
 //!
-//! Owns: everything between a caller and Ballista's scheduler. Each part has its file:
-//! `identity` finds out who asks, `plan` what a plan reads and writes, `paths` where a path leads, `settings` which
-//! session settings may be sent, `jobs` whose a job is, `audit` what is written down; `service`, `rest` and `flight`
-//! put them in front of the scheduler's gRPC, HTTP and Flight endpoints.
-//! Must not know: how a job is planned or run.
+//! Owns: everything between a caller and Ballista's scheduler. Each part has its file: `identity` authenticates
+//! the caller, `plan` finds what a plan reads and writes, `paths` resolves paths, `settings` lists the allowed
+//! session settings, `jobs` records the owners of jobs, and `audit` writes the audit log. `service`, `rest` and
+//! `flight` apply them to the scheduler's gRPC, HTTP and Flight endpoints. Must not know: how a job is planned or
+//! run.
 //!
-//! A plan is decoded once: what is judged here is what runs.
+//! A plan is decoded only once, so the plan that is checked is the plan that runs.
 
 mod audit;
 mod flight;
@@ -40,12 +40,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::Request;
 
-/// What a scheduler admits, and the jobs that it has admitted.
+/// The admission of a scheduler: its rules, and the jobs that it has admitted.
 pub struct Admission {
     guard: Guard,
     access: BTreeMap<String, Access>,
     protected: Protected,
-    /// Settings as a session has them before a caller's.
+    /// The session settings before those of a caller are applied.
     defaults: SessionConfig,
     codec: Arc<EsLogicalCodec>,
     jobs: Jobs,
@@ -53,7 +53,8 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Admits by `[access]` of the configuration, behind `guard`.
+    /// Creates an admission by `[access]` of the configuration. `guard` authenticates callers, and `registry`
+    /// resolves the connections of plans.
     pub fn new(
         config: &Config,
         registry: &Arc<ConnectionRegistry>,
@@ -72,10 +73,11 @@ impl Admission {
         }
     }
 
-    /// The job whose rows a request asks for.
+    /// Returns the job whose rows a request fetches.
     ///
-    /// Ballista's client fetches rows without the token by which it submitted. So the rows of a job that was submitted
-    /// by a token are for those who know the job's id, which has 128 random bits and is told to its owner alone.
+    /// Ballista's client fetches rows without the token that it submitted the job with. So anyone who knows the id
+    /// may fetch the rows of a job that was submitted with a token. The id has 128 random bits, and only the owner
+    /// gets it.
     fn rows_of<T>(&self, request: &Request<T>, id: &str) -> Result<Arc<Job>, Refusal> {
         let unknown = || Refusal::Forbidden(format!("there is no job {id} whose rows the caller may fetch"));
         let job = self.jobs.get(id).ok_or_else(unknown)?;
@@ -91,7 +93,7 @@ impl Admission {
         }
     }
 
-    /// The running jobs whose search contexts this scheduler opened, with how many each has.
+    /// Returns the running jobs whose search contexts this scheduler opened, with the number of slices of each.
     fn open_contexts(&self, identity: &Identity) -> Value {
         let running = self.jobs.running();
         let seen = running.iter().filter(|(_, job)| job.contexts > 0 && identity.may_see_jobs_of(&job.owner));

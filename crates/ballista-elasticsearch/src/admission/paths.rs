@@ -1,8 +1,8 @@
-//! Where a path leads, and whether it lies below a root.
+//! Resolving a path, and checking whether it is below a root.
 //!
-//! Owns: resolving a path before it is judged, and files that no root covers. Must not know: who asks.
+//! Owns: resolving a path before it is checked, and the files that no root covers. Must not know: the caller.
 //!
-//! Links, `.` and `..` are resolved as the system does. Of a path that does not exist yet, the part that does is
+//! Links, `.` and `..` are resolved as the system does. If a path does not exist yet, its existing part is
 //! resolved, and the rest must be plain names.
 
 use elastic_client::{Auth, HeaderSource, SecretSource};
@@ -10,14 +10,14 @@ use flowsigma_node::Config;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Folders that are no files' home: by them a process reads its own environment and memory.
+/// Folders of the system that contain no data files. A process reads its own environment and memory through them.
 const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Where a path leads.
+/// Returns the target of a path.
 ///
 /// # Errors
 ///
-/// If it is not absolute, cannot be looked at, or goes up from a folder that does not exist.
+/// Returns an error if the path is not absolute, cannot be read, or goes up from a folder that does not exist.
 pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
     if !path.is_absolute() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not absolute"));
@@ -30,7 +30,7 @@ pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
                 resolved.extend(missing.iter().rev());
                 return Ok(resolved);
             }
-            // A link to nowhere exists, and whoever writes through it makes its target.
+            // A dangling link exists, and a write through it creates its target.
             Err(e) if e.kind() == io::ErrorKind::NotFound && known.symlink_metadata().is_err() => {
                 let Some(Component::Normal(name)) = known.components().next_back() else {
                     return Err(io::Error::new(
@@ -49,28 +49,28 @@ pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Folders below which paths are allowed.
+/// The folders below which paths are allowed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roots(Vec<PathBuf>);
 
 impl Roots {
-    /// Resolved now, as a path below them will be. What does not exist covers nothing.
+    /// Resolves the roots now, as a path below them will be. A root that does not exist covers nothing.
     pub(crate) fn resolved(roots: &[PathBuf]) -> Self {
         Self(roots.iter().filter_map(|root| root.canonicalize().ok()).collect())
     }
 
-    /// Whether a resolved path is one of them or below one.
+    /// Whether a resolved path is a root or below one.
     pub(crate) fn cover(&self, resolved: &Path) -> bool {
         self.0.iter().any(|root| resolved.starts_with(root))
     }
 }
 
-/// Files that nobody's job reads or writes, whatever is granted.
+/// The files that no job may read or write, even if they are granted.
 #[derive(Clone, Debug, Default)]
 pub struct Protected(Vec<PathBuf>);
 
 impl Protected {
-    /// The configuration, the files with secrets that it names, and the system's own folders.
+    /// Returns the configuration, the files with secrets that it names, and the folders of the system.
     pub fn by(config: &Config) -> Self {
         let mut files: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
         files.extend(config.file.clone());
@@ -99,12 +99,12 @@ impl Protected {
         Self(files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone())).collect())
     }
 
-    /// All of them, resolved.
+    /// Returns all protected files, resolved.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(PathBuf::as_path)
     }
 
-    /// Whether a resolved path is one of them, or below one.
+    /// Whether a resolved path is a protected file or below a protected folder.
     pub(crate) fn covers(&self, resolved: &Path) -> bool {
         self.0.iter().any(|protected| resolved.starts_with(protected))
     }

@@ -1,9 +1,9 @@
 //! What a plan reads and writes.
 //!
-//! Owns: the kinds of plan nodes and tables that a cluster runs, and finding what each reaches. Must not know: who
-//! asks.
+//! Owns: the kinds of plan nodes and tables that a cluster runs, and finding what each of them reads and writes.
+//! Must not know: the caller.
 //!
-//! A node or a table of a kind that is not named here is refused: what is not known cannot be judged.
+//! A plan node or a table of a kind that is not listed here is rejected, because it might access anything.
 
 use super::Refusal;
 use super::identity::Identity;
@@ -29,21 +29,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where a shape is looked up if its query does not say.
+/// The index of a shape lookup whose query names none.
 const DEFAULT_SHAPES: &str = "shapes";
-/// Granted only to who may read every index.
+/// An index expression that only `indices = ["*"]` covers.
 const EVERY_INDEX: &str = "*";
 
 /// What a plan reads and writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// Each connection with an index expression that is read through it.
+    /// The connections, each with an index expression that is read through it.
     pub indices: BTreeSet<(String, String)>,
-    /// Files and folders that are read, as the plan names them.
+    /// The files and folders that the plan reads, as it names them.
     pub reads: BTreeSet<PathBuf>,
-    /// Which files of a folder are read.
+    /// Which files of each folder are read.
     scans: Vec<FileScan>,
-    /// Files and folders that are written to, as the plan names them.
+    /// The files and folders that the plan writes to, as it names them.
     pub writes: BTreeSet<PathBuf>,
 }
 
@@ -56,21 +56,22 @@ struct FileScan {
 }
 
 impl FileScan {
-    /// Whether it reads a file, by its resolved path. `folder` is the resolved path of the scan.
+    /// Whether the scan reads a file, given by its resolved path. `folder` is the resolved path of the scan.
     fn reads(&self, folder: &Path, file: &Path) -> bool {
         let Ok(below) = file.strip_prefix(folder) else { return false };
-        // A URL that cannot be compared reads everything.
+        // A location that cannot be compared counts as read.
         Location::from_absolute_path(self.path.join(below)).map_or(true, |location| {
             location.as_ref().ends_with(&self.extension) && self.url.contains(&location, false)
         })
     }
 }
 
-/// Reads a plan as it arrives.
+/// Decodes a plan of a client.
 ///
 /// # Errors
 ///
-/// If the bytes are no plan, or one of which this process knows a part not. DataFusion's reader panics at some of them.
+/// Returns an error if the bytes are not a plan, or a part of the plan is unknown to this process. DataFusion's
+/// decoder panics on some bytes; this function returns an error instead.
 pub fn decode_plan(
     bytes: &[u8],
     context: &TaskContext,
@@ -88,7 +89,7 @@ pub fn decode_plan(
 ///
 /// # Errors
 ///
-/// If the plan holds a node or a table of a kind that a cluster does not run.
+/// Returns an error if the plan has a plan node or a table of a kind that a cluster does not run.
 pub fn reach_of(plan: &LogicalPlan) -> Result<Reach, Refusal> {
     let mut reach = Reach::default();
     let mut refused = None;
@@ -133,12 +134,12 @@ impl Reach {
             | LogicalPlan::Unnest(_) => Ok(()),
             LogicalPlan::TableScan(scan) => self.add_table(&scan.source),
             LogicalPlan::Copy(copy) => {
-                // As the sink reads it: to it a star is a character, and no pattern.
+                // The sink treats a star as a literal character, and not as a pattern.
                 let path = target_path(&copy.output_url).map_err(|e| unreadable(&e))?;
                 self.writes.insert(without_percent_sign(path)?);
                 Ok(())
             }
-            // An append that is tried again appends twice.
+            // A retried append would append its rows twice.
             LogicalPlan::Dml(_) => unsupported("INSERT, UPDATE or DELETE: write files by COPY"),
             LogicalPlan::RecursiveQuery(_) => unsupported("recursive queries"),
             LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
@@ -188,7 +189,7 @@ impl Reach {
         ))
     }
 
-    /// The table's own expression, that of each slice that came with it, and those that its query looks up.
+    /// Adds the index expression of the table, that of each of its slices, and those that its query looks up.
     fn add_index(&mut self, table: &EsTable) {
         let spec = table.spec();
         let slices = spec.open_slices.iter().flatten().map(|slice| slice.index.clone());
@@ -200,11 +201,11 @@ impl Reach {
         self.indices.extend(all.map(|index| (spec.connection.clone(), index)));
     }
 
-    /// Refuses what is not granted to `identity`, and files that nobody's job reads.
+    /// Rejects a plan that reads or writes what is not granted to `identity`, or a protected file.
     ///
     /// # Errors
     ///
-    /// Names the first thing that is not granted, and the key that would grant it.
+    /// Returns an error that names the first thing that is not granted, and the key that would grant it.
     pub fn judge(&self, identity: &Identity, protected: &Protected) -> Result<(), Refusal> {
         let Identity { name, grants, .. } = identity;
         let forbidden = |operation: String, key: &str| {
@@ -221,11 +222,11 @@ impl Reach {
             }
         }
         for scan in &self.scans {
-            // A path that cannot be resolved is refused below.
+            // A path that cannot be resolved is rejected below.
             let Ok(folder) = resolve(&scan.path) else { continue };
             if let Some(file) = protected.files().find(|file| scan.reads(&folder, file)) {
                 return Err(Refusal::Forbidden(format!(
-                    "nobody's job may read {}: it holds {}, which is configuration, a secret or a system folder",
+                    "no job may read {}: it contains {}, which is configuration, a secret or a system folder",
                     scan.path.display(),
                     file.strip_prefix(&folder).unwrap_or(file).display()
                 )));
@@ -242,7 +243,7 @@ impl Reach {
                 })?;
                 if protected.covers(&resolved) {
                     return Err(Refusal::Forbidden(format!(
-                        "nobody's job may {operation} {shown}: it is configuration, a secret or a system folder"
+                        "no job may {operation} {shown}: it is configuration, a secret or a system folder"
                     )));
                 }
                 if !roots.cover(&resolved) {
@@ -262,13 +263,13 @@ fn paths_of(files: &ListingTable) -> Result<Vec<PathBuf>, Refusal> {
     files.table_paths().iter().map(local_path).collect()
 }
 
-/// As the object store of the local file system reads the URL: its path, decoded once.
+/// Returns the path of the URL as the object store of the local file system does: decoded once.
 fn local_path(url: &ListingTableUrl) -> Result<PathBuf, Refusal> {
     let url = url.get_url();
     let refused = || {
         Refusal::Unsupported(format!(
-            "a cluster reads and writes files of its executors: \"{}\" is none",
-            // Credentials may stand before the host.
+            "a cluster reads and writes only files of its executors, not locations of the scheme \"{}\"",
+            // The message shows only the scheme, because the URL may contain credentials.
             url.scheme()
         ))
     };
@@ -278,18 +279,18 @@ fn local_path(url: &ListingTableUrl) -> Result<PathBuf, Refusal> {
     without_percent_sign(url.to_file_path().map_err(|()| refused())?)
 }
 
-/// Object stores decode what they are given, and some once more.
+/// Object stores decode a path once, and some of them twice.
 fn without_percent_sign(path: PathBuf) -> Result<PathBuf, Refusal> {
     match path.as_os_str().as_encoded_bytes().contains(&b'%') {
         true => {
-            Err(Refusal::Unsupported("a cluster reads and writes no path with a percent sign in it".into()))
+            Err(Refusal::Unsupported("a cluster does not read or write a path with a percent sign".into()))
         }
         false => Ok(path),
     }
 }
 
-/// Indices that a query names beside the one that it is asked of: by a lookup of terms or shapes, by documents that
-/// others are to be like, and by `_index` itself. A query in Base64 may name any.
+/// Finds the indices that a query names in addition to its own: in lookups of terms or shapes, in `more_like_this`
+/// documents, and as `_index`. A `wrapper` query in Base64 may name any index.
 fn find_indices(query: &Value, found: &mut Vec<String>) {
     match query {
         Value::Object(fields) => {
@@ -374,7 +375,7 @@ mod tests {
             assert_eq!(reach.and_then(|reach| judge(reach, &may)).is_ok(), granted, "{target}");
         }
         let everything = identity(Grants::everything());
-        // A folder that holds what is protected is read without it, or not at all.
+        // A folder with a protected file is read only if the scan does not read that file.
         let config = Config { file: Some(base.join("in/flowsigma.toml")), ..Config::default() };
         std::fs::write(base.join("in/flowsigma.toml"), "").unwrap();
         for (options, granted) in

@@ -1,6 +1,7 @@
-//! The scheduler's HTTP endpoints, for callers who may use them.
+//! Admission for the scheduler's HTTP endpoints.
 //!
-//! Owns: who may ask which path, and which jobs a list shows. Must not know: what the endpoints answer otherwise.
+//! Owns: which caller may request which path, and which jobs a list shows. Must not know: the other content of
+//! responses.
 
 use super::Admission;
 use super::flight::ProxiedResults;
@@ -20,23 +21,23 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tonic::server::NamedService;
 
-/// Services that look at their callers themselves.
+/// The gRPC services, which check their callers themselves.
 const GRPC: [&str; 2] = [SchedulerGrpcServer::<Admitted>::NAME, FlightServiceServer::<ProxiedResults>::NAME];
-/// Asked for by those who watch over the process. They tell whether it works, and nothing of what it does.
+/// The paths of health probes. They report only whether the process works.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
-/// The longest list of jobs that is filtered, in bytes.
+/// The largest list of jobs that is filtered, in bytes.
 const MAX_LIST_BYTES: usize = 64 << 20;
 
 /// How browsers may use the endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Browsers {
-    /// Pages of other origins get nothing, and `/` is no page.
+    /// Requests from pages of other origins are rejected, and `/` returns 404.
     Refused,
-    /// As Ballista's own options say.
+    /// As the CORS options of the scheduler allow.
     AsConfigured,
 }
 
-/// Lets a request through if its caller may ask for its path; to be layered over Ballista's routes.
+/// Admits a request if its caller may request the path. It is a layer over Ballista's routes.
 pub(crate) async fn admit_http(
     State((admission, browsers)): State<(Arc<Admission>, Browsers)>,
     mut request: Request,
@@ -46,12 +47,12 @@ pub(crate) async fn admit_http(
     if is_grpc(&path) || PROBES.contains(&path.as_str()) {
         return next.run(request).await;
     }
-    // Answered before any endpoint is asked. A browser sends no credentials with it.
+    // A CORS preflight request. It reaches no endpoint, and a browser sends no credentials with it.
     if browsers == Browsers::AsConfigured && request.method() == Method::OPTIONS {
         return next.run(request).await;
     }
     if browsers == Browsers::Refused {
-        // A page of another origin may send requests, though it may not read what they answer.
+        // A page of another origin may send requests, although it cannot read the responses.
         if request.headers_mut().remove(ORIGIN).is_some() && request.method() != Method::GET {
             return refuse(&Refusal::Forbidden(
                 "requests of web pages are refused: see --cors-allowed-origins".into(),
@@ -83,8 +84,8 @@ pub(crate) async fn admit_http(
     }
 }
 
-/// Whether a path is a method of a gRPC service. What a request says of its own content does not count: that of an HTTP
-/// endpoint may say the same.
+/// Whether a path is a method of a gRPC service. The content type of the request does not count, because a request
+/// to an HTTP endpoint may have the same.
 fn is_grpc(path: &str) -> bool {
     let service = path.strip_prefix('/').and_then(|rest| rest.split_once('/')).map(|(service, _)| service);
     service.is_some_and(|service| GRPC.contains(&service))

@@ -1,10 +1,10 @@
-//! The scheduler's gRPC service, in front of Ballista's own.
+//! The scheduler's gRPC service in front of Ballista's.
 //!
-//! Owns: which of its calls each role may make, and from a submission to an admitted job. Must not know: how a plan is
-//! judged, which `plan` does.
+//! Owns: which calls each role may make, and admitting a submission as a job. Must not know: how a plan is checked
+//! (`plan`).
 //!
-//! Two calls wait for what the caller would otherwise ask for again and again: an idle executor for work, and a client
-//! for its job's end. Each waits for a limited time.
+//! Two calls are long polls, which replace many short requests: that of an idle executor for work, and that of a
+//! client for the end of its job. Both have a time limit.
 
 use super::audit::{Line, statement_of};
 use super::identity::{Identity, Refusal};
@@ -43,34 +43,35 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-/// Ballista's scheduler, as this system runs it.
+/// Ballista's scheduler with the plan types of this workspace.
 pub(crate) type BallistaScheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
-/// How long an idle executor waits for work. The scheduler drops an executor after 30 s without a sign of it.
+/// How long the request of an idle executor waits for work. The scheduler drops an executor after 30 s without a
+/// heartbeat.
 const WORK_WAIT: Duration = Duration::from_secs(5);
-/// Between two looks at whether a running job has work for an executor that waits: the first after a signal, and later.
+/// The first and the longest poll interval for work of running jobs while an executor waits. A signal resets it.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
-/// How long a client waits for its job's end, before it is told that the job runs.
+/// How long the request of a client waits for the end of its job before it gets the running status.
 const END_WAIT: Duration = Duration::from_millis(250);
-/// How often the status of a job is read besides being told of it: Ballista drops what finds its channel full.
+/// The poll interval for the status of a job. Ballista drops status updates if the channel is full.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// After so many readings in turn without a status, a job is taken for forgotten.
+/// A job is considered lost after this number of polls without a status.
 const READINGS_UNTIL_FORGOTTEN: u32 = 5;
-/// Statuses that wait to be read.
+/// The capacity of the channel for status updates.
 const STATUS_BUFFER: usize = 64;
 
-/// Ballista's scheduler for callers who may use it.
+/// Ballista's scheduler behind admission.
 #[derive(Clone)]
 pub(crate) struct Admitted {
     scheduler: BallistaScheduler,
     admission: Arc<Admission>,
     work: WorkSignal,
-    /// Executors that said that they end: they get no more tasks.
+    /// Executors that reported their shutdown. They get no more tasks.
     ending: Arc<Mutex<HashSet<String>>>,
 }
 
-/// What became of a submission.
+/// An admitted and submitted job.
 struct Submitted {
     id: JobId,
     session_id: String,
@@ -78,7 +79,7 @@ struct Submitted {
 }
 
 impl Admitted {
-    /// `work` is raised by Ballista's scheduler as well.
+    /// Creates the service. Ballista's scheduler raises `work` as well.
     pub(crate) fn new(scheduler: BallistaScheduler, admission: Arc<Admission>, work: WorkSignal) -> Self {
         Self { scheduler, admission, work, ending: Arc::default() }
     }
@@ -87,27 +88,27 @@ impl Admitted {
         self.admission.identify(request.extensions(), request.metadata().as_ref())
     }
 
-    /// The caller, if it is an executor of this cluster.
+    /// Returns the caller if it is an executor of this cluster.
     fn executor<T>(&self, request: &Request<T>) -> Result<Identity, Refusal> {
         let identity = self.identify(request)?;
         if identity.is_executor() {
             return Ok(identity);
         }
         Err(Refusal::Forbidden(format!(
-            "\"{}\" is no executor of this cluster: its certificate has another role, and [cluster] executors of the \
+            "\"{}\" is not an executor of this cluster: its certificate has another role, and [cluster] executors of the \
              scheduler's flowsigma.toml does not list it",
             identity.name
         )))
     }
 
-    /// The caller, if it may submit jobs.
+    /// Returns the caller if it may submit jobs.
     fn client<T>(&self, request: &Request<T>) -> Result<Identity, Refusal> {
         let identity = self.identify(request)?;
         if identity.is_client() {
             return Ok(identity);
         }
         Err(Refusal::Forbidden(format!(
-            "\"{}\" is a part of this cluster, and submits no jobs: use a client's certificate",
+            "\"{}\" is a scheduler or an executor and may not submit jobs: use a client's certificate",
             identity.name
         )))
     }
@@ -139,7 +140,7 @@ impl Admitted {
     ) -> Result<Submitted, Status> {
         let ExecuteQueryParams { query, settings, session_id, operation_id: _ } = params;
         let Some(Query::LogicalPlan(bytes)) = query else {
-            return Err(Refusal::Unsupported("a scheduler takes logical plans, no other ones".into()).into());
+            return Err(Refusal::Unsupported("a scheduler accepts only logical plans".into()).into());
         };
         settings::check(&settings, &self.admission.defaults)?;
         let config = self.admission.defaults.clone().update_from_key_value_pair(&settings);
@@ -149,13 +150,13 @@ impl Admitted {
             .session_manager
             .create_or_update_session(&own_session(identity, &session_id), &config)
             .await
-            .map_err(|e| Status::internal(format!("the session cannot be made: {e}")))?;
+            .map_err(|e| Status::internal(format!("the session cannot be created: {e}")))?;
         let codec = Arc::clone(&self.admission.codec);
         let plan = decode_plan(&bytes, &session.task_ctx(), codec.as_ref())?;
         *statement = statement_of(&plan);
         let reach = reach_of(&plan)?;
         reach.judge(identity, &self.admission.protected)?;
-        // Of clients that open none themselves, such as those of other programs.
+        // For clients that open no search contexts themselves, such as other programs.
         let (plan, contexts) =
             open_contexts(plan).await.map_err(|e| Status::invalid_argument(one_line(&e)))?;
         let (subscriber, statuses) = mpsc::channel(STATUS_BUFFER);
@@ -184,7 +185,8 @@ impl Admitted {
         Ok(Submitted { id, session_id, job })
     }
 
-    /// Until a job's end; then closes what was opened for it, and writes it down.
+    /// Watches a job until its end. Then closes the search contexts that were opened for it, and writes the audit
+    /// line.
     async fn watch_job(
         self,
         id: JobId,
@@ -199,7 +201,7 @@ impl Admitted {
                 Ok(Some(status)) => Some(status),
                 told => {
                     if told.is_ok() {
-                        // Nobody tells any more.
+                        // The channel is closed, so the status must be polled.
                         tokio::time::sleep(STATUS_INTERVAL).await;
                     }
                     self.scheduler.state.task_manager.get_job_status(&id).await.ok().flatten()
@@ -210,9 +212,8 @@ impl Admitted {
                 continue;
             };
             unknown = 0;
-            let ended = is_last(&status);
-            job.status.send_replace(Some(status));
-            if ended {
+            job.learn(status);
+            if job.has_ended() {
                 break;
             }
         }
@@ -226,7 +227,7 @@ impl Admitted {
         self.admission.audit.write(&Line::ended(id.as_str(), &job, status.as_ref(), read));
     }
 
-    /// Documents, and bytes of responses, that the scans of a job have read.
+    /// Returns the number of documents, and of bytes of responses, that the scans of a job have read.
     async fn read_by(&self, id: &JobId) -> (u64, u64) {
         let params = GetJobMetricsParams { job_id: id.to_string() };
         let Ok(metrics) = SchedulerGrpc::get_job_metrics(&self.scheduler, Request::new(params)).await else {
@@ -251,7 +252,7 @@ impl Admitted {
         self.admission.jobs.visible(id, &identity)
     }
 
-    /// Whether it asked for work before, and was not dropped since.
+    /// Whether the executor has requested work before, and was not dropped since.
     async fn is_known(&self, executor: &str) -> bool {
         self.scheduler.state.executor_manager.get_executor_metadata(executor).await.is_ok()
     }
@@ -261,19 +262,19 @@ impl Admitted {
     }
 }
 
-/// A session's name, apart from those of other identities.
+/// Returns a session id that differs between identities.
 fn own_session(identity: &Identity, session_id: &str) -> String {
-    // By the name's length, so that no name and session read as those of another.
+    // Includes the length of the name, so that two pairs of name and session never have the same id.
     format!("{}:{}/{session_id}", identity.name.len(), identity.name)
 }
 
-/// A request as the caller sent it, with another message.
+/// Returns the request of the caller with another message.
 fn with_message<T, U>(request: Request<T>, change: impl FnOnce(T) -> U) -> Request<U> {
     let (metadata, extensions, message) = request.into_parts();
     Request::from_parts(metadata, extensions, change(message))
 }
 
-/// Ballista takes both for granted.
+/// Rejects a registration without these parts, because Ballista panics without them.
 fn check_registration(
     metadata: Option<&ballista_core::serde::protobuf::ExecutorRegistration>,
 ) -> Result<u32, Status> {
@@ -301,7 +302,7 @@ impl SchedulerGrpc for Admitted {
         let vcores = check_registration(message.metadata.as_ref())?;
         let id = message.metadata.as_ref().map_or("", |metadata| &metadata.id);
         let ends = self.is_ending(id);
-        // The first request does not wait: with the response, the executor is ready.
+        // The first request does not wait: its response makes the executor ready.
         let waits = message.num_free_vcores >= vcores && !ends && self.is_known(id).await;
         let request = with_message(request, |mut message| {
             if ends {
@@ -319,7 +320,7 @@ impl SchedulerGrpc for Admitted {
         let give_up = Instant::now() + WORK_WAIT;
         let mut pause = FIRST_PAUSE;
         while waits && has_nothing(&response) && Instant::now() < give_up {
-            // Ballista tells of most new work, not of all: tasks of an executor that died, for one.
+            // Ballista signals most new work, but not all of it, for example not tasks of a lost executor.
             let runs = self.scheduler.running_job_number() > 0;
             let wait = if runs { pause } else { give_up.saturating_duration_since(Instant::now()) };
             pause = match tokio::time::timeout(wait, work.changed()).await {
@@ -420,12 +421,17 @@ impl SchedulerGrpc for Admitted {
     ) -> Result<Response<GetJobStatusResult>, Status> {
         let job = self.visible(&request, &request.get_ref().job_id)?;
         let waits = !self.identify(&request)?.is_part();
-        if let Some(job) = job.filter(|_| waits) {
+        if let Some(job) = job.as_ref().filter(|_| waits) {
             let mut status = job.status.subscribe();
             let end = status.wait_for(|status| status.as_ref().is_some_and(is_last));
             tokio::time::timeout(END_WAIT, end).await.ok();
         }
-        self.scheduler.get_job_status(request).await
+        let response = self.scheduler.get_job_status(request).await?;
+        // A client that learns that its job was successful may fetch the rows.
+        if let (Some(job), Some(status)) = (job, &response.get_ref().status) {
+            job.learn(status.clone());
+        }
+        Ok(response)
     }
 
     async fn get_job_metrics(
@@ -469,7 +475,7 @@ fn has_nothing(response: &Response<PollWorkResult>) -> bool {
     response.get_ref().tasks.is_empty() && response.get_ref().jobs_to_clean.is_empty()
 }
 
-/// The same request once more.
+/// Returns a copy of a request.
 fn copy<T: Clone>(request: &Request<T>) -> Request<T> {
     let extensions = request.extensions().clone();
     Request::from_parts(request.metadata().clone(), extensions, request.get_ref().clone())

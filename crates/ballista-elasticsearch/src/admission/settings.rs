@@ -1,9 +1,10 @@
-//! Which session settings a caller may send.
+//! The session settings that a client may send.
 //!
 //! Owns: the list. Must not know: what a setting does.
 //!
-//! A client sends all of its settings with each job. One that is as the scheduler has it anyway says nothing; of the
-//! others only those listed are taken: how a job is planned and run, nothing that names a path, and no fault injection.
+//! A client sends all of its settings with each job. A setting with the scheduler's own value is always accepted.
+//! Others must be on this list, which has only settings for planning and running a job: none that names a path,
+//! and no fault injection.
 
 use super::Refusal;
 use ballista_core::serde::protobuf::KeyValuePair;
@@ -17,7 +18,7 @@ const ALLOWED: &[&str] = &[
     "ballista.planner.",
     "ballista.scheduler.",
     "ballista.shuffle.",
-    // Ballista's client makes its own, and says so.
+    // Ballista's client creates its own catalog and schema, and sends that setting.
     "datafusion.catalog.create_default_catalog_and_schema",
     "datafusion.catalog.default_catalog",
     "datafusion.catalog.default_schema",
@@ -31,7 +32,7 @@ const ALLOWED: &[&str] = &[
     "datafusion.sql_parser.",
 ];
 
-/// Refuses settings that differ from `defaults` and are not listed.
+/// Rejects settings that differ from `defaults` and are not on the list.
 pub(super) fn check(settings: &[KeyValuePair], defaults: &SessionConfig) -> Result<(), Refusal> {
     let entries = defaults.options().entries();
     let known: HashMap<&str, Option<&str>> =
@@ -44,7 +45,7 @@ pub(super) fn check(settings: &[KeyValuePair], defaults: &SessionConfig) -> Resu
         });
         if !same && !listed && value.is_some() {
             return Err(Refusal::Forbidden(format!(
-                "a cluster does not take the session setting \"{key}\" from a client: leave it as it is"
+                "a cluster does not accept the session setting \"{key}\" from a client: do not change it"
             )));
         }
     }

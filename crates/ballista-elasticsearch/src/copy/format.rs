@@ -1,6 +1,7 @@
-//! The file format that a plan's COPY names.
+//! The file format of a COPY in a plan.
 //!
-//! Owns: giving the plan our sink. All else is that of DataFusion's format.
+//! Owns: replacing the sink of the plan. Everything else is DataFusion's format. Must not know: how files are
+//! published.
 
 use super::{CopySink, CopySpec, SinkSpec};
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What a COPY says, in the place of a format.
+/// A COPY's spec in the form of a file format, which a plan can contain.
 #[derive(Debug)]
 pub(crate) struct CopyFormatFactory {
     spec: CopySpec,
@@ -42,7 +43,7 @@ impl GetExt for CopyFormatFactory {
 }
 
 impl FileFormatFactory for CopyFormatFactory {
-    /// The options are those of the spec: DataFusion's own were lost on the way here.
+    /// Uses the options of the spec, because a serialized plan has lost DataFusion's own.
     fn create(&self, state: &dyn Session, _: &HashMap<String, String>) -> Result<Arc<dyn FileFormat>> {
         let format = self.spec.format.factory().create(state, &self.spec.options.of_format())?;
         Ok(Arc::new(CopyFormat { spec: self.spec.clone(), format }))

@@ -1,7 +1,7 @@
-//! Options of a COPY.
+//! The options of a COPY.
 //!
-//! Owns: which there are; one that would have no effect is an error. Must not know: how they act, which
-//! is DataFusion's.
+//! Owns: the list of options. An option without an effect is an error. Must not know: what they do, because
+//! DataFusion applies them.
 
 use super::FileKind;
 use super::target::{Existing, Shape};
@@ -9,15 +9,15 @@ use datafusion::common::config::{ConfigFileType, ConfigOptions, TableOptions};
 use datafusion::error::{DataFusionError, Result};
 use std::collections::{BTreeMap, HashMap};
 
-/// Checked options.
+/// The validated options of a COPY.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CopyOptions {
-    /// DataFusion's, of the format: `format.delimiter` and so on.
+    /// DataFusion's options of the format, such as `format.delimiter`.
     pub(super) format: BTreeMap<String, String>,
     pub(super) existing: Existing,
-    /// Whether a file or a folder was asked for.
+    /// Whether the statement asks for a file or a folder.
     pub(super) shape: Option<Shape>,
-    /// Whether the columns of PARTITIONED BY are in the files too; none if the session decides.
+    /// Whether files contain the columns of PARTITIONED BY too; the session decides if `None`.
     pub(super) keep_partition_columns: Option<bool>,
 }
 
@@ -67,12 +67,12 @@ const PARQUET: &[&str] = &[
     "metadata",
 ];
 
-/// Of every format.
+/// The options of every format.
 const OURS: &[&str] = &["overwrite", "single_file_output"];
 const KEEP_PARTITION_COLUMNS: &str = "execution.keep_partition_by_columns";
 
 impl FileKind {
-    /// What can be said of its writing. DataFusion takes those of reading as well, which do nothing here.
+    /// Returns the options for writing. DataFusion also accepts those for reading, which would have no effect.
     fn writing(self) -> &'static [&'static str] {
         match self {
             Self::Csv => CSV,
@@ -93,7 +93,7 @@ impl FileKind {
 }
 
 impl CopyOptions {
-    /// Reads options as SQL or a `DataFrame` gives them: a key without a dot arrives as `format.key`.
+    /// Parses options of SQL or of a `DataFrame`. A key without a dot arrives as `format.key`.
     pub(super) fn parse(
         format: FileKind,
         given: &HashMap<String, String>,
@@ -130,7 +130,7 @@ impl CopyOptions {
         Ok(options)
     }
 
-    /// Whether DataFusion can read the values.
+    /// Checks that DataFusion can parse the values.
     fn check(&self, format: FileKind, config: &ConfigOptions) -> Result<()> {
         let Some(kind) = format.config_type() else { return Ok(()) };
         let mut table = TableOptions::default_from_session_config(config);
@@ -144,7 +144,7 @@ impl CopyOptions {
         Ok(())
     }
 
-    /// As DataFusion takes them.
+    /// Returns the options in the form that DataFusion accepts.
     pub(super) fn of_format(&self) -> HashMap<String, String> {
         self.format.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }

@@ -1,9 +1,9 @@
-//! The sink of a COPY: it writes by DataFusion's own, where nobody looks, and publishes what is whole.
+//! The sink of a COPY. It writes with DataFusion's sink to a hidden folder, and publishes complete files.
 //!
 //! Owns: one attempt, from its first row to its publication. Must not know: how files are published.
 //!
-//! DataFusion gives a sink all rows as one partition, so one task writes the whole of a COPY, and what it
-//! publishes does not depend on how rows were spread over tasks before.
+//! DataFusion gives a sink all rows as one partition. So one task writes the whole COPY, and the result does not
+//! depend on the distribution of rows over earlier tasks.
 
 use super::staging::Attempt;
 use super::target::{Shape, Target};
@@ -26,14 +26,14 @@ use std::fmt;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// All that an executor must know of a COPY.
+/// What an executor needs to run a COPY.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SinkSpec {
     pub(super) copy: CopySpec,
     pub(super) location: String,
     pub(super) partition_by: Vec<String>,
     pub(super) keep_partition_columns: bool,
-    /// The order of the rows, by which Parquet files say that they are sorted.
+    /// The order of the rows, which Parquet files declare.
     pub(super) sorted_by: Vec<SortedBy>,
 }
 
@@ -52,7 +52,7 @@ impl SinkSpec {
             location: conf.original_url.clone(),
             partition_by: conf.table_partition_cols.iter().map(|(name, _)| name.clone()).collect(),
             keep_partition_columns: copy.options.keep_partition_columns.unwrap_or(of_session),
-            // As DataFusion: an order by anything but columns is none that a file can tell.
+            // As in DataFusion, a file can only declare an order by plain columns.
             sorted_by: order
                 .and_then(|order| order.iter().map(SortedBy::of).collect::<Option<Vec<_>>>())
                 .unwrap_or_default(),
@@ -60,7 +60,7 @@ impl SinkSpec {
         }
     }
 
-    /// Where it writes to, a URL.
+    /// Returns the URL of the target.
     pub(crate) fn location(&self) -> &str {
         &self.location
     }
@@ -108,12 +108,12 @@ impl CopySink {
         &self.spec
     }
 
-    /// The same for one task, which publishes nothing once it is cancelled.
+    /// Returns the same sink for one task. It publishes nothing after `stop` is cancelled.
     pub(crate) fn stopped_by(&self, stop: CancellationToken) -> Self {
         Self { spec: self.spec.clone(), schema: Arc::clone(&self.schema), stop }
     }
 
-    /// Writes by DataFusion's own sink, from settings and options to bytes.
+    /// Writes with DataFusion's own sink for the format.
     async fn write(
         &self,
         attempt: &Attempt,
@@ -150,13 +150,13 @@ impl CopySink {
         let no_rows = Arc::new(EmptyExec::new(Arc::clone(&self.schema)));
         let plan = format.create_writer_physical_plan(no_rows, &session, config, self.spec.order()).await?;
         let Some(writer) = plan.downcast_ref::<DataSinkExec>() else {
-            return Err(DataFusionError::Internal(format!("{} is no sink of files", plan.name())));
+            return Err(DataFusionError::Internal(format!("{} is not a file sink", plan.name())));
         };
         writer.sink().write_all(rows, context).await
     }
 }
 
-/// As DataFusion names the files of a folder.
+/// Returns the file extension that DataFusion uses in a folder.
 fn extension(format: &dyn FileFormat) -> String {
     let compressed = format.compression_type().and_then(|c| format.get_ext_with_compression(&c).ok());
     compressed.unwrap_or_else(|| format.get_ext())

@@ -1,10 +1,9 @@
 //! The files of one attempt of a COPY, from hidden to published.
 //!
-//! Owns: where they are meanwhile, putting them in place at once, and clearing up. Must not know: what is
-//! in them.
+//! Owns: their hidden folder, publishing them atomically, and cleaning up. Must not know: their content.
 //!
-//! An attempt writes to a hidden folder beside the target, on the same file system, under names that no
-//! table has for data. Its last act is one rename: nobody sees half of a COPY, nor two attempts of it.
+//! An attempt writes to a hidden folder beside the target, on the same file system, with a suffix that no table
+//! reads. Its last step is one rename, so a reader never sees a part of a COPY, or two attempts of it.
 
 use super::target::{Existing, Found, Identity, Shape, Target, children, failed, refuse};
 use datafusion::error::Result;
@@ -17,10 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use url::Url;
 
-/// Hidden folders of attempts that this process has not ended.
+/// The hidden folders of attempts that this process has not ended.
 static STAGED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Deletes what unfinished COPYs have on disk: for the end of the process, where what runs is not ended.
+/// Deletes the files of unfinished COPYs. Call it at the end of the process, because running attempts are not
+/// dropped then.
 pub fn delete_staged_files() {
     for folder in std::mem::take(&mut *STAGED.lock().unwrap_or_else(PoisonError::into_inner)) {
         fs::remove_dir_all(folder).ok();
@@ -29,7 +29,7 @@ pub fn delete_staged_files() {
 
 const UNFINISHED: &str = ".unfinished";
 
-/// One attempt. Dropped before it is published, it is deleted in the background.
+/// One attempt of a COPY. If it is dropped before it is published, its files are deleted in the background.
 #[derive(Debug)]
 pub(super) struct Attempt {
     target: Target,
@@ -40,7 +40,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Makes the hidden folder, if the target may be written.
+    /// Creates the hidden folder, if the target may be written.
     pub(super) fn begin(target: Target, copy: &str, existing: Existing) -> Result<Self> {
         let found = target.admit(copy, existing)?;
         let parent = target.parent();
@@ -55,7 +55,7 @@ impl Attempt {
         self.target.shape()
     }
 
-    /// Where to write: a file, or a folder with `/` at its end.
+    /// Returns the URL to write to: a file, or a folder with a trailing `/`.
     pub(super) fn output(&self) -> Result<Url> {
         let url = match self.shape() {
             Shape::File => Url::from_file_path(self.single_file()),
@@ -64,7 +64,8 @@ impl Attempt {
         url.map_err(|()| refuse(&self.folder, "it has no URL"))
     }
 
-    /// What files end with until they are published: a table over a folder above reads none of them.
+    /// Returns the file extension with the suffix of unpublished files. A table over a parent folder does not read
+    /// them.
     pub(super) fn unfinished(extension: &str) -> String {
         format!("{extension}{UNFINISHED}")
     }
@@ -74,7 +75,7 @@ impl Attempt {
         self.folder.join(Self::unfinished(&name))
     }
 
-    /// Puts the files in place, unless another attempt of this COPY has.
+    /// Publishes the files, unless another attempt of this COPY has done so.
     pub(super) fn publish(self) -> Result<()> {
         match self.shape() {
             Shape::File => self.publish_file()?,
@@ -85,7 +86,8 @@ impl Attempt {
         }
         let parent = self.target.parent();
         sync(parent)?;
-        // Other attempts have lost; one that still runs fails by it. What cannot be deleted stays hidden.
+        // Deletes other attempts of this COPY, because they have lost. One that still runs then fails. A folder
+        // that cannot be deleted stays hidden.
         for path in children(parent).unwrap_or_default() {
             if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&hidden(&self.copy))) {
                 fs::remove_dir_all(path).ok();
@@ -94,7 +96,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// Deletes what was written.
+    /// Deletes the files of this attempt.
     pub(super) fn discard(self) {
         fs::remove_dir_all(&self.folder).ok();
     }
@@ -110,7 +112,7 @@ impl Attempt {
             Found::Nothing | Found::OfThisCopy => rename_to_nothing(&staged, target),
         };
         renamed.map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists => refuse(target, "it was made while the COPY ran"),
+            ErrorKind::AlreadyExists => refuse(target, "it was created while the COPY ran"),
             _ => failed(target, "put in place", e),
         })
     }
@@ -123,7 +125,7 @@ impl Attempt {
                 self.refuse_another(identity)?;
                 return self.exchange();
             }
-            // A rename replaces an empty folder, and no other.
+            // A rename replaces an empty folder, but no other.
             Found::Nothing => fs::rename(&self.folder, target),
         };
         let Err(error) = renamed else { return Ok(()) };
@@ -131,15 +133,17 @@ impl Attempt {
             ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists => {
                 match self.target.admit(&self.copy, Existing::Refuse)? {
                     Found::OfThisCopy => Ok(()),
-                    Found::Nothing | Found::Other(_) => Err(refuse(target, "it was made while the COPY ran")),
+                    Found::Nothing | Found::Other(_) => {
+                        Err(refuse(target, "it was created while the COPY ran"))
+                    }
                 }
             }
             _ => Err(failed(target, "put in place", error)),
         }
     }
 
-    /// `overwrite` replaces what was there when the COPY began: an attempt that comes late, of an executor
-    /// that was taken for dead, must not replace what was written since.
+    /// `overwrite` replaces only what existed when the COPY began. A late attempt, of an executor that was
+    /// considered lost, must not replace what was written since.
     fn refuse_another(&self, identity: Identity) -> Result<()> {
         match self.found == Found::Other(identity) {
             true => Ok(()),
@@ -147,12 +151,13 @@ impl Attempt {
         }
     }
 
-    /// At once, so that readers see the old files or the new. What was there is in the hidden folder then.
+    /// Exchanges the folders atomically, so that readers see either the old files or the new ones. The hidden
+    /// folder then has the old files.
     fn exchange(&self) -> Result<()> {
         let target = self.target.path();
         match renameat_with(CWD, &self.folder, CWD, target, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(()),
-            // Some network file systems cannot: for a moment there is no folder.
+            // Some network file systems do not support an exchange. Then the folder is missing for a moment.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 let old = self.folder.with_extension("old");
                 fs::rename(target, &old)
@@ -182,8 +187,8 @@ fn hidden(copy: &str) -> String {
     format!(".flowsigma-{copy}-")
 }
 
-/// Gives files the name of their COPY in place of DataFusion's random one, and puts them on disk: a crash
-/// of the machine must not leave the name of a file without its rows.
+/// Replaces DataFusion's random file names with the id of the COPY, and syncs the files. A crash of the machine
+/// must not leave a file name without its rows.
 fn name_files(folder: &Path, copy: &str) -> Result<()> {
     for path in children(folder)? {
         if path.is_dir() {
@@ -192,10 +197,10 @@ fn name_files(folder: &Path, copy: &str) -> Result<()> {
         }
         sync(&path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // `ID_NUMBER.EXTENSION`, and `ID.EXTENSION` where columns partition.
+        // DataFusion names files `ID_NUMBER.EXTENSION`, and `ID.EXTENSION` with PARTITIONED BY.
         let finished = name.strip_suffix(UNFINISHED);
         let Some(rest) = finished.and_then(|name| name.find(['_', '.']).map(|end| &name[end..])) else {
-            return Err(refuse(&path, "the file was not written by it"));
+            return Err(refuse(&path, "this COPY did not write the file"));
         };
         let named = folder.join(format!("{copy}{rest}"));
         fs::rename(&path, &named).map_err(|e| failed(&path, "name", e))?;
@@ -207,7 +212,7 @@ fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|e| failed(path, "write", e))
 }
 
-/// A rename that replaces nothing; by a second name where a file system has no such rename.
+/// Renames a file without replacing another. Uses a hard link on file systems without such a rename.
 fn rename_to_nothing(from: &Path, to: &Path) -> std::io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::hard_link(from, to),

@@ -1,7 +1,7 @@
-//! Where a COPY writes to, and what is there already.
+//! The target of a COPY, and what exists there.
 //!
-//! Owns: resolving its path, and whether what is there may be replaced. Must not know: rows or formats, or what
-//! tasks may write to, which is judged before they begin.
+//! Owns: resolving its path, and whether existing files may be replaced. Must not know: rows, formats, or which
+//! paths tasks may write to, which is checked before they begin.
 
 use datafusion::error::{DataFusionError, Result};
 use std::fs::Metadata;
@@ -10,26 +10,26 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use url::Url;
 
-/// Whether a COPY writes one file or a folder of them.
+/// Whether a COPY writes one file or a folder of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// One file.
     File,
-    /// A folder.
+    /// A folder of files.
     Folder,
 }
 
-/// What becomes of what is there.
+/// How a COPY handles existing files at its target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Existing {
     /// The COPY fails.
     #[default]
     Refuse,
-    /// It is replaced once the COPY is whole.
+    /// They are replaced when the COPY is complete.
     Replace,
 }
 
-/// What is at the target.
+/// What exists at the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// Nothing, or an empty folder.
@@ -40,7 +40,7 @@ pub(super) enum Found {
     Other(Identity),
 }
 
-/// Which file or folder it is, whatever its name.
+/// Identifies a file or folder independently of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -53,7 +53,7 @@ impl Identity {
     }
 }
 
-/// A path without links, and what it will be.
+/// A path without links, and whether it will be a file or a folder.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     path: PathBuf,
@@ -61,11 +61,12 @@ pub(super) struct Target {
     shape: Shape,
 }
 
-/// What the files of a COPY end with; a folder with anything else in it is not replaced.
+/// The extensions of files that a COPY writes. A folder with any other file is not replaced.
 const WRITTEN: &[&str] = &["csv", "json", "parquet", "arrow"];
 const COMPRESSED: &[&str] = &["gz", "bz2", "xz", "zst"];
 
-/// `location` as every process of the cluster reads it: a relative path starts at this one's folder.
+/// Returns `location` in a form that is the same in every process. A relative path starts at the current folder of
+/// this process.
 pub(super) fn absolute(location: &str) -> Result<String> {
     if location.contains("://") {
         return Ok(location.to_owned());
@@ -77,8 +78,8 @@ pub(super) fn absolute(location: &str) -> Result<String> {
 }
 
 impl Target {
-    /// Follows links. Without a shape it is a folder if it is one, ends with `/` or has no extension, as
-    /// DataFusion decides.
+    /// Resolves a location, following links. Without a shape it is a folder if one exists there, if it ends with
+    /// `/`, or if it has no extension, as DataFusion decides.
     pub(super) fn resolve(location: &str, shape: Option<Shape>) -> Result<Self> {
         let path = real(&target_path(location)?)?;
         let Some(parent) = path.parent().map(Path::to_owned) else {
@@ -105,7 +106,7 @@ impl Target {
         self.shape
     }
 
-    /// What is there, if the COPY may go on with it.
+    /// Returns what exists at the target, if the COPY may continue.
     pub(super) fn admit(&self, copy: &str, existing: Existing) -> Result<Found> {
         let found = self.find(copy)?;
         if matches!(found, Found::Other(_)) {
@@ -132,8 +133,8 @@ impl Target {
         let other = Found::Other(Identity::of(&metadata));
         match self.shape {
             Shape::File if metadata.is_file() => Ok(other),
-            Shape::File => Err(refuse(&self.path, "it is there and is no file")),
-            Shape::Folder if !metadata.is_dir() => Err(refuse(&self.path, "it is there and is no folder")),
+            Shape::File => Err(refuse(&self.path, "it exists and is not a file")),
+            Shape::Folder if !metadata.is_dir() => Err(refuse(&self.path, "it exists and is not a folder")),
             Shape::Folder => {
                 let parent =
                     std::fs::metadata(&self.parent).map_err(|e| failed(&self.parent, "look at", e))?;
@@ -151,7 +152,7 @@ impl Target {
         }
     }
 
-    /// `overwrite` deletes a folder of data, not one in which other things are kept.
+    /// `overwrite` deletes only a folder of data files, not one with other files.
     fn refuse_foreign_files(&self, folder: &Path) -> Result<()> {
         for child in children(folder)? {
             let name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -186,7 +187,7 @@ fn is_data(name: &str) -> bool {
     }
 }
 
-/// The files of a COPY begin with its id.
+/// Whether a folder has files of this COPY. Their names begin with its id.
 fn has_files_of(folder: &Path, copy: &str) -> Result<bool> {
     for child in children(folder)? {
         let named = child.file_name().is_some_and(|name| name.to_string_lossy().starts_with(copy));
@@ -197,13 +198,13 @@ fn has_files_of(folder: &Path, copy: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// What is in a folder.
+/// Returns the paths of a folder's entries.
 pub(super) fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(|e| failed(folder, "list", e))?;
     entries.map(|entry| Ok(entry.map_err(|e| failed(folder, "list", e))?.path())).collect()
 }
 
-/// The path that a location names, whose links and `..` are not followed yet.
+/// Returns the path of a location, without following links or `..`.
 pub(crate) fn target_path(location: &str) -> Result<PathBuf> {
     let path = match location.split_once("://") {
         None => Some(PathBuf::from(location)),
@@ -218,7 +219,7 @@ pub(crate) fn target_path(location: &str) -> Result<PathBuf> {
     })
 }
 
-/// Follows links as far as there is something. What is missing may only be named, not be stepped out of.
+/// Resolves links in the existing part of a path. The missing part must consist of plain names.
 fn real(path: &Path) -> Result<PathBuf> {
     let mut missing = Vec::new();
     let mut existing = path;
@@ -247,7 +248,7 @@ pub(super) fn refuse(path: &Path, why: &str) -> DataFusionError {
     DataFusionError::Execution(format!("COPY to \"{}\": {why}", path.display()))
 }
 
-/// A task that fails by this is tried again.
+/// Returns an I/O error, so that the failed task is retried.
 pub(super) fn failed(path: &Path, operation: &str, error: Error) -> DataFusionError {
     let text = format!("COPY cannot {operation} \"{}\": {error}", path.display());
     DataFusionError::IoError(Error::new(error.kind(), text))

@@ -1,4 +1,4 @@
-//! Attempts of COPYs side by side, on a real disk.
+//! Concurrent attempts of COPYs on a real disk.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -16,7 +16,7 @@ fn target(path: &Path) -> Result<Target> {
     Target::resolve(path.to_str().unwrap(), None)
 }
 
-/// An attempt that has written `rows`, and not published them.
+/// Returns an attempt that has written `rows`, but not published them.
 fn written(path: &Path, copy: &str, existing: Existing, rows: &str) -> Result<Attempt> {
     let attempt = Attempt::begin(target(path)?, copy, existing)?;
     let output = attempt.output()?.to_file_path().unwrap();
@@ -36,7 +36,7 @@ fn said(result: Result<impl std::fmt::Debug>) -> String {
     result.unwrap_err().to_string()
 }
 
-/// Everything below a folder, hidden or not, with what is in it.
+/// Returns all files below a folder, hidden ones too, with their content.
 fn tree(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -69,9 +69,9 @@ fn of_two_attempts_one_is_seen_and_only_when_it_is_whole() -> Result<()> {
     let second = written(&to, COPY, Existing::Refuse, "second")?;
     second.publish()?;
     assert_eq!(tree(&to), published(&to, COPY, "second"));
-    // One that was taken for dead: its files are gone, and it fails.
+    // An attempt that was considered lost: its files are deleted, and it fails.
     assert!(said(first.publish()).contains("COPY cannot list"));
-    // One that begins after another of the same COPY has published.
+    // An attempt that begins after another one of the same COPY has published.
     written(&to, COPY, Existing::Refuse, "third")?.publish()?;
     assert_eq!(tree(&folder.path().join("new")), published(&to, COPY, "second"));
     Ok(())
@@ -192,7 +192,7 @@ fn a_location_that_leads_elsewhere_is_an_error() -> Result<()> {
         ("DIR/link/a.csv", "a link to nothing"),
         ("DIR/missing/../a.csv", "it steps out of a folder that is missing"),
         ("/", "it is the root folder"),
-        ("/dev/null", "it is there and is no folder"),
+        ("/dev/null", "it exists and is not a folder"),
         ("/proc/", "a file system is mounted there"),
     ] {
         let error = resolved(&folder, location, None).unwrap_err();

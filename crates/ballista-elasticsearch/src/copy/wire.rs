@@ -1,7 +1,7 @@
-//! COPYs and their sinks as they are sent.
+//! The serialized form of COPYs and their sinks.
 //!
-//! Owns: their names and values, in every format so far; both formats have the same, but for `version`. Must not
-//! know: what a value means, or the envelope.
+//! Owns: their names and values in every format so far. Formats 1 and 2 differ only in `version`. Must not know:
+//! the meaning of a value, or the envelope.
 
 use super::options::CopyOptions;
 use super::sink::{SinkSpec, SortedBy};
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Copy {
-    /// Not in format 1, and not within a sink.
+    /// Is missing in format 1, and in a sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<u32>,
     id: String,
@@ -59,7 +59,7 @@ enum Shape {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sink {
-    /// Not in format 1.
+    /// Is missing in format 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<u32>,
     copy: Copy,
@@ -78,29 +78,29 @@ struct Sorted {
     nulls_first: bool,
 }
 
-/// The JSON text of a COPY.
+/// Serializes a COPY to JSON.
 ///
 /// # Errors
 ///
-/// If it cannot be written as JSON.
+/// Returns an error if a value cannot be written as JSON.
 pub(crate) fn encode_copy(copy: &CopySpec) -> Result<String> {
     encode(&Copy { version: Some(VERSION), ..Copy::from(copy) })
 }
 
-/// Reads a COPY of any format so far.
+/// Deserializes a COPY from JSON in any format so far.
 ///
 /// # Errors
 ///
-/// If the format or a value is not known.
+/// Returns an error if the format or a value is unknown.
 pub(crate) fn decode_copy(text: &str) -> Result<CopySpec> {
     decode::<Copy>("a COPY", text)?.into_spec()
 }
 
-/// The JSON text of a COPY's sink.
+/// Serializes the sink of a COPY to JSON.
 ///
 /// # Errors
 ///
-/// If it cannot be written as JSON.
+/// Returns an error if a value cannot be written as JSON.
 pub(crate) fn encode_sink(sink: &SinkSpec) -> Result<String> {
     let SinkSpec { copy, location, partition_by, keep_partition_columns, sorted_by } = sink;
     let sorted_by = sorted_by.iter().map(|SortedBy { column, index, descending, nulls_first }| Sorted {
@@ -119,11 +119,11 @@ pub(crate) fn encode_sink(sink: &SinkSpec) -> Result<String> {
     })
 }
 
-/// Reads the sink of a COPY of any format so far.
+/// Deserializes the sink of a COPY from JSON in any format so far.
 ///
 /// # Errors
 ///
-/// If the format or a value is not known.
+/// Returns an error if the format or a value is unknown.
 pub(crate) fn decode_sink(text: &str) -> Result<SinkSpec> {
     let sink: Sink = decode("the sink of a COPY", text)?;
     let sorted_by = sink.sorted_by.into_iter().map(|Sorted { column, index, descending, nulls_first }| {
