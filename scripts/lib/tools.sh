@@ -14,6 +14,14 @@ install_tool() { # PROGRAM PACKAGE CRATE VERSION
     mkdir -p "$tools/bin"
     ln -sf "$tools/$program/bin/$program" "$tools/bin/$program"
   else
-    cargo install --quiet --locked --root "$tools" --version "$version" "$crate"
+    install_crate "$crate" "$version"
   fi
+}
+
+# Installs a program from its crate, which has the same name, unless there is one.
+install_crate() { # CRATE VERSION
+  local crate=$1 version=$2
+  command -v "$crate" >/dev/null && return
+  echo "building $crate $version into $tools" >&2
+  cargo install --quiet --locked --root "$tools" --version "$version" "$crate"
 }

@@ -1,6 +1,6 @@
 //! Columns of type `ip` compare as addresses, in whatever process they are compared.
 
-use crate::golden::{ALONE, assert_nothing_open, options, registry, servers};
+use crate::golden::{alone, assert_nothing_open, options, registry, servers};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
@@ -62,8 +62,8 @@ async fn ask(ctx: &SessionContext, sql: &str) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_compare_as_addresses_on_every_node() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "addresses").await;

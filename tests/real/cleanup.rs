@@ -2,7 +2,7 @@
 
 use crate::command::{captured, stderr};
 use crate::faults::{ids, registry, whole};
-use crate::golden::{ALONE, assert_nothing_open, remake, servers};
+use crate::golden::{alone, assert_nothing_open, remake, servers};
 use crate::kill::end;
 use crate::stopped::{scroll_openings, signal};
 use datafusion::arrow::array::AsArray;
@@ -26,8 +26,8 @@ fn hold_from(nth: usize) -> impl FnMut(&Seen) -> Fault + Send + 'static {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_read_frees_its_snapshot_and_its_scrolls_at_every_page() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "dropped", 3, "keyword").await;
         assert_nothing_open(&direct).await;
@@ -52,8 +52,8 @@ async fn a_dropped_read_frees_its_snapshot_and_its_scrolls_at_every_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_is_being_opened_is_freed_when_its_query_is_dropped() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "dropped", 3, "keyword").await;
         assert_nothing_open(&direct).await;
@@ -77,8 +77,8 @@ async fn a_snapshot_that_is_being_opened_is_freed_when_its_query_is_dropped() {
 /// Two points in time, of which the second gets no answer; and then nothing does.
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_while_a_server_hangs_ends_within_a_second() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         for all_hangs in [false, true] {
             for command in ["sql", "plan"] {
@@ -140,8 +140,8 @@ async fn ctrl_c_while_a_server_hangs_ends_within_a_second() {
 /// The server takes the requests that close the points in time, and does not answer them.
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_a_job_whose_server_hangs() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "hanging", 3, "keyword").await;
         let mut hangs = false;
@@ -165,8 +165,8 @@ async fn ctrl_c_ends_a_job_whose_server_hangs() {
 /// Ctrl-C and SIGTERM, before and while pages are read, on the command line with its own cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_command_frees_what_it_holds_and_fails() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "dropped", 3, "keyword").await;
         assert_nothing_open(&direct).await;
@@ -219,8 +219,8 @@ async fn an_interrupted_command_frees_what_it_holds_and_fails() {
 /// nobody keeps alive; the other one is then older than ten times its `keep_alive`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_outlives_a_consumer_slower_than_keep_alive() {
-    let _alone = ALONE.lock().await;
     let checks = servers().into_iter().map(|url| async move {
+        let _alone = alone(&url).await;
         let registry = registry(&[&url], None);
         let connection = registry.get("test").unwrap();
         remake(&connection, "slow", 3, "keyword").await;

@@ -1,6 +1,6 @@
 //! docs/cluster.md, followed to the letter.
 
-use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, registry, remake, servers};
 use flowsigma_tests::cluster::{binary, free_ports};
 use flowsigma_tests::document;
 use std::path::Path;
@@ -21,10 +21,10 @@ impl Drop for Started<'_> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_leads_from_nothing_to_a_job_over_mtls() {
-    let _alone = ALONE.lock().await;
     let page = include_str!("../../docs/cluster.md");
     let programs = binary("flowsigma-scheduler").unwrap();
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "flows-demo", 3, "ip").await;

@@ -1,6 +1,6 @@
 //! The links of a cluster over TLS: the same numbers, and nothing for those without a certificate.
 
-use crate::golden::{ALONE, assert_golden, assert_nothing_open, detect, remake, run};
+use crate::golden::{alone, assert_golden, assert_nothing_open, detect, remake, run};
 use crate::security::{admin, parsed, registry};
 use elastic_client::{Connection, ConnectionConfig, Method, Request, Tls, Verify};
 use flowsigma_tests::certificates::Certificates;
@@ -21,8 +21,8 @@ async fn try_job(config: &str, scheduler_url: &str) -> Result<usize, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_with_certificates_gives_the_golden_numbers() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     let admin = admin(&server);
     remake(&admin, READABLE_INDEX, 3, "keyword").await;
     let certificates = Certificates::make().unwrap();
@@ -47,7 +47,6 @@ async fn a_cluster_with_certificates_gives_the_golden_numbers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_certificate_of_the_cluster_is_refused() {
-    let _alone = ALONE.lock().await;
     let (ours, theirs) = (Certificates::make().unwrap(), Certificates::make().unwrap());
     let cluster = Cluster::start(1, 1, &ours.config(&ours)).await.unwrap();
     let url = cluster.scheduler_url.as_str();

@@ -1,6 +1,6 @@
 //! The command line, as a user runs it.
 
-use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, registry, remake, servers};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::{Cluster, binary};
 use flowsigma_tests::document;
@@ -66,8 +66,8 @@ pub(crate) fn assert_golden(response: &Value, how: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn detect_tells_the_golden_numbers_and_that_it_read_all_of_them() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "command", 3, "keyword").await;
@@ -110,8 +110,8 @@ async fn detect_tells_the_golden_numbers_and_that_it_read_all_of_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_without_a_matching_document_is_not_an_error() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         remake(&registry.get("test").unwrap(), "command", 3, "ip").await;
         let range = ["--url", &url, "--index", "command", "--since", "1999-01-01T00:00:00Z"];
@@ -128,8 +128,8 @@ async fn an_index_without_a_matching_document_is_not_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_input_is_refused_with_a_message_that_stands_alone() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "command", 1, "keyword").await;
@@ -201,10 +201,10 @@ async fn wrong_input_is_refused_with_a_message_that_stands_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_notebook_did_is_done_as_the_document_says() {
-    let _alone = ALONE.lock().await;
     let document = include_str!("../../docs/from-the-notebook.md");
     let programs = binary("flowsigma").unwrap();
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "seceon_flows", 3, "ip").await;
@@ -243,8 +243,8 @@ async fn interrupt(connection: &Connection, args: &[&str], sql: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_the_job_and_leaves_nothing_open() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "command", 1, "keyword").await;
@@ -268,8 +268,8 @@ async fn ctrl_c_ends_the_job_and_leaves_nothing_open() {
 /// Flow indices have fields of all kinds, which differ from one index to the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_that_are_not_asked_for_are_no_obstacle() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         for (index, other) in [("odd_a", "long"), ("odd_b", "ip")] {

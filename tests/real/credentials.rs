@@ -1,6 +1,6 @@
 //! Every way to prove who asks, and the least that whoever asks must be allowed.
 
-use crate::golden::{ALONE, assert_golden, assert_nothing_open, detect, remake};
+use crate::golden::{alone, assert_golden, assert_nothing_open, detect, remake};
 use crate::security::{admin, make_api_key, refusal, registry};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::embedded_context;
@@ -47,8 +47,8 @@ pub(crate) async fn assert_reads(config: &str, how: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_key_needs_read_and_view_index_metadata_and_nothing_else() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     let admin = admin(&server);
     remake(&admin, READABLE_INDEX, 3, "ip").await;
     for privileges in [&["read", "view_index_metadata"] as &[_], &["read"], &["view_index_metadata"]] {
@@ -84,8 +84,8 @@ async fn refused_read(config: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bearer_token_reads_and_a_wrong_one_does_not() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     let admin = admin(&server);
     start_trial(&admin).await;
     remake(&admin, READABLE_INDEX, 3, "keyword").await;

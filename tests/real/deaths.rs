@@ -5,7 +5,7 @@
 //! a proxy before the server holds the pages of a scan.
 
 use crate::command::{assert_golden, captured, stderr};
-use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, registry, remake, servers};
 use crate::kill::{WORK, end, every_page, nothing};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::{Cluster, Shape};
@@ -18,6 +18,7 @@ use std::process::{Child, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::sync::OwnedMutexGuard;
 
 const EXECUTOR_TIMEOUT: u64 = 10;
 const CHECKED_EVERY: u64 = 1;
@@ -255,18 +256,18 @@ async fn dies(url: &str, case: Case, expected: &Value) -> Result<(), String> {
 }
 
 /// One server: what was read from it is the same to all that follows, whichever it was.
-async fn prepare() -> (String, Arc<Connection>) {
+async fn prepare() -> (OwnedMutexGuard<()>, String, Arc<Connection>) {
     let url = servers().remove(0);
+    let alone = alone(&url).await;
     let connection = registry(&url).get("test").unwrap();
     let free = Request::new(Method::Delete, "/_search/scroll/_all", "free all scrolls");
     connection.send(&free).await.ok();
     remake(&connection, "deaths", 3, "keyword").await;
-    (url, connection)
+    (alone, url, connection)
 }
 
 async fn assert_exact(cases: Vec<Case>) {
-    let _alone = ALONE.lock().await;
-    let (url, connection) = prepare().await;
+    let (_alone, url, connection) = prepare().await;
     let expected = expected(&url).await;
     let ended = futures::stream::iter(cases).map(|case| dies(&url, case, &expected));
     let wrong: Vec<String> =
@@ -321,8 +322,7 @@ const FIRST_ROWS: Case = Case {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_detection_whose_rows_are_lost_is_submitted_again_under_the_same_point_in_time() {
-    let _alone = ALONE.lock().await;
-    let (url, connection) = prepare().await;
+    let (_alone, url, connection) = prepare().await;
     let mut bench = Bench::new(&url, FIRST_ROWS.policy, FIRST_ROWS.when).await;
     let client = bench.detect();
     let output = bench.kill(FIRST_ROWS, client).await.unwrap();
@@ -333,8 +333,7 @@ async fn a_detection_whose_rows_are_lost_is_submitted_again_under_the_same_point
 /// The executor of the next job's rows dies too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_detection_that_loses_its_rows_twice_is_submitted_a_third_time() {
-    let _alone = ALONE.lock().await;
-    let (url, connection) = prepare().await;
+    let (_alone, url, connection) = prepare().await;
     let mut bench = Bench::new(&url, FIRST_ROWS.policy, FIRST_ROWS.when).await;
     let client = bench.detect();
     let first = bench.held(FIRST_ROWS.when).await.unwrap();
@@ -356,8 +355,7 @@ async fn a_detection_that_loses_its_rows_twice_is_submitted_a_third_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_writes_is_not_submitted_again_by_itself() {
-    let _alone = ALONE.lock().await;
-    let (url, connection) = prepare().await;
+    let (_alone, url, connection) = prepare().await;
     let mut bench = Bench::new(&url, FIRST_ROWS.policy, FIRST_ROWS.when).await;
     let folder = bench.written.path().canonicalize().unwrap().join("out");
     let copy = format!("COPY ({JOIN}) TO '{}/' STORED AS CSV", folder.display());
@@ -370,21 +368,20 @@ async fn a_statement_that_writes_is_not_submitted_again_by_itself() {
 }
 
 /// The cluster and a client whose job no executor is there to run.
-async fn unattended(grace: u64) -> (Bench, Child) {
-    let (url, _) = prepare().await;
+async fn unattended(grace: u64) -> (OwnedMutexGuard<()>, Bench, Child) {
+    let (alone, url, _) = prepare().await;
     let mut bench = Bench::of(&url, "push-staged", When::Reading(Hold::Nothing), grace).await;
     for i in [0, 1] {
         bench.cluster.kill_executor(i).unwrap();
     }
     bench.cluster.wait_for_executors(0).await.unwrap();
     let client = bench.sql(Planner::Adaptive, JOIN);
-    (bench, client)
+    (alone, bench, client)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_no_executor_begins_says_so_at_once_and_fails_after_the_grace_period() {
-    let _alone = ALONE.lock().await;
-    let (bench, client) = unattended(2).await;
+    let (_alone, bench, client) = unattended(2).await;
     let submitted = Instant::now();
     let output = tokio::task::spawn_blocking(move || end(client, WORK)).await.unwrap().unwrap();
     let said = stderr(&output);
@@ -398,8 +395,7 @@ async fn a_job_that_no_executor_begins_says_so_at_once_and_fails_after_the_grace
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_waits_for_an_executor_is_run_by_the_first_that_comes() {
-    let _alone = ALONE.lock().await;
-    let (mut bench, client) = unattended(60).await;
+    let (_alone, mut bench, client) = unattended(60).await;
     let mut client = client;
     let mut lines = std::io::BufReader::new(client.stderr.take().unwrap());
     let mut line = String::new();

@@ -1,6 +1,6 @@
 //! No fault of a server or of the network gives fewer rows or more without an error.
 
-use crate::golden::{ALONE, assert_nothing_open, options, remake, servers};
+use crate::golden::{alone, assert_nothing_open, options, remake, servers};
 use anyhow::{Result, bail};
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
@@ -216,9 +216,9 @@ async fn check_all(url: &str, index: &str, with: &[(&str, &str)], kinds: &[Kind]
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_at_every_page_is_mended_or_said() {
-    let _alone = ALONE.lock().await;
     let mut wrong = Vec::new();
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "faulty", 3, "keyword").await;
         // 1,730 rows are 13 full pages of 133 and one row more, so that a wrong total and a wrong
@@ -245,8 +245,8 @@ async fn every_fault_at_every_page_is_mended_or_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_an_error_and_its_target_hears_nothing() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "redirected", 3, "keyword").await;
         let elsewhere = Proxy::start(&url, |_| Fault::None).await.unwrap();

@@ -8,12 +8,20 @@ use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry, Method, R
 use flow_detect::{DetectSpec, Detection, Direction, plan_sql, read_detection};
 use flowsigma_tests::cluster::{POLL_INTERVAL, embedded_context};
 use flowsigma_tests::golden::{FLOWS, NOTEBOOK_QUERY, count_open_contexts, documents, load};
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::sync::OwnedMutexGuard;
 
+/// The URLs of all servers, beginning with another one at each call, so that tests that run beside each other begin
+/// with different ones.
 pub(crate) fn servers() -> Vec<String> {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
     let names = std::env::var("FLOWSIGMA_TEST_SERVERS").expect("run scripts/test, which starts the servers");
-    names.split_whitespace().map(str::to_owned).collect()
+    let mut urls: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
+    let first = CALLS.fetch_add(1, Ordering::Relaxed) % urls.len().max(1);
+    urls.rotate_left(first);
+    urls
 }
 
 pub(crate) fn registry(url: &str) -> Arc<ConnectionRegistry> {
@@ -96,8 +104,12 @@ pub(crate) fn loaded() -> i64 {
     documents().len() as i64
 }
 
-/// One test at a time: open contexts are counted over the whole server.
-pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Waits until no other test uses this server: open contexts are counted over a whole server.
+pub(crate) async fn alone(server: &str) -> OwnedMutexGuard<()> {
+    static SERVERS: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let server = Arc::clone(SERVERS.lock().unwrap().entry(server.to_owned()).or_default());
+    server.lock_owned().await
+}
 
 /// Scrolls are freed in the background, so this waits for the state.
 pub(crate) async fn assert_nothing_open(connection: &Connection) {
@@ -110,8 +122,8 @@ pub(crate) async fn assert_nothing_open(connection: &Connection) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_golden_numbers_by_pit_and_scroll_and_by_keyword_and_ip() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let ctx = embedded_context(Arc::clone(&registry)).await.unwrap();

@@ -6,7 +6,7 @@
 use crate::attack::strangers::calls;
 use crate::attack::{encoded, statement};
 use crate::command::{assert_golden, stderr, stdout};
-use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, registry, remake, servers};
 use crate::kill::{assert_dropped, end};
 use ballista_core::serde::protobuf::FetchPartition;
 use elastic_client::{Connection, Method, Request};
@@ -105,8 +105,8 @@ impl Bench {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run scripts/test --hosts"]
 async fn the_golden_numbers_over_hosts_that_share_no_file_and_no_loopback() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let bench = Bench::new(&url).await;
         let where_ = ["detect", "--format", "json", "--connection", "prod", "--index", "hosts"];
         let operation = ["--query", NOTEBOOK_QUERY, "--slices", "8"];
@@ -124,8 +124,8 @@ async fn the_golden_numbers_over_hosts_that_share_no_file_and_no_loopback() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run scripts/test --hosts"]
 async fn an_executor_that_falls_silent_costs_no_row_and_comes_back() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
@@ -141,8 +141,8 @@ async fn an_executor_that_falls_silent_costs_no_row_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run scripts/test --hosts"]
 async fn a_server_that_falls_silent_and_comes_back_costs_no_row() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
@@ -165,8 +165,8 @@ async fn a_server_that_falls_silent_and_comes_back_costs_no_row() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run scripts/test --hosts"]
 async fn a_server_that_stays_silent_is_an_error_that_names_it() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
@@ -189,8 +189,8 @@ async fn a_server_that_stays_silent_is_an_error_that_names_it() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run scripts/test --hosts"]
 async fn a_scheduler_that_is_silent_for_a_minute_is_said_and_serves_again() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
@@ -211,8 +211,8 @@ async fn a_scheduler_that_is_silent_for_a_minute_is_said_and_serves_again() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run scripts/test --hosts"]
 async fn a_client_needs_no_way_to_an_executor() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let bench = Bench::new(&url).await;
         let _astray = EXECUTORS.map(|host| Astray::send("client", host).unwrap());
         let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/hosts' \
@@ -228,8 +228,8 @@ async fn a_client_needs_no_way_to_an_executor() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run scripts/test --hosts"]
 async fn another_host_gets_nothing_without_a_certificate_for_it() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let bench = Bench::new(&url).await;
         let cluster = &bench.cluster;
         let authority = || cluster.authority().to_owned();

@@ -2,7 +2,7 @@
 
 use crate::command::{flowsigma, stderr};
 use crate::faults::{ids, registry};
-use crate::golden::{ALONE, assert_nothing_open, options, remake, servers};
+use crate::golden::{alone, assert_nothing_open, options, remake, servers};
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::{ConnectionConfig, ConnectionRegistry, ContextRequest, Method, Request, open_context};
@@ -35,8 +35,8 @@ fn behind_a_path(proxy: &Proxy) -> Arc<ConnectionRegistry> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_is_a_path_is_refused_before_any_request() {
-    let _alone = ALONE.lock().await;
     let url = servers().remove(0);
+    let _alone = alone(&url).await;
     let direct = registry(&[&url], None).get("test").unwrap();
     remake(&direct, "named", 1, "keyword").await;
     let proxy = Proxy::start(&url, |_| Fault::None).await.unwrap();
@@ -75,8 +75,8 @@ async fn an_index_that_is_a_path_is_refused_before_any_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn date_math_names_an_index() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&[&url], None);
         let connection = registry.get("test").unwrap();
         let index = format!("dated-{}", chrono::Utc::now().format("%Y"));

@@ -5,7 +5,7 @@
 //! each executor.
 
 use crate::command::{assert_golden, captured, stderr};
-use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, registry, remake, servers};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::{Cluster, Shape};
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, count_open_contexts};
@@ -189,8 +189,8 @@ fn from_the_second_page(seen: &Seen) -> Fault {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_killed_in_the_middle_of_its_scan_costs_no_row_and_adds_none() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url, [from_the_second_page, nothing]).await;
         let client = bench.detect();
         bench.held(0).await;
@@ -204,8 +204,8 @@ async fn an_executor_killed_in_the_middle_of_its_scan_costs_no_row_and_adds_none
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_killed_before_its_rows_were_fetched_costs_no_row_and_adds_none() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url, [nothing, every_page]).await;
         let client = bench.detect();
         bench.held(1).await;
@@ -222,8 +222,8 @@ async fn an_executor_killed_before_its_rows_were_fetched_costs_no_row_and_adds_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_executors_are_all_killed_ends_and_says_so() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url, [every_page, every_page]).await;
         let client = bench.detect();
         bench.held(0).await;
@@ -241,8 +241,8 @@ async fn a_job_whose_executors_are_all_killed_ends_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_scheduler_is_killed_ends_and_its_executors_serve_the_next_scheduler() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url, [every_page, every_page]).await;
         let client = bench.detect();
         bench.held(0).await;
@@ -269,8 +269,8 @@ async fn a_job_whose_scheduler_is_killed_ends_and_its_executors_serve_the_next_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_cancels_the_job_on_the_scheduler_while_its_first_stage_reads() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let bench = Bench::new(&url, [every_page, every_page]).await;
         let client = bench.long_scan("");
         bench.held(0).await;
@@ -286,8 +286,8 @@ async fn ctrl_c_cancels_the_job_on_the_scheduler_while_its_first_stage_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn executors_whose_scheduler_stays_away_stop_reading_and_end() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url, [from_the_second_page, from_the_second_page]).await;
         let client = bench.long_scan("");
         bench.held(0).await;
@@ -309,8 +309,8 @@ async fn executors_whose_scheduler_stays_away_stop_reading_and_end() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "waits for what a server does once a minute: run scripts/test --hosts"]
 async fn the_job_of_a_client_that_is_killed_goes_on_and_its_snapshot_is_dropped() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let bench = Bench::new(&url, [every_page, every_page]).await;
         let mut client = bench.long_scan(", 'keep_alive' '10s'");
         bench.held(0).await;
@@ -333,8 +333,8 @@ async fn the_job_of_a_client_that_is_killed_goes_on_and_its_snapshot_is_dropped(
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "waits for what a server does once a minute: run scripts/test --hosts"]
 async fn the_scrolls_of_an_executor_that_is_killed_are_open_no_longer_than_their_keep_alive() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url, [from_the_second_page, nothing]).await;
         let client = bench.long_scan(", 'keep_alive' '10s', 'read' 'scroll'");
         bench.held(0).await;

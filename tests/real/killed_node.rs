@@ -4,7 +4,7 @@
 //! part of a point in time, or a scroll.
 
 use crate::faults::{Outcome, check, registry, whole};
-use crate::golden::{ALONE, assert_nothing_open, loaded, options, remake, run};
+use crate::golden::{alone, assert_nothing_open, loaded, options, remake, run};
 use crate::kill::WORK;
 use anyhow::Result;
 use datafusion::arrow::array::AsArray;
@@ -181,7 +181,7 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_during_a_read_costs_no_row_in_silence_and_the_next_read_is_whole() {
-    let _alone = ALONE.lock().await;
+    let _alone = alone("nodes").await;
     for nodes in ServerNodes::all_from_env().unwrap() {
         let mut bench = Bench::new(nodes).await;
         for (read, moment, outcome, says) in [

@@ -1,6 +1,6 @@
 //! What the processes of a cluster write down, for programs to read.
 
-use crate::golden::{ALONE, assert_nothing_open, count, loaded, options, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, count, loaded, options, registry, remake, servers};
 use datafusion_elasticsearch::EsTable;
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use flowsigma_tests::cluster::{Cluster, Shape, remote_context};
@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_of_an_executor_is_a_json_line_that_names_the_slice() {
-    let _alone = ALONE.lock().await;
     let json = ["--log-format", "json"];
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&url).get("test").unwrap();
         remake(&direct, "logs", 3, "keyword").await;
         let mut pages = 0;

@@ -1,7 +1,7 @@
 //! Many shards and many indices behind one name, beyond what one point in time (PIT) or a server's limit holds.
 
 use crate::command::{assert_golden, flowsigma, stderr, stdout};
-use crate::golden::{ALONE, assert_nothing_open, registry, servers};
+use crate::golden::{alone, assert_nothing_open, registry, servers};
 use bytes::Bytes;
 use elastic_client::{Connection, Method, Product, Request, fetch_server};
 use flowsigma_tests::golden::{NOTEBOOK_QUERY, documents, load};
@@ -60,8 +60,8 @@ fn read_from(url: &str, prefix: &str) -> String {
 async fn many_shards_are_read_by_several_points_in_time_or_by_scroll() {
     const INDICES: usize = 10;
     const SHARDS: u32 = 14;
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         delete(&connection, "shards", INDICES).await;
@@ -103,8 +103,8 @@ async fn many_shards_are_read_by_several_points_in_time_or_by_scroll() {
 #[ignore = "minutes to make the indices; scripts/test --long"]
 async fn a_thousand_indices_are_read_exactly_in_a_minute() {
     const INDICES: usize = 1_000;
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         set(&connection, "cluster.max_shards_per_node", json!(3_000)).await;

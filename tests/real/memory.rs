@@ -2,7 +2,7 @@
 
 use crate::command::{stderr, stdout};
 use crate::faults::registry;
-use crate::golden::{ALONE, assert_nothing_open, servers};
+use crate::golden::{alone, assert_nothing_open, servers};
 use bytes::Bytes;
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::{Cluster, POLL_INTERVAL, Shape, binary};
@@ -83,8 +83,8 @@ fn table(index: &str, read: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_documents_of_20_mb_are_read_within_300_mb() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         make(&direct, "large", 1).await;
         for _ in 0..10 {
@@ -107,8 +107,8 @@ async fn ten_documents_of_20_mb_are_read_within_300_mb() {
 /// 8,000 keywords of 30,000 bytes, of which a full page would have 240 MB.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_keywords_are_read_within_300_mb() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         make(&direct, "wordy", 1).await;
         let word = "w".repeat(29_990);
@@ -144,9 +144,9 @@ async fn make_late(connection: &Connection, small: usize) {
 /// All pages of a scroll have as many rows as its first.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_documents_that_come_late_in_a_scroll_are_bounded() {
-    let _alone = ALONE.lock().await;
     let read = "SELECT count(*) AS n, sum(octet_length(text)) AS bytes FROM t";
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         // On its first page: that is asked for again with fewer rows, by another scroll.
         make_late(&direct, 30).await;
@@ -181,8 +181,8 @@ async fn large_documents_that_come_late_in_a_scroll_are_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: run scripts/test --long"]
 async fn a_million_small_documents_are_read_within_300_mb() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         make(&direct, "million", 3).await;
         for chunk in 0..50 {
@@ -214,7 +214,7 @@ const TASK_MEMORY: &str = "512MiB";
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: run scripts/test --long"]
 async fn ten_million_addresses_are_decided_within_the_memory_of_an_executor() {
-    let _alone = ALONE.lock().await;
+    let _alone = alone("memory").await;
     let folder = tempfile::tempdir().unwrap();
     let flows = folder.path().join("flows");
     let generate = format!(

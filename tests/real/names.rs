@@ -1,6 +1,6 @@
 //! A name reads what the server says it holds: aliases with filters, aliases with routing, samples.
 
-use crate::golden::{ALONE, assert_nothing_open, count, options, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, count, options, registry, remake, servers};
 use datafusion::arrow::array::AsArray;
 use datafusion::error::Result;
 use datafusion::physical_plan::{ExecutionPlan, collect};
@@ -36,8 +36,8 @@ async fn try_count(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alias_reads_neither_more_nor_less_than_the_server_counts() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "named", 3, "keyword").await;
@@ -67,8 +67,8 @@ async fn an_alias_reads_neither_more_nor_less_than_the_server_counts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sample_is_a_share_repeats_by_its_seed_and_keeps_under_a_filter() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "sampled", 3, "keyword").await;
@@ -97,8 +97,8 @@ async fn a_sample_is_a_share_repeats_by_its_seed_and_keeps_under_a_filter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slices_follow_from_how_many_documents_each_is_to_have() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "sliced", 2, "keyword").await;
@@ -120,8 +120,8 @@ async fn slices_follow_from_how_many_documents_each_is_to_have() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_source_is_a_column_on_request() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "whole", 1, "keyword").await;
@@ -144,8 +144,8 @@ async fn the_whole_source_is_a_column_on_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_reads_few_rows_unless_a_filter_is_applied_after_it() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "limited", 3, "keyword").await;

@@ -1,7 +1,7 @@
 //! Nodes that die, nodes that come back, and servers that have enough.
 
 use crate::faults::{ids, registry, whole};
-use crate::golden::{ALONE, assert_nothing_open, remake, servers};
+use crate::golden::{alone, assert_nothing_open, remake, servers};
 use elastic_client::{Connection, ConnectionConfig, ConnectionRegistry};
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use std::net::{Ipv4Addr, TcpListener};
@@ -22,8 +22,8 @@ fn dies_at(nth: usize) -> impl FnMut(&Seen) -> Fault + Send + 'static {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_node_costs_no_row_is_left_out_and_is_asked_again_when_it_is_back() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "nodes", 3, "keyword").await;
         for dies in [0, 1, 10] {
@@ -50,8 +50,8 @@ async fn a_dead_node_costs_no_row_is_left_out_and_is_asked_again_when_it_is_back
 /// A scroll page is never asked for twice, but one that was never sent may go elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scroll_survives_a_node_that_takes_no_connections() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "nodes", 3, "keyword").await;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
@@ -65,8 +65,8 @@ async fn a_scroll_survives_a_node_that_takes_no_connections() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_enough_is_asked_less_and_then_more_again() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "nodes", 3, "keyword").await;
         let busy = |seen: &Seen| seen.page.is_some() && seen.in_flight > 4;

@@ -1,6 +1,6 @@
 //! How far a job on executors elsewhere is, as the client shows it.
 
-use crate::golden::{ALONE, assert_nothing_open, options, servers};
+use crate::golden::{alone, assert_nothing_open, options, servers};
 use crate::kill::{Bench, WORK, every_page, nothing};
 use ballista_elasticsearch::{Cluster, Job, JobProgress};
 use datafusion_elasticsearch::{EsTable, open_contexts};
@@ -13,8 +13,8 @@ use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_scheduler_tells_how_many_partitions_and_documents_are_read() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let bench = Bench::new(&url, [nothing, every_page]).await;
         let registry = Arc::new(ConnectionRegistry::default());
         registry.insert("prod", &ConnectionConfig::from_url(&url).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! What a pushed filter must not lose, case by case; the random ones are in `differential.rs`.
 
-use crate::golden::{ALONE, assert_nothing_open, count, options, registry, remake, run, servers};
+use crate::golden::{alone, assert_nothing_open, count, options, registry, remake, run, servers};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::physical_plan::collect;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -26,8 +26,8 @@ async fn put_mapping(connection: &Connection, index: &str, properties: Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_older_than_the_keyword_of_its_text_is_found() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "late", 1, "keyword").await;
@@ -48,8 +48,8 @@ async fn a_document_older_than_the_keyword_of_its_text_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_filter_hides_a_document_of_which_one_value_would_be_kept() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "twice", 1, "keyword").await;
@@ -104,8 +104,8 @@ async fn no_filter_hides_a_document_of_which_one_value_would_be_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_date_before_1970_equals_itself() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "dated", 1, "keyword").await;
@@ -135,8 +135,8 @@ async fn a_date_before_1970_equals_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cidr_is_a_function_on_every_node() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
@@ -183,8 +183,8 @@ fn with_rules() -> SessionContext {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_counted_by_the_server_where_none_is_looked_at() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "counted", 3, "keyword").await;
@@ -211,8 +211,8 @@ async fn rows_are_counted_by_the_server_where_none_is_looked_at() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_rows_are_asked_for_in_their_order() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "ordered", 3, "keyword").await;
@@ -262,8 +262,8 @@ async fn the_first_rows_are_asked_for_in_their_order() {
 /// which a part may be missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn first_rows_come_in_pages() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "ordered", 1, "keyword").await;
@@ -313,8 +313,8 @@ async fn first_rows_come_in_pages() {
 /// A limit ends a read before all rows that the server counted are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_less_is_an_error_under_a_limit_too() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&url);
         remake(&direct.get("test").unwrap(), "ordered", 2, "keyword").await;
         let less = |body: &mut Value| {
@@ -345,8 +345,8 @@ async fn a_row_less_is_an_error_under_a_limit_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn match_asks_the_server_for_words() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "words", 2, "keyword").await;

@@ -1,7 +1,7 @@
 //! What is open stays open while a query waits.
 
 use crate::faults::{registry, whole};
-use crate::golden::{ALONE, assert_nothing_open, options, servers};
+use crate::golden::{alone, assert_nothing_open, options, servers};
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::{EsTable, open_contexts};
@@ -32,8 +32,8 @@ fn renewals(proxy: &Proxy) -> HashMap<String, usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_fails_or_hangs_is_tried_again_and_stops_no_other() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         let all = documents();
         let names = ["renewed-a", "renewed-b", "renewed-c"];

@@ -1,7 +1,7 @@
 //! What servers, or what stands in front of them, answer in another shape than asked for.
 
 use crate::faults::{ids, registry, whole};
-use crate::golden::{ALONE, assert_nothing_open, remake, servers};
+use crate::golden::{alone, assert_nothing_open, remake, servers};
 use flowsigma_tests::proxy::{Fault, Proxy};
 use serde_json::json;
 
@@ -10,8 +10,8 @@ const BODIES: [&str; 4] = [r#"{"message":"ok"}"#, r#"{"odd":{"mappings":1}}"#, "
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_another_shape_is_an_error_whatever_was_asked() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "odd", 2, "keyword").await;
         for read in ["pit", "scroll"] {
@@ -55,8 +55,8 @@ async fn an_answer_of_another_shape_is_an_error_whatever_was_asked() {
 /// As of a cluster that another one searches for us.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_skipped_cluster_is_an_error_in_every_search() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         remake(&direct, "odd", 2, "keyword").await;
         for read in ["pit", "scroll"] {

@@ -2,7 +2,7 @@
 //! be given back, and exit codes.
 
 use crate::command::{flowsigma, stderr, stdout};
-use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, registry, remake, servers};
 use flowsigma_tests::golden::NOTEBOOK_QUERY;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -89,8 +89,8 @@ fn a_file_that_holds_nothing_in_the_range_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_output_says_what_was_asked() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "answers", 3, "keyword").await;
@@ -154,8 +154,8 @@ async fn every_output_says_what_was_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_that_is_printed_can_be_given_back() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         remake(&registry.get("test").unwrap(), "answers", 1, "keyword").await;
         let create = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://url/answers'";
@@ -202,8 +202,8 @@ async fn a_time_that_is_printed_can_be_given_back() {
 /// 2 says that nothing was run, whatever was defined before.
 #[tokio::test(flavor = "multi_thread")]
 async fn exit_code_2_is_for_what_was_not_run() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "answers", 3, "keyword").await;

@@ -1,6 +1,6 @@
 //! No secret shows, wherever one looks: logs at their loudest, plans, errors, REST answers, files.
 
-use crate::golden::{ALONE, options, remake};
+use crate::golden::{alone, options, remake};
 use crate::security::{admin, make_api_key, registry};
 use ballista_elasticsearch::{EsLogicalCodec, physical_codec, session_config, session_state};
 use base64::Engine;
@@ -116,8 +116,8 @@ async fn add_plans(places: &mut Places, config: &str, connection: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_shows_anywhere() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     let admin = admin(&server);
     remake(&admin, READABLE_INDEX, 3, "keyword").await;
     let password = server.reader_password().unwrap();

@@ -1,6 +1,6 @@
 //! A server with users and TLS: who may read reads the same numbers, and who may not is told why.
 
-use crate::golden::{ALONE, assert_golden, assert_nothing_open, count, detect, loaded, options, remake};
+use crate::golden::{alone, assert_golden, assert_nothing_open, count, detect, loaded, options, remake};
 use datafusion_elasticsearch::EsTable;
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
 use flowsigma_node::Config;
@@ -44,8 +44,8 @@ pub(crate) async fn refusal(config: &str, index: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_gets_the_golden_numbers_over_tls() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     let admin = admin(&server);
     remake(&admin, READABLE_INDEX, 3, "keyword").await;
     let registry = registry(&server.reader_config());
@@ -68,8 +68,8 @@ async fn a_reader_gets_the_golden_numbers_over_tls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_names_connection_and_index_and_says_what_to_do() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     let admin = admin(&server);
     for index in [READABLE_INDEX, "seceon_secret"] {
         remake(&admin, index, 1, "keyword").await;
@@ -130,8 +130,8 @@ async fn what_is_refused_names_connection_and_index_and_says_what_to_do() {
 /// must be whole; that there is more, nobody but an administrator can know.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pattern_reads_what_its_user_may_see() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     let admin = admin(&server);
     for index in [READABLE_INDEX, "seceon_secret"] {
         remake(&admin, index, 2, "keyword").await;

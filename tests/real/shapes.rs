@@ -1,7 +1,7 @@
 //! The same exact answer on clusters of every shape, by every planner, in any number of slices.
 
 use crate::golden::{
-    ALONE, assert_golden, assert_nothing_open, count, detect, loaded, options, registry, remake, run, servers,
+    alone, assert_golden, assert_nothing_open, count, detect, loaded, options, registry, remake, run, servers,
 };
 use ballista_elasticsearch::Job;
 use datafusion::arrow::array::AsArray;
@@ -25,8 +25,8 @@ const SHAPES: [(usize, usize); 6] = [(1, 1), (1, 2), (1, 8), (2, 1), (2, 2), (2,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_are_exact_on_clusters_of_every_shape() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let mut all = 0;
@@ -72,8 +72,8 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
 /// their tasks one by one or several at a time.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_of_the_server_is_exact_however_tasks_are_given_out() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         for (index, shards) in [("asked_a", 3), ("asked_b", 2)] {
@@ -197,8 +197,8 @@ fn computed_here(flows: &[Value]) -> (Counts, Vec<(String, usize)>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_runs_on_two_executors_agree_to_the_bit_and_with_another_computation() {
-    let _alone = ALONE.lock().await;
     for (seed, url) in servers().iter().enumerate() {
+        let _alone = alone(url).await;
         let registry = registry(url);
         let connection = registry.get("test").unwrap();
         let flows = random_flows(seed as u64);

@@ -1,7 +1,7 @@
 //! Statements beside queries: the same on the embedded cluster and on one of processes.
 
 use crate::command::{flowsigma, stderr, stdout};
-use crate::golden::{ALONE, assert_nothing_open, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, registry, remake, servers};
 use flowsigma_tests::cluster::Cluster;
 use flowsigma_tests::golden::count_open_contexts;
 use std::process::Output;
@@ -141,8 +141,8 @@ async fn a_prepared_statement_prints_its_rows() {
 /// Under one context an execution, which the client opens, renews and closes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepared_statement_reads_under_one_context_and_closes_it() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let connection = registry(&url).get("test").unwrap();
         remake(&connection, "prepared", 3, "keyword").await;
         let config = format!("[connections.prod]\nnodes = [\"{url}\"]\n");

@@ -2,7 +2,7 @@
 //! Scrolls are opened by who reads, so that is up to executors.
 
 use crate::command::stderr;
-use crate::golden::{ALONE, assert_nothing_open, loaded, options, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, loaded, options, registry, remake, servers};
 use crate::kill::{Bench, WORK, every_page, nothing};
 use ballista_elasticsearch::Job;
 use datafusion_elasticsearch::{EsTable, open_contexts};
@@ -40,8 +40,8 @@ fn rows(output: &Output) -> i64 {
 /// Ballista tells only executors that tasks are pushed to; those that pull them ask.
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_leaves_no_scroll_of_two_executors_open() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         for (opening, policy) in [(false, "push-staged"), (true, "push-staged"), (false, "pull-staged")] {
             let held = if opening { scroll_openings } else { scroll_pages };
             let bench = Bench::with_policy(&url, [held, held], policy).await;
@@ -64,8 +64,8 @@ async fn ctrl_c_leaves_no_scroll_of_two_executors_open() {
 /// As a statement at the prompt is: the process goes on, and reads no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_cancelled_in_this_process_frees_its_scrolls() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let connection = registry(&url).get("test").unwrap();
         remake(&connection, "stopped", 3, "keyword").await;
         let proxy = Proxy::start(&url, scroll_pages).await.unwrap();
@@ -99,8 +99,8 @@ fn scroll_pages_and_first_frees() -> impl FnMut(&Seen) -> Fault + Send + 'static
 /// What is held back never comes, and is not waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_that_is_told_to_end_frees_its_scrolls_and_costs_no_row() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url, [scroll_pages, nothing]).await;
         bench.proxies[0].set_rule(scroll_pages_and_first_frees());
         let client = bench.long_scan(", 'read' 'scroll'");
@@ -121,8 +121,8 @@ async fn an_executor_that_is_told_to_end_frees_its_scrolls_and_costs_no_row() {
 /// Those who ask its probe give it no more work, while tasks may still end.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_that_drains_is_not_ready() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         for policy in ["pull-staged", "push-staged"] {
             let mut bench = Bench::draining(&url, [scroll_pages, nothing], policy, "60").await;
             let client = bench.long_scan(", 'read' 'scroll'");
@@ -145,8 +145,8 @@ async fn an_executor_that_drains_is_not_ready() {
 /// The other executor still reads when the one that drains has ended its tasks.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_that_drains_serves_its_rows_until_they_are_read() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::draining(&url, [nothing, scroll_pages], "pull-staged", "60").await;
         let client = bench.long_scan(", 'read' 'scroll'");
         bench.held(1).await;
@@ -180,8 +180,8 @@ fn an_executor_whose_health_port_is_taken_says_so_at_once() {
 /// They fail with their next page, and the scheduler hears of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_executor_breaks_off_at_its_end_is_begun_again_by_another() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url, [scroll_pages, nothing]).await;
         bench.proxies[0].set_rule(scroll_pages_and_first_frees());
         let client = bench.long_scan(", 'read' 'scroll'");
@@ -199,8 +199,8 @@ async fn what_an_executor_breaks_off_at_its_end_is_begun_again_by_another() {
 /// For a client that opens no point in time, the scheduler does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scheduler_that_gets_sigterm_closes_the_points_in_time_that_it_has_opened() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let mut bench = Bench::new(&url, [every_page, every_page]).await;
         let registry = Arc::new(ConnectionRegistry::default());
         registry.insert("prod", &ConnectionConfig::from_url(&url).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! Tables over indices: which clauses they take, and what two of them share in one statement.
 
-use crate::golden::{ALONE, assert_nothing_open, options, registry, remake, servers};
+use crate::golden::{alone, assert_nothing_open, options, registry, remake, servers};
 use ballista_elasticsearch::{Cluster, Job};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
@@ -23,8 +23,8 @@ async fn register(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_over_one_index_read_one_state_in_slices_of_their_own() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "shared", 3, "keyword").await;
@@ -65,8 +65,8 @@ async fn tables_over_one_index_read_one_state_in_slices_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clauses_that_an_index_cannot_have_are_errors() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         remake(&connection, "shared", 1, "keyword").await;

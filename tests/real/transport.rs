@@ -1,7 +1,7 @@
 //! What lies between us and the server: certificates, fingerprints, proxies, prefixes, headers.
 
 use crate::credentials::{assert_reads, start_trial};
-use crate::golden::{ALONE, remake};
+use crate::golden::{alone, remake};
 use crate::security::{admin, refusal, registry};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -29,8 +29,8 @@ fn fingerprint(pem: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fingerprint_of_the_authority_is_enough_and_another_is_not() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     remake(&admin(&server), READABLE_INDEX, 3, "keyword").await;
     let with = |fingerprint: String| {
         server.config_with(&reader(&server), &format!("{{ ca_fingerprint = \"{fingerprint}\" }}"))
@@ -49,8 +49,8 @@ async fn a_fingerprint_of_the_authority_is_enough_and_another_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_certificate_is_who_asks() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     let admin = admin(&server);
     start_trial(&admin).await;
     remake(&admin, READABLE_INDEX, 3, "keyword").await;
@@ -88,8 +88,8 @@ async fn a_client_certificate_is_who_asks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_goes_through_the_proxy() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     remake(&admin(&server), READABLE_INDEX, 3, "keyword").await;
     let folder = tempfile::tempdir().unwrap();
     let password = folder.path().join("password");
@@ -112,8 +112,8 @@ async fn everything_goes_through_the_proxy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_in_the_url_comes_before_every_path() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     remake(&admin(&server), READABLE_INDEX, 1, "keyword").await;
     // To the server the name of an index is a prefix like any other.
     for prefix in [READABLE_INDEX.to_owned(), format!("{READABLE_INDEX}/")] {
@@ -129,8 +129,8 @@ async fn a_prefix_in_the_url_comes_before_every_path() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_of_the_configuration_are_sent() {
-    let _alone = ALONE.lock().await;
     let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("id");
     std::fs::write(&file, "from-a-file\n").unwrap();

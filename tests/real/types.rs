@@ -1,6 +1,6 @@
 //! Every type of field, from a real mapping and a real document to its column.
 
-use crate::golden::{ALONE, assert_nothing_open, options, registry, servers};
+use crate::golden::{alone, assert_nothing_open, options, registry, servers};
 use datafusion::arrow::json::ArrayWriter;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
@@ -150,8 +150,8 @@ async fn rows(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_type_is_read_as_the_docs_say() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let product = fetch_server(&connection).await.unwrap().product;
@@ -196,8 +196,8 @@ async fn each_type_is_read_as_the_docs_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_values_are_an_error_that_names_them_or_a_list_where_declared() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let properties = json!({ "tags": { "type": "keyword" }, "words": { "type": "text" } });
@@ -236,8 +236,8 @@ async fn several_values_are_an_error_that_names_them_or_a_list_where_declared() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_type_without_a_column_is_an_error_or_json_text() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let properties = json!({ "span": { "type": "integer_range" } });
@@ -253,8 +253,8 @@ async fn a_type_without_a_column_is_an_error_or_json_text() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_indices_are_widened_where_nothing_is_lost_and_refused_where_something_is() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let kind = |kind: &str| json!({ "n": { "type": kind } });
@@ -273,8 +273,8 @@ async fn several_indices_are_widened_where_nothing_is_lost_and_refused_where_som
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let properties = json!({
@@ -341,8 +341,8 @@ async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
 /// What is picked from `_source` is a part of it that servers print anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_source_does_not_tell_as_it_was_is_an_error() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&url);
         let connection = registry.get("test").unwrap();
         let properties = json!({ "v": { "type": "text" }, "raw": { "type": "object", "enabled": false } });

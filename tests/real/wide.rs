@@ -1,7 +1,7 @@
 //! Indices with more columns than a server gives doc values of in one answer, such as those of Beats.
 
 use crate::faults::registry;
-use crate::golden::{ALONE, assert_nothing_open, options, servers};
+use crate::golden::{alone, assert_nothing_open, options, servers};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
@@ -87,8 +87,8 @@ async fn assert_same_by_parts(ctx: &SessionContext, all: &RecordBatch, order: &s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_columns_than_doc_values_in_one_answer_are_read_exactly() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let registry = registry(&[&url], None);
         let connection = registry.get("test").unwrap();
         make(&connection).await;
@@ -117,8 +117,8 @@ async fn more_columns_than_doc_values_in_one_answer_are_read_exactly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_in_one_of_the_requests_for_a_page_is_mended_or_said() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
         make(&direct).await;
         let ctx = SessionContext::new();

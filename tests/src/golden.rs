@@ -89,5 +89,5 @@ pub async fn count_open_contexts(connection: &Connection) -> Result<u64> {
     let stats = Request::new(Method::Get, "/_nodes/stats/indices/search", "count open contexts");
     let body = connection.send(&stats).await?.json("stats")?;
     let nodes = body["nodes"].as_object().context("no nodes")?;
-    Ok(nodes.values().filter_map(|n| n["indices"]["search"]["count_open_contexts"].as_u64()).sum())
+    Ok(nodes.values().filter_map(|n| n["indices"]["search"]["open_contexts"].as_u64()).sum())
 }

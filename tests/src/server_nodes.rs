@@ -80,7 +80,7 @@ impl ServerNodes {
         let mut by_address = HashMap::new();
         for (id, info) in infos["nodes"].as_object().context("no nodes")? {
             let address = info["http"]["publish_address"].as_str().context("no publish_address")?;
-            let open = &stats["nodes"][id]["indices"]["search"]["count_open_contexts"];
+            let open = &stats["nodes"][id]["indices"]["search"]["open_contexts"];
             by_address.insert(format!("http://{address}"), open.as_u64().unwrap_or(0));
         }
         Ok(self.0.iter().map(|node| by_address.get(&node.url).copied().unwrap_or(0)).collect())

@@ -15,7 +15,7 @@ async fn run(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let table = "CREATE EXTERNAL TABLE flows STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/flows*'";
     cluster.context().sql(table).await?;
 
-    // One point in time for the whole job, which is closed whether the job fails or not.
+    // One search context serves the whole job. It is closed even if the job fails.
     let plan = cluster.context().sql("SELECT count(*) AS flows FROM flows").await?;
     let (plan, open) = open_contexts(cluster.prepare(plan.into_unoptimized_plan())?).await?;
     let (_job, rows) = Job::submit(&cluster, plan).await?;

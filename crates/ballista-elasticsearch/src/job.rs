@@ -143,8 +143,8 @@ impl Job {
         Some(JobProgress::from(&stages))
     }
 
-    /// Returns a message if the job waits because no executor is registered with the scheduler; `None` if there is
-    /// an executor, or the scheduler does not respond.
+    /// Returns a message if the job waits because no executor is registered with its scheduler. Returns `None` if
+    /// there is an executor, or the scheduler does not respond.
     pub async fn waits_for_executor(&self) -> Option<String> {
         let response = self.rest.get(format!("{}/api/executors", self.rest_url)).send().await.ok()?;
         let response = response.error_for_status().ok()?;
@@ -227,8 +227,8 @@ fn scan_report(operator: OperatorWithMetrics) -> Result<Option<ScanReport>> {
     }
     let Some(slices) = EsScanExec::slices_of(&operator.operator_desc) else {
         return Err(DataFusionError::Execution(format!(
-            "the scheduler does not tell how many slices a scan has, run one version on all nodes of the \
-             cluster: {}",
+            "the scheduler does not report the number of slices of a scan; run one version on the scheduler, \
+             all executors and the client: {}",
             operator.operator_desc
         )));
     };

@@ -193,7 +193,7 @@ impl Submission {
     }
 }
 
-/// Returns the node that submits the job, which may be below `EXPLAIN ANALYZE`.
+/// Returns the plan node that submits the job, which may be below `EXPLAIN ANALYZE`.
 fn find_distributed(plan: &Arc<dyn ExecutionPlan>) -> Option<&DistributedQueryExec<LogicalPlanNode>> {
     plan.downcast_ref::<DistributedQueryExec<LogicalPlanNode>>()
         .or_else(|| plan.children().into_iter().find_map(find_distributed))

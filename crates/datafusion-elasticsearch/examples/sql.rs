@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     registry.insert("prod", &ConnectionConfig::from_url(&url)?)?;
     let flows = EsTable::try_new(Arc::clone(&registry), "prod", "flows*", &HashMap::new()).await?;
 
-    // A session that compares addresses as servers do, and lets servers sort for ORDER BY with LIMIT.
+    // This session compares addresses as servers do, and sends ORDER BY with LIMIT to the server.
     let state = SessionStateBuilder::new().with_default_features();
     let state =
         state.with_analyzer_rule(Arc::new(AddressOrder)).with_physical_optimizer_rule(Arc::new(TopRows));
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     functions().iter().for_each(|function| context.register_udf(function.as_ref().clone()));
     context.register_table("flows", Arc::new(flows))?;
 
-    // One point in time for the whole query, which is closed whether the query fails or not.
+    // One search context serves the whole query. It is closed even if the query fails.
     let plan = context.sql("SELECT count(*) AS flows FROM flows").await?.into_unoptimized_plan();
     let (plan, open) = open_contexts(plan).await?;
     let shown = context.execute_logical_plan(plan).await?.show().await;

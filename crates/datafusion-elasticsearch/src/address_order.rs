@@ -6,8 +6,8 @@
 //! A column is an `ip` column if the metadata of its field says so; views, subqueries, aliases, casts and groups
 //! keep that metadata. Its values are canonical text, so equal texts are equal addresses, and joins and groups
 //! need no change. An expression that needs an order gets `ip_key(column)` instead of the column; `ip_text`
-//! converts the result of `min` and `max` back to text. Literals are checked: a text that is not an address equals
-//! nothing and has no place in the order, so it is an error and not an empty result.
+//! converts the result of `min` and `max` back to text. Literals are checked. A text that is not an address equals
+//! nothing and has no place in the order. It is an error, not an empty result.
 //!
 //! The rule is idempotent: the client and the scheduler both apply it. A key is not an `ip` column, and a checked
 //! literal is already canonical.
@@ -211,8 +211,8 @@ impl Input {
             }
             Expr::SetComparison(SetComparison { expr, op, .. }) if is_order(op) && self.is_ip(&expr) => {
                 return plan_err!(
-                    "{} {op} ANY or ALL of a subquery is not supported for addresses: compare with min or max of \
-                     the subquery",
+                    "{} {op} ANY or ALL of a subquery is not supported for addresses: compare with min or max \
+                     of the subquery",
                     shown(&expr)
                 );
             }

@@ -95,7 +95,7 @@ fn es_table(scan: &TableScan) -> Option<EsTable> {
 ///
 /// # Errors
 ///
-/// Returns an error if a subquery of the plan cannot be walked.
+/// Returns an error if DataFusion cannot traverse the plan.
 pub fn planned_slices(plan: &LogicalPlan) -> Result<usize> {
     let mut slices = 0;
     plan.apply_with_subqueries(|node| {
@@ -111,13 +111,15 @@ pub fn planned_slices(plan: &LogicalPlan) -> Result<usize> {
 /// Opens one search context for each index that `plan` reads, and returns the plan with the slices of these
 /// contexts. All scans of an index share its context; each has the number of slices that its table asks for.
 ///
-/// See [point in time](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/point-in-time-api.html) and
+/// See point in time in
+/// [Elasticsearch](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/point-in-time-api.html) and
+/// [OpenSearch](https://docs.opensearch.org/latest/search-plugins/searching-data/point-in-time-api/), and
 /// [scroll](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/scroll-api.html).
 ///
 /// # Errors
 ///
-/// Returns an error if a server rejects a request, or if of two tables over one index one is read by scroll and
-/// the other from a point in time, because they would read two states of the index.
+/// Returns an error if a server rejects a request. It also fails if one index is read by scroll for one table and
+/// from a point in time for another, because these are two states of the index.
 pub async fn open_contexts(plan: LogicalPlan) -> Result<(LogicalPlan, QueryContexts)> {
     // A statement that is stored for later, such as a view, must not keep a search context of today.
     if matches!(plan, LogicalPlan::Ddl(DdlStatement::CreateView(_)) | LogicalPlan::Statement(_)) {

@@ -9,8 +9,8 @@ use elastic_arrow::{Column, Error, FieldType, MetaField, PageDecoder, ReadFrom};
 use elastic_client::{DecodeError, DecodePage, Envelope, FieldsRequest};
 use std::sync::Arc;
 
-/// The most doc value fields that one search may request, by the default of
-/// `index.max_docvalue_fields_search`: <https://www.elastic.co/guide/en/elasticsearch/reference/8.8/index-modules.html>.
+/// The most doc value fields that one search may request, by the default of `index.max_docvalue_fields_search`.
+/// See <https://www.elastic.co/guide/en/elasticsearch/reference/8.8/index-modules.html>.
 const MAX_DOC_VALUES: usize = 100;
 
 /// Decodes the pages of one projection. The slices of a partition share it.

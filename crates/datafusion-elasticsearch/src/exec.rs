@@ -101,8 +101,8 @@ impl EsScanExec {
         Self::over(Arc::clone(&self.registry), spec, Arc::clone(&self.slices))
     }
 
-    /// Returns the number of slices of a scan, parsed from the line that `EXPLAIN` shows for it; `None` if `shown`
-    /// is another plan node or the number is unknown.
+    /// Returns the number of slices of a scan, parsed from its line in `EXPLAIN`. Returns `None` if `shown` is
+    /// another plan node, or the number is unknown.
     pub fn slices_of(shown: &str) -> Option<u64> {
         shown.strip_prefix("EsScanExec: slices=")?.split(',').next()?.parse().ok()
     }

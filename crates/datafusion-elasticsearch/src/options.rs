@@ -87,8 +87,8 @@ impl TableOptions {
     ///
     /// # Errors
     ///
-    /// Returns an error if an option is unknown, given twice or invalid, if `slices` and `docs_per_slice` are both
-    /// given, or if the query has a `now` outside of a range.
+    /// Returns an error if an option is unknown, given twice or invalid. It also fails if both `slices` and
+    /// `docs_per_slice` are given, or if the query has a `now` outside of a range.
     pub fn parse(given: &HashMap<String, String>) -> Result<Self> {
         let mut values: HashMap<&str, &str> = HashMap::new();
         for (key, value) in given {

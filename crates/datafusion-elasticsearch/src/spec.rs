@@ -62,7 +62,7 @@ pub struct ScanSpec {
 }
 
 impl ScanSpec {
-    /// Without columns there is nothing to read but the number of rows, so the scan asks the server for a count.
+    /// Without columns there is nothing to read but the number of rows, so the scan requests a count.
     pub(crate) fn counts(&self) -> bool {
         self.columns.is_empty() && self.pushdown == Pushdown::On
     }

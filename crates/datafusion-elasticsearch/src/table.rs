@@ -45,8 +45,8 @@ impl EsTable {
     ///
     /// # Errors
     ///
-    /// Returns an error if an option is invalid, the connection is unknown, a request fails, the mappings
-    /// conflict, the server rejects the base query, or the option `arrays` names a field that is missing.
+    /// Returns an error if an option is invalid, the connection is unknown, or a request fails. It also fails if
+    /// the mappings conflict, the server rejects the base query, or the option `arrays` names a missing field.
     pub async fn try_new(
         registry: Arc<ConnectionRegistry>,
         connection: &str,

@@ -89,7 +89,7 @@ impl Server {
 }
 
 /// Asks `GET /`; where that is refused, `GET /_nodes/_local` for the version and
-/// [`is_elasticsearch`] for the product. The configuration's `server` goes before all.
+/// `is_elasticsearch` for the product. The configuration's `server` goes before all.
 pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
     let operation = "ask the server's version";
     if let Some(text) = connection.declared_server() {

@@ -101,7 +101,7 @@ pub fn plan_cuts(indices: &[IndexShards], wanted: Option<NonZeroU32>) -> Vec<u32
         .collect()
 }
 
-/// Deals slices onto at most `partitions` partitions, or [`MAX_PARTITIONS`] if none is said, in their order: the
+/// Deals slices onto at most `partitions` partitions, or 256 if none is said, in their order: the
 /// slices of one PIT come to few partitions, which carry its id.
 pub fn group_slices(slices: Vec<Slice>, partitions: Option<NonZeroU32>) -> Vec<Vec<Slice>> {
     let most = partitions.map_or(MAX_PARTITIONS, |n| n.get() as usize);

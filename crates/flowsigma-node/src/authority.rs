@@ -1,6 +1,6 @@
-//! An authority for the certificates of one cluster.
+//! The authority that issues the certificates of one cluster.
 //!
-//! Owns: making it, reading it back, and issuing. Must not know: where files are kept.
+//! Owns: creating it, reading it from PEM, and issuing certificates. Must not know: where files are kept.
 
 use crate::role::Role;
 use rcgen::{
@@ -8,29 +8,29 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
-/// How long an authority is valid, in years.
+/// The validity of an authority, in years.
 const AUTHORITY_YEARS: i16 = 10;
-/// How long what it issues is valid, in years.
+/// The validity of an issued certificate, in years.
 const ISSUED_YEARS: i16 = 2;
 
-/// Why a certificate could not be made.
+/// The error of creating or reading a certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make a certificate: {0}")]
 pub struct AuthorityError(#[from] rcgen::Error);
 
-/// Issues certificates, all of which one file of trusted certificates recognises.
+/// An authority that issues certificates. Its own certificate is enough to verify all of them.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
 }
 
-/// A certificate and its private key, both PEM.
+/// A certificate with its private key, both in PEM. `Debug` does not show the key.
 #[derive(Clone)]
 pub struct Issued {
-    /// The certificate.
+    /// The certificate, in PEM.
     pub certificate: String,
-    /// The private key.
+    /// The private key, in PEM.
     pub key: String,
 }
 
@@ -41,12 +41,12 @@ impl std::fmt::Debug for Issued {
 }
 
 impl Authority {
-    /// A new authority of that name, valid for ten years. Its key exists in this process alone, until
-    /// [`Authority::key`] is written somewhere.
+    /// Creates an authority with this common name, valid for ten years. The caller must store [`Authority::key`]
+    /// to issue more certificates later.
     ///
     /// # Errors
     ///
-    /// If the system gives no random numbers.
+    /// Returns an error if the system provides no random numbers.
     pub fn new(name: &str) -> Result<Self, AuthorityError> {
         let mut params = valid_for(CertificateParams::new(Vec::new())?, AUTHORITY_YEARS);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -57,32 +57,32 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
-    /// The authority whose certificate and key were written before.
+    /// Reads an authority from its certificate and its key, both in PEM.
     ///
     /// # Errors
     ///
-    /// If they are not PEM, or not a certificate and its key.
+    /// Returns an error if the texts are not PEM, or are not a certificate and its key.
     pub fn read(certificate: &str, key: &str) -> Result<Self, AuthorityError> {
         let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key)?)?;
         Ok(Self { issuer, certificate: certificate.to_owned() })
     }
 
-    /// The certificate by which others recognise what this authority issued, PEM.
+    /// Returns the certificate of the authority, in PEM. Others verify issued certificates with it.
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// The private key, PEM. Whoever has it can issue certificates of any role.
+    /// Returns the private key, in PEM. It allows anyone to issue certificates with any role.
     pub fn key(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
-    /// Issues a certificate, valid for two years: of a server under `hosts` (names and addresses) and of a
-    /// client, or of a client alone if the role does not serve.
+    /// Issues a certificate that is valid for two years. It is for a client, and, if the role serves, also for a
+    /// server under `hosts` (names and IP addresses).
     ///
     /// # Errors
     ///
-    /// If a host is no name or address.
+    /// Returns an error if a host is neither a name nor an IP address.
     pub fn issue(&self, role: Role, name: &str, hosts: &[String]) -> Result<Issued, AuthorityError> {
         let hosts = if role.serves() { hosts.to_vec() } else { Vec::new() };
         let mut params = valid_for(CertificateParams::new(hosts)?, ISSUED_YEARS);
@@ -99,7 +99,7 @@ impl Authority {
     }
 }
 
-/// From yesterday, since clocks differ, and for whole years.
+/// Sets the validity to whole years from yesterday, because the clocks of machines differ.
 fn valid_for(mut params: CertificateParams, years: i16) -> CertificateParams {
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
     let yesterday = today.yesterday().unwrap_or(today);
@@ -131,7 +131,7 @@ mod tests {
             let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
             let usage = certificate.extended_key_usage().unwrap().unwrap().value;
             assert!(usage.client_auth);
-            // A client's certificate proves nothing to those who connect to it.
+            // A client's certificate is not valid for a server.
             assert_eq!(usage.server_auth, role != Role::Client);
             assert_eq!(certificate.subject_alternative_name().unwrap().is_some(), role != Role::Client);
             assert!(certificate.validity().is_valid());

@@ -1,7 +1,7 @@
-//! The certificates of this process, by which the processes of a cluster recognise each other.
+//! The certificates of this process, with which the processes of a cluster authenticate each other.
 //!
-//! Owns: reading them, what a TLS server is made of, and which role a certificate has. Must not know: what a role may
-//! do, or which protocol is spoken over TLS.
+//! Owns: reading them, the TLS configuration of a server, and the role of a certificate. Must not know: what a
+//! role may do, or which protocol is used over TLS.
 
 use crate::config::{ClusterMembers, ClusterTls, Config};
 use crate::local::LocalCredentials;
@@ -15,16 +15,16 @@ use rustls::{RootCertStore, ServerConfig};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The certificates of this process, for both ends of a connection. Cloning shares them.
+/// The certificates of this process, for both ends of a connection. A clone shares them.
 #[derive(Clone)]
 pub struct ClusterCertificates {
     authority: Arc<[u8]>,
-    /// None of a client that has no certificate.
+    /// `None` for a client that has no certificate.
     own: Option<Own>,
     trust: Trust,
 }
 
-/// What proves who this process is.
+/// The certificate and the key of this process.
 #[derive(Clone)]
 struct Own {
     certificate: Arc<[u8]>,
@@ -32,21 +32,21 @@ struct Own {
     server: Arc<ServerConfig>,
 }
 
-/// Which roles certificates of the authority may have.
+/// How the role of a certificate is decided.
 #[derive(Clone)]
 enum Trust {
-    /// As they say themselves, but for an owner; and as the configuration lists.
+    /// A certificate's own role counts, except that of an owner. The configuration may list further members.
     Configured(ClusterMembers),
-    /// As they say themselves: the authority was made for this machine's cluster.
+    /// A certificate's own role counts, because the authority was created for the cluster on this machine.
     Local,
 }
 
 impl ClusterCertificates {
-    /// Reads the files of `[cluster] tls`; none if the configuration has no such table.
+    /// Reads the files of `[cluster] tls`; returns `None` if the configuration has no such table.
     ///
     /// # Errors
     ///
-    /// If a file cannot be read or is not what its key says.
+    /// Returns an error if a file cannot be read, or does not contain what its key requires.
     pub fn of(config: &Config) -> Result<Option<Self>, ProtectionError> {
         config.cluster_tls.as_ref().map(|tls| Self::of_files(tls, config.members.clone())).transpose()
     }
@@ -61,11 +61,11 @@ impl ClusterCertificates {
             .map_err(|problem| ProtectionError::NoCertificates { files: Box::new(tls.clone()), problem })
     }
 
-    /// By credentials that a scheduler on this machine wrote for its account.
+    /// Uses the credentials that a scheduler on this machine wrote for its account.
     ///
     /// # Errors
     ///
-    /// If they are no certificates.
+    /// Returns an error if they are not certificates.
     pub fn local(credentials: &LocalCredentials) -> Result<Self, ProtectionError> {
         let LocalCredentials { authority, owner, .. } = credentials;
         let (certificate, key) = (owner.certificate.as_bytes(), owner.key.as_bytes());
@@ -73,47 +73,49 @@ impl ClusterCertificates {
             .map_err(|problem| ProtectionError::NoCredentials { problem })
     }
 
-    /// Of a client that shows no certificate: it recognises the scheduler, and proves itself otherwise.
+    /// Returns the certificates of a client without its own: it verifies the scheduler, and authenticates by a
+    /// token.
     ///
     /// # Errors
     ///
-    /// If the file of the authority cannot be read or holds no certificate.
+    /// Returns an error if the file of the authority cannot be read or contains no certificate.
     pub(crate) fn of_authority(ca_file: &Path) -> Result<Self, ProtectionError> {
         let ca = read("ca_file", ca_file)?;
         let refused = |problem: String| ProtectionError::NoAuthority { file: ca_file.to_owned(), problem };
         let mut roots = RootCertStore::empty();
         let (usable, _) = roots.add_parsable_certificates(certificates(&ca).map_err(refused)?);
         if usable == 0 {
-            return Err(refused("it holds no certificate in PEM".to_owned()));
+            return Err(refused("it contains no certificate in PEM".to_owned()));
         }
         let trust = Trust::Configured(ClusterMembers::default());
         Ok(Self { authority: ca.into(), own: None, trust })
     }
 
     fn of_pem(ca: &[u8], cert: &[u8], key: &[u8], trust: Trust) -> Result<Self, String> {
-        // Made here, where the files can be named. What a server takes, a client takes as well.
+        // Building the server configuration here validates the files while their names are known. A client accepts
+        // what a server accepts.
         let server = Arc::new(server_config(ca, cert, key)?);
         let own = Some(Own { certificate: cert.into(), key: key.into(), server });
         Ok(Self { authority: ca.into(), own, trust })
     }
 
-    /// The certificates of the cluster's authority, PEM.
+    /// Returns the certificates of the cluster's authority, in PEM.
     pub fn authority_pem(&self) -> &[u8] {
         &self.authority
     }
 
-    /// This process's certificate and its key, PEM; none of a client that shows no certificate.
+    /// Returns the certificate of this process and its key, in PEM; `None` for a client without a certificate.
     pub fn own_pem(&self) -> Option<(&[u8], &[u8])> {
         self.own.as_ref().map(|own| (own.certificate.as_ref(), own.key.as_ref()))
     }
 
-    /// TLS for a server of this process, with HTTP/2 and HTTP/1.1; none of a client that shows no certificate. Callers
-    /// need no certificate to connect: what they may do without one is decided by what serves them.
+    /// Returns the TLS configuration for a server of this process, with HTTP/2 and HTTP/1.1; `None` for a client
+    /// without a certificate. Callers may connect without a certificate. The server decides what they may do then.
     pub fn server_config(&self) -> Option<Arc<ServerConfig>> {
         self.own.as_ref().map(|own| Arc::clone(&own.server))
     }
 
-    /// The role of a certificate of this cluster's authority; a client unless it is said otherwise.
+    /// Returns the role of a certificate that the cluster's authority signed. The default is a client.
     pub fn role(&self, subject: &Subject) -> Role {
         match &self.trust {
             Trust::Local => subject.role.unwrap_or(Role::Client),
@@ -121,7 +123,7 @@ impl ClusterCertificates {
                 _ if members.schedulers.contains(&subject.name) => Role::Scheduler,
                 _ if members.executors.contains(&subject.name) => Role::Executor,
                 Some(role @ (Role::Scheduler | Role::Executor)) => role,
-                // An owner is one only of the cluster that was made for it.
+                // The role of an owner counts only in the cluster that was created for it.
                 Some(Role::Client | Role::Owner) | None => Role::Client,
             },
         }

@@ -1,7 +1,7 @@
-//! The file `flowsigma.toml`: the connections of this process, its certificates, and who may do what.
+//! The file `flowsigma.toml`: connections, certificates, and access rules of this process.
 //!
-//! Owns: where the file is looked for, and what it may say. Must not know: what is done with it. It never holds a secret:
-//! the file says where one is.
+//! Owns: where the file is searched, and its content. Must not know: how the values are used. The file names where
+//! a secret is, and never contains one.
 
 mod access;
 mod error;
@@ -20,84 +20,85 @@ pub use error::ConfigFileError;
 
 /// The name of the configuration file, in the working directory and in the user's configuration folder.
 pub const CONFIG_FILE: &str = "flowsigma.toml";
-/// The environment variable that names the configuration file.
+/// The environment variable with the path of the configuration file.
 pub const CONFIG_ENV: &str = "FLOWSIGMA_CONFIG";
 const NOT_FOUND: &str =
     "no configuration file was found (--config, $FLOWSIGMA_CONFIG, ./flowsigma.toml, the user's folder)";
 
-/// What one configuration file says.
+/// The content of a configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// The connections by name.
+    /// The connections to Elasticsearch or OpenSearch, by name.
     pub connections: BTreeMap<String, ConnectionConfig>,
-    /// How scheduler, executors and clients of a cluster recognise each other; not at all if none.
+    /// The certificates with which the processes of a cluster authenticate each other; `None` if the file names no
+    /// certificate of this process.
     pub cluster_tls: Option<ClusterTls>,
-    /// How a client without a certificate proves to a scheduler who it is.
+    /// The token with which a client without a certificate authenticates to a scheduler.
     pub cluster_token: Option<ClusterToken>,
-    /// Which certificates are a scheduler's or an executor's, beside those that say so themselves.
+    /// The certificates that count as a scheduler's or an executor's, in addition to those with such a role.
     pub members: ClusterMembers,
-    /// Who may submit jobs to a scheduler of this configuration, by name.
+    /// The identities that may submit jobs to a scheduler with this configuration, by name.
     pub access: BTreeMap<String, Access>,
-    /// What tasks of an executor of this configuration may read and write; none if the file does not say.
+    /// The files that tasks of an executor with this configuration may access; `None` without `[files]`.
     pub files: Option<FileRoots>,
-    /// The file they come from, named in messages.
+    /// The path of the file, for messages; `None` if no file was found.
     pub file: Option<PathBuf>,
 }
 
-/// Certificates of one process of a cluster, all PEM. One pair proves who it is to those it calls
-/// and to those who call it.
+/// The certificate files of one process of a cluster, all in PEM. The process uses the same certificate as a
+/// client and as a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterTls {
-    /// Who signed the certificates of all processes of the cluster.
+    /// The file with the certificate of the authority that signed the certificates of all processes.
     pub ca_file: PathBuf,
-    /// This process's certificate.
+    /// The file with the certificate of this process.
     pub cert_file: PathBuf,
-    /// Its private key.
+    /// The file with its private key.
     pub key_file: PathBuf,
 }
 
-/// A bearer token for a cluster's scheduler.
+/// A bearer token for the scheduler of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterToken {
-    /// Certificates of the authority that signed the scheduler's, PEM.
+    /// The file with the certificates of the authority that signed the scheduler's, in PEM.
     pub ca_file: PathBuf,
-    /// Where the token is.
+    /// The source of the token.
     pub token: SecretSource,
 }
 
-/// Common names of certificates of a cluster whose authority writes no roles into them.
+/// Members of a cluster whose authority writes no roles into certificates, by common name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterMembers {
-    /// Of schedulers.
+    /// The common names of schedulers.
     pub schedulers: Vec<String>,
-    /// Of executors.
+    /// The common names of executors.
     pub executors: Vec<String>,
 }
 
 impl Config {
-    /// Reads the text of a configuration file. `path` is named in messages, and relative paths in the text start
-    /// at its folder.
+    /// Parses a configuration file. Messages name `path`, and relative paths in the text start at its folder.
     ///
     /// # Errors
     ///
-    /// If it is no TOML, or says what means nothing here. No message holds a value.
+    /// Returns an error if the text is not TOML, or has an unknown key or an invalid value. No message contains a
+    /// value.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigFileError> {
         parse::parse_config(text, path)
     }
 
-    /// Finds and reads the configuration file: `explicit` (`--config`), else `$FLOWSIGMA_CONFIG`, else
-    /// `./flowsigma.toml`, else `flowsigma/flowsigma.toml` in the user's configuration folder. The first two must
-    /// exist; with none of them the configuration is empty.
+    /// Finds and reads the configuration file: `explicit` (`--config`), otherwise `$FLOWSIGMA_CONFIG`, otherwise
+    /// `./flowsigma.toml`, otherwise `flowsigma/flowsigma.toml` in the user's configuration folder. The first two
+    /// must exist if they are given. Without any file, the configuration is empty.
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, is not there though it was named, or does not hold a configuration.
+    /// Returns an error if a file cannot be read, a given file is missing, or its content is invalid.
     pub fn load(explicit: Option<&Path>) -> Result<Self, ConfigFileError> {
         let user_folder = etcetera::choose_base_strategy().ok().map(|strategy| strategy.config_dir());
         load_first(plan_candidates(explicit, std::env::var_os(CONFIG_ENV), user_folder))
     }
 
-    /// The connections, for clients to be made of them. An unknown name is an error that names the file.
+    /// Returns a registry of the connections. Its error for an unknown name also names the file.
     pub fn registry(&self) -> ConnectionRegistry {
         let origin = match &self.file {
             Some(file) => format!("{} has no such connection", file.display()),
@@ -107,7 +108,7 @@ impl Config {
     }
 }
 
-/// A place where the configuration file may be, and who said so if it must be there.
+/// A path where the configuration file may be, with the option that requires it, if any.
 #[derive(Debug, PartialEq, Eq)]
 struct Candidate {
     path: PathBuf,

@@ -1,26 +1,26 @@
 //! Folders that only this account can enter.
 //!
-//! Owns: making them. Must not know: what is put there.
+//! Owns: creating them. Must not know: their content.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// Makes a folder among the temporary ones, for this account alone. It is deleted when it is dropped.
+/// Creates a folder for this account only, in the system's folder of temporary files. It is deleted on drop.
 ///
 /// # Errors
 ///
-/// If the system refuses.
+/// Returns an error if the system cannot create the folder.
 pub fn private_folder(prefix: &str) -> std::io::Result<TempDir> {
     private_folder_in(&std::env::temp_dir(), prefix)
 }
 
-/// As [`private_folder`], in another folder than that of temporary files.
+/// Creates a folder for this account only, in `parent`. It is deleted on drop.
 ///
 /// # Errors
 ///
-/// If the system refuses.
+/// Returns an error if the system cannot create the folder.
 pub fn private_folder_in(parent: &Path, prefix: &str) -> std::io::Result<TempDir> {
     let private = Permissions::from_mode(0o700);
     tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(parent)

@@ -1,8 +1,8 @@
-//! What the processes of a cluster share: client, scheduler and executor.
+//! The shared parts of the processes of a cluster: client, scheduler and executor.
 //!
-//! Owns: the file `flowsigma.toml`, certificates with a role and the authority that issues them, the credentials of a
-//! cluster on one machine, what protects a port, the runtime and the signals that end it, and, with the feature
-//! `process`, options and logs. Must not know: Ballista, DataFusion, or which process it is.
+//! Owns: the file `flowsigma.toml`, certificates with roles and the authority that issues them, the credentials of
+//! a cluster on one machine, the protection of a port, the runtime and the shutdown signal. With the feature
+//! `process` also options and logs. Must not know: Ballista, DataFusion, or which process it is.
 
 mod authority;
 mod certificates;

@@ -1,70 +1,70 @@
-//! The ports of a process.
+//! The listeners of a process.
 //!
-//! Owns: the address of `--bind-host`, and listening at it. Must not know: what is served, or to whom.
+//! Owns: the address of `--bind-host`, and listening on it. Must not know: what is served, or which callers are accepted.
 
 use std::net::{AddrParseError, IpAddr, SocketAddr};
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that wait to be accepted.
+/// The maximum of connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Why a process cannot listen.
+/// The reason why a process cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// `--bind-host` is no address.
-    #[error("--bind-host: {host:?} is no address, expected one like 127.0.0.1 or [::]: {source}")]
+    /// `--bind-host` is not an IP address.
+    #[error("--bind-host: {host:?} is not an address, expected one like 127.0.0.1 or [::]: {source}")]
     Host {
-        /// What was given.
+        /// The given host.
         host: String,
-        /// Why it is none.
+        /// The error of parsing it.
         source: AddrParseError,
     },
-    /// The address is taken, or is none of this machine.
+    /// The address is in use, or does not belong to this machine.
     #[error(
         "the {process} cannot listen at {address}: {source}; choose another address by --bind-host and {port_option}"
     )]
     Address {
-        /// What would listen, such as `scheduler`.
+        /// The process that would listen, such as `scheduler`.
         process: String,
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// The option that chooses the port.
+        /// The option for the port.
         port_option: String,
-        /// Why not.
+        /// The error of the system.
         source: std::io::Error,
     },
 }
 
-/// Reads `--bind-host`: an address, an IPv6 one with or without brackets.
+/// Parses `--bind-host`: an IP address; brackets around IPv6 are optional.
 ///
 /// # Errors
 ///
-/// If it is no address, such as a name.
+/// Returns an error if the host is not an IP address, for example a name.
 pub fn parse_bind_host(host: &str) -> Result<IpAddr, ListenError> {
     let address = host.trim_matches(['[', ']']).parse();
     address.map_err(|source| ListenError::Host { host: host.to_owned(), source })
 }
 
-/// A listener at an address, whose error says what for and which option to change.
+/// Listens on `address`. The error names `process`, `--bind-host` and `--bind-port`.
 ///
 /// # Errors
 ///
-/// If the address is taken, or is none of this machine.
+/// Returns an error if the address is in use, or does not belong to this machine.
 pub fn listen(address: SocketAddr, process: &str) -> Result<TcpListener, ListenError> {
     listen_by("--bind-port", address, process)
 }
 
-/// As [`listen`], at the port that another option chooses.
+/// Listens on `address` like [`listen`]. The error names `port_option` instead of `--bind-port`.
 ///
 /// # Errors
 ///
-/// If the address is taken, or is none of this machine.
+/// Returns an error if the address is in use, or does not belong to this machine.
 pub fn listen_by(port_option: &str, address: SocketAddr, process: &str) -> Result<TcpListener, ListenError> {
     Bound::new(port_option, address, process)?.listen()
 }
 
-/// A port that is taken, and at which no connection is accepted yet.
+/// A bound port that does not accept connections yet.
 pub(crate) struct Bound<'a> {
     socket: TcpSocket,
     port: u16,
@@ -74,7 +74,7 @@ pub(crate) struct Bound<'a> {
 }
 
 impl<'a> Bound<'a> {
-    /// Takes the port of `address`, or any that is free if it is 0.
+    /// Binds the port of `address`, or any free port if it is 0.
     pub(crate) fn new(
         port_option: &'a str,
         address: SocketAddr,
@@ -91,12 +91,12 @@ impl<'a> Bound<'a> {
         Ok(Self { socket, port, address, port_option, process })
     }
 
-    /// The port that was taken.
+    /// Returns the bound port.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Accepts connections from now on.
+    /// Starts to accept connections.
     pub(crate) fn listen(self) -> Result<TcpListener, ListenError> {
         let Self { socket, address, port_option, process, .. } = self;
         socket.listen(BACKLOG).map_err(|source| refused(port_option, address, process, source))
@@ -118,7 +118,7 @@ mod tests {
             assert_eq!(parse_bind_host(host).unwrap().to_string(), address);
         }
         let error = parse_bind_host("localhost").unwrap_err().to_string();
-        assert!(error.starts_with("--bind-host: \"localhost\" is no address"), "{error}");
+        assert!(error.starts_with("--bind-host: \"localhost\" is not an address"), "{error}");
     }
 
     #[tokio::test]

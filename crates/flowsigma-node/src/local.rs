@@ -1,10 +1,10 @@
-//! The credentials of a cluster on one machine, which its account alone can read.
+//! The credentials of a cluster on one machine, which only its account can read.
 //!
-//! Owns: the file that a scheduler on loopback writes when it starts, and by which clients and executors of the
-//! same account find it. Must not know: what the credentials are used for.
+//! Owns: the file that a scheduler on a loopback address writes when it starts. Clients and executors of the same
+//! account authenticate with it. Must not know: what the credentials are used for.
 //!
-//! The file holds three PEM blocks: the authority's certificate, the owner's, and the owner's key. A file that
-//! others could have written or read is refused rather than used.
+//! The file contains three PEM blocks: the authority's certificate, the owner's certificate, and the owner's key.
+//! A file that another account can read or write is an error.
 
 use crate::authority::{Authority, AuthorityError, Issued};
 use crate::role::Role;
@@ -15,30 +15,30 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Names a folder for the files in place of the account's own, for accounts without a home.
+/// The environment variable for the folder of these files, for accounts without a home folder.
 const FOLDER_VARIABLE: &str = "FLOWSIGMA_STATE_DIR";
 
-/// They are valid for two years, and made again after one.
+/// The credentials are valid for two years, and replaced after one.
 const FRESH_FOR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Why the credentials of a cluster on this machine cannot be written or read.
+/// The reason why the credentials of a cluster on this machine cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
-    /// Neither the variable nor a home folder says where files go.
+    /// Neither the environment variable nor a home folder exists.
     #[error(
         "there is no folder for the credentials of a cluster on this machine: set ${FOLDER_VARIABLE} or $HOME, or use [cluster] tls"
     )]
     NoFolder,
-    /// The system refused.
+    /// The system returned an error.
     #[error("{}: {source}; it holds the credentials of a cluster on this machine", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// Another account owns it, or may read or write it.
+    /// Another account owns the path, or may read or write it.
     #[error(
         "{} is not this account's alone (owner {owner}, mode {mode:o}), so its credentials are not used: delete it and start the scheduler again",
         path.display()
@@ -46,26 +46,26 @@ pub enum LocalError {
     Shared {
         /// The file or folder.
         path: PathBuf,
-        /// The owner's id.
+        /// The user id of the owner.
         owner: u32,
-        /// Permissions.
+        /// The permission bits.
         mode: u32,
     },
-    /// The file is not as a scheduler writes it.
+    /// The content is not what a scheduler writes.
     #[error("{} does not hold the credentials of a cluster: start its scheduler again", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
     },
-    /// A certificate could not be made.
+    /// A certificate could not be created.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
 }
 
-/// What proves to a cluster on this machine that its own account asks. PEM throughout.
+/// Credentials with which a process authenticates to a cluster of its own account on this machine, in PEM.
 #[derive(Clone, Debug)]
 pub struct LocalCredentials {
-    /// The certificate of the authority, made for one account's scheduler on one port.
+    /// The certificate of the authority, which is created for the scheduler of one account on one port.
     pub authority: String,
     /// The owner's certificate and key.
     pub owner: Issued,
@@ -73,11 +73,11 @@ pub struct LocalCredentials {
 }
 
 impl LocalCredentials {
-    /// New credentials, for a scheduler and executors at addresses of this machine.
+    /// Creates credentials for a scheduler and executors on loopback addresses of this machine.
     ///
     /// # Errors
     ///
-    /// If the system gives no random numbers.
+    /// Returns an error if the system provides no random numbers.
     pub fn generate() -> Result<Self, LocalError> {
         let authority = Authority::new("flowsigma on this machine")?;
         let hosts = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
@@ -85,26 +85,27 @@ impl LocalCredentials {
         Ok(Self { authority: authority.certificate().to_owned(), owner, age: Duration::ZERO })
     }
 
-    /// Whether they are valid for another year at least.
+    /// Whether the credentials are valid for at least another year.
     pub fn is_fresh(&self) -> bool {
         self.age < FRESH_FOR
     }
 
-    /// Writes them for the scheduler on `port`, in place of those of a scheduler before.
+    /// Writes the credentials for the scheduler on `port`, replacing older ones. Returns the path of the file.
     ///
     /// # Errors
     ///
-    /// If there is no folder, or it is not this account's alone.
+    /// Returns an error if there is no folder for the file, another account can access it, or the file cannot be
+    /// written.
     pub fn write(&self, port: u16) -> Result<PathBuf, LocalError> {
         let folder = folder()?;
         make_private(&folder)?;
         let path = folder.join(file_name(port));
         if !self.age.is_zero() && path.exists() {
-            // Read from there.
+            // The credentials were read from this file.
             return Ok(path);
         }
         let io = |source| LocalError::Io { path: path.clone(), source };
-        // Made with mode 600, and there under its name only once it is whole.
+        // The temporary file has mode 600. It gets the final name only when it is complete.
         let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(io)?;
         let text = [&self.authority, &self.owner.certificate, &self.owner.key].map(|pem| pem.trim_end());
         file.write_all(format!("{}\n", text.join("\n")).as_bytes()).map_err(io)?;
@@ -113,11 +114,11 @@ impl LocalCredentials {
         Ok(path)
     }
 
-    /// Those of the scheduler on `port` of this machine; none if it wrote none.
+    /// Reads the credentials of the scheduler on `port` of this machine; returns `None` if it has written none.
     ///
     /// # Errors
     ///
-    /// If the file is not this account's alone, or is not as a scheduler writes it.
+    /// Returns an error if another account can access the file, or its content is not what a scheduler writes.
     pub fn read(port: u16) -> Result<Option<Self>, LocalError> {
         let Ok(folder) = folder() else { return Ok(None) };
         let path = folder.join(file_name(port));
@@ -136,11 +137,11 @@ impl LocalCredentials {
         Ok(Some(Self { age: age.max(Duration::from_nanos(1)), ..read }))
     }
 
-    /// Deletes those of the scheduler on `port`, if there are any.
+    /// Deletes the credentials of the scheduler on `port`, if there are any.
     ///
     /// # Errors
     ///
-    /// If there are some that cannot be deleted.
+    /// Returns an error if the file exists and cannot be deleted.
     pub fn delete(port: u16) -> Result<(), LocalError> {
         let Ok(folder) = folder() else { return Ok(()) };
         let path = folder.join(file_name(port));
@@ -165,7 +166,7 @@ impl LocalCredentials {
     }
 }
 
-/// Whether a host is this machine whatever its network: `localhost` or a loopback address.
+/// Whether a host always is this machine: `localhost` or a loopback address.
 pub fn is_loopback_host(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
@@ -191,7 +192,7 @@ fn make_private(folder: &Path) -> Result<(), LocalError> {
     refuse_shared(folder)
 }
 
-/// Neither a link nor anything that another account owns or may use.
+/// Rejects a link, and a path that another account owns or can access.
 fn refuse_shared(path: &Path) -> Result<(), LocalError> {
     let metadata =
         std::fs::symlink_metadata(path).map_err(|source| LocalError::Io { path: path.to_owned(), source })?;

@@ -1,40 +1,40 @@
 //! The logs of a process.
 //!
-//! Owns: where they are written, and in which form. Must not know: what is logged.
+//! Owns: where they are written, and their format. Must not know: what is logged.
 
 use std::path::{Path, PathBuf};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-/// The form of a log line.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum LogFormat {
     Text,
     Json,
 }
 
-/// Where the logs of a process are written. By default to stderr.
+/// The destination of the logs of a process. The default is stderr.
 #[derive(Debug, Default)]
 pub struct NodeLogs {
-    /// The folder of the files that take them; stderr if none.
+    /// The folder of the log files; stderr if `None`.
     pub folder: Option<PathBuf>,
-    /// When another file is begun.
+    /// When a new log file is started.
     pub rotation: LogRotation,
-    /// What the files' names begin with.
+    /// The prefix of the file names.
     pub name: String,
-    /// Whether each line names its thread.
+    /// Whether each line contains the name and id of its thread.
     pub threads: bool,
 }
 
-/// When another log file is begun.
+/// When a new log file is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogRotation {
-    /// Each minute.
+    /// Every minute.
     Minutely,
-    /// Each hour.
+    /// Every hour.
     Hourly,
-    /// Each day.
+    /// Every day.
     Daily,
     /// Never.
     #[default]

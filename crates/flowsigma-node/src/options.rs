@@ -1,6 +1,6 @@
 //! The options that all processes have.
 //!
-//! Owns: how they are spelled, and what follows from them. Must not know: which process it is.
+//! Owns: their names, and applying them. Must not know: which process it is.
 
 use crate::config::{Config, ConfigFileError};
 use crate::logs::{LogFormat, NodeLogs};
@@ -9,30 +9,31 @@ use std::path::PathBuf;
 /// The options that all processes have.
 #[derive(clap::Args, Debug)]
 pub struct NodeArgs {
-    /// File with this node's connections [default: $FLOWSIGMA_CONFIG, ./flowsigma.toml, then the
-    /// user's configuration folder]
+    /// Configuration file of this process [default: $FLOWSIGMA_CONFIG, ./flowsigma.toml, then the user's
+    /// configuration folder]
     #[arg(long, global = true, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// How logs are written, to stderr unless another option says where; $RUST_LOG says which
+    /// Log format; logs go to stderr unless another option sets a file, and $RUST_LOG filters them
     #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
     log_format: LogFormat,
 }
 
 impl NodeArgs {
-    /// Reads this process's configuration file. Reads no secret yet.
+    /// Reads the configuration file of this process. It does not read secrets.
     ///
     /// # Errors
     ///
-    /// As [`Config::load`].
+    /// Returns the errors of [`Config::load`].
     pub fn load_config(&self) -> Result<Config, ConfigFileError> {
         Config::load(self.config.as_deref())
     }
 
-    /// Writes logs from now on: what `$RUST_LOG` names, or else what `default` does. Once a process.
+    /// Starts logging. `$RUST_LOG` sets the filter, and `default` is the filter without it. Call it once in a
+    /// process.
     ///
     /// # Errors
     ///
-    /// If there is no folder for their files.
+    /// Returns an error if the log files cannot be created.
     pub fn write_logs(&self, default: &str, logs: &NodeLogs) -> std::io::Result<()> {
         logs.write(default, self.log_format)
     }

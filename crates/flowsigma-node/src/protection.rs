@@ -1,10 +1,10 @@
-//! What stands between this process and those who can reach its ports.
+//! The protection of the ports of this process.
 //!
-//! Owns: choosing it from the configuration, the address and the flag. Must not know: what is served.
+//! Owns: choosing it by the configuration, the address and the flag. Must not know: what is served.
 //!
-//! There are three ways. `[cluster] tls` names certificates, for any address. Without it, a cluster on a loopback address
-//! belongs to the account that started it: the scheduler writes credentials that only this account can read. Anything
-//! else is an error, unless a flag says that anyone may use the cluster.
+//! There are three kinds. `[cluster] tls` sets certificates, for any address. Without it, a cluster on a loopback
+//! address belongs to the account that started it: the scheduler writes credentials that only this account can
+//! read. Anything else is an error, unless a flag allows anyone to use the cluster.
 
 use crate::certificates::ClusterCertificates;
 use crate::config::Config;
@@ -16,24 +16,24 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
-/// Between two looks at whether a scheduler has written its credentials.
+/// The poll interval for the credentials of a scheduler.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What protects a port.
+/// The protection of a port.
 #[derive(Clone)]
 pub enum Protection {
-    /// Certificates of the files in `[cluster] tls`.
+    /// The certificates of the files in `[cluster] tls`.
     Certificates(ClusterCertificates),
-    /// Credentials of this account, for a cluster on this machine.
+    /// The credentials of this account, for a cluster on this machine.
     Account(ClusterCertificates),
-    /// A bearer token over TLS, which only clients have.
+    /// A bearer token over TLS, which only a client has.
     Token(ClusterCertificates, SecretString),
-    /// Nothing.
+    /// No protection.
     None,
 }
 
 impl Protection {
-    /// The certificates; none where anyone may use the cluster.
+    /// Returns the certificates; `None` if anyone may use the cluster.
     pub fn certificates(&self) -> Option<&ClusterCertificates> {
         match self {
             Self::Certificates(certificates) | Self::Account(certificates) | Self::Token(certificates, _) => {
@@ -43,7 +43,8 @@ impl Protection {
         }
     }
 
-    /// The bearer token, for a request's `authorization`. It is a secret.
+    /// Returns the value of the header `authorization` with the bearer token; `None` without a token. It is a
+    /// secret.
     pub fn bearer(&self) -> Option<String> {
         match self {
             Self::Token(_, token) => Some(format!("Bearer {}", token.expose_secret())),
@@ -51,17 +52,18 @@ impl Protection {
         }
     }
 
-    /// Whether files are those of the account that submits: a cluster of one account reads and writes what it could
-    /// itself.
+    /// Whether only the account that runs the tasks can submit them. Such a cluster can access only files that its
+    /// user can access anyway.
     pub fn is_of_one_account(&self) -> bool {
         matches!(self, Self::Account(_))
     }
 
-    /// For the scheduler that listens at `address`, and its listener. Callers are not accepted yet.
+    /// Returns the protection of the scheduler that listens on `address`, and its listener.
     ///
     /// # Errors
     ///
-    /// If the address is taken, or others could reach it and nothing would protect it.
+    /// Returns an error if the address is in use, or other machines could reach it without protection. It also
+    /// fails if certificates or credentials cannot be read or written.
     pub fn of_scheduler(
         config: &Config,
         address: SocketAddr,
@@ -80,7 +82,7 @@ impl Protection {
                 LocalCredentials::delete(port)?;
                 Self::None
             }
-            // Those of a scheduler before are kept: its executors go on with them.
+            // Keeps the credentials of an earlier scheduler, because its executors still use them.
             None => {
                 let credentials = match LocalCredentials::read(port)? {
                     Some(credentials) if credentials.is_fresh() => credentials,
@@ -94,11 +96,13 @@ impl Protection {
         Ok((protection, bound.listen()?))
     }
 
-    /// For an executor of the scheduler at `host` and `port`, whose credentials it waits for until `wait` has passed.
+    /// Returns the protection of an executor of the scheduler at `host` and `port`. Waits at most `wait` for the
+    /// credentials of a scheduler on this machine.
     ///
     /// # Errors
     ///
-    /// If nothing would protect it, or the scheduler is another account's.
+    /// Returns an error if other machines could reach the executor without protection, or the scheduler has not
+    /// written credentials for this account.
     pub async fn of_executor(
         config: &Config,
         (host, port): (&str, u16),
@@ -130,11 +134,11 @@ impl Protection {
         }
     }
 
-    /// For a client of the scheduler at `host` and `port`.
+    /// Returns the protection of a client of the scheduler at `host` and `port`.
     ///
     /// # Errors
     ///
-    /// If credentials are there and cannot be used.
+    /// Returns an error if certificates, credentials or a token exist but cannot be used.
     pub fn of_client(config: &Config, host: &str, port: u16) -> Result<Self, ProtectionError> {
         if let Some(certificates) = ClusterCertificates::of(config)? {
             return Ok(Self::Certificates(certificates));
@@ -152,7 +156,7 @@ impl Protection {
     }
 }
 
-/// The certificates of a process that serves.
+/// Returns the certificates of a scheduler or an executor.
 fn of_node(config: &Config, process: &'static str) -> Result<Option<ClusterCertificates>, ProtectionError> {
     if config.cluster_token.is_some() {
         return Err(ProtectionError::TokenOfServer { process });
@@ -166,7 +170,7 @@ fn unprotected(process: &'static str, address: &str) -> ProtectionError {
 
 fn warn(process: &str, address: &str) {
     tracing::warn!(
-        "{ALLOW_ANYONE}: whoever reaches the {process} at {address} runs jobs as this account, reads through its \
-         connections, and nothing is encrypted"
+        "{ALLOW_ANYONE}: anyone who reaches the {process} at {address} runs jobs as this account and reads through \
+         its connections; nothing is encrypted"
     );
 }

@@ -1,6 +1,6 @@
-//! Why a process of a cluster is not protected.
+//! The errors of protecting the ports of a process.
 //!
-//! Owns: the causes and their messages. Must not know: who is protected.
+//! Owns: the causes and their messages. Must not know: which process is protected.
 
 use crate::config::ClusterTls;
 use crate::listen::ListenError;
@@ -8,24 +8,24 @@ use crate::local::LocalError;
 use elastic_client::ConfigError;
 use std::path::PathBuf;
 
-/// The flag, as scheduler and executor spell it.
+/// The flag of scheduler and executor that disables protection.
 pub(crate) const ALLOW_ANYONE: &str = "--allow-anyone";
 
-/// Why a process is not protected, or cannot start as it is.
+/// The reason why a process cannot be protected, and does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtectionError {
     /// A file of `[cluster] tls` cannot be read.
     #[error("[cluster] tls: cannot read {key} {}: {source}", path.display())]
     Unreadable {
-        /// The key that names it.
+        /// The key in the configuration.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The files of `[cluster] tls` are none, or do not belong together.
+    /// The files of `[cluster] tls` are not certificates, or do not belong together.
     #[error(
         "[cluster] tls: {}, {} and {} are not an authority, a certificate and its key: {problem}",
         files.ca_file.display(), files.cert_file.display(), files.key_file.display()
@@ -33,53 +33,54 @@ pub enum ProtectionError {
     NoCertificates {
         /// The files.
         files: Box<ClusterTls>,
-        /// What is wrong with them.
+        /// The error of reading them.
         problem: String,
     },
-    /// The file that a client recognises the scheduler by holds no certificate.
+    /// The authority file of a client with a token contains no certificate.
     #[error("[cluster] tls: {} is not the certificate of an authority: {problem}", file.display())]
     NoAuthority {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The error of reading it.
         problem: String,
     },
-    /// What a scheduler of this machine wrote are no certificates.
+    /// The credentials that a scheduler on this machine wrote are not certificates.
     #[error("credentials of this machine's cluster: {problem}")]
     NoCredentials {
-        /// What is wrong with them.
+        /// The error of reading them.
         problem: String,
     },
     /// The bearer token cannot be read.
     #[error("[cluster] token: {0}")]
     Token(#[source] ConfigError),
-    /// A process that serves has a token in place of a certificate.
+    /// A scheduler or an executor has a token instead of a certificate.
     #[error(
-        "[cluster] has a token, by which a client proves itself: the {process} needs cert_file and key_file in [cluster] tls"
+        "[cluster] has a token, which only clients can use: the {process} needs cert_file and key_file in \
+         [cluster] tls"
     )]
     TokenOfServer {
         /// The process.
         process: &'static str,
     },
-    /// Other machines could use the port.
+    /// Other machines can reach the port, and it has no protection.
     #[error(
-        "others can reach the {process} at {address}, and nothing would protect it: give each node a certificate by \
-         [cluster] tls in its flowsigma.toml (flowsigma cluster init makes them), or let anyone who reaches it run jobs \
-         as this account by {ALLOW_ANYONE}"
+        "other machines can reach the {process} at {address}, and nothing protects it: give each process a \
+         certificate by [cluster] tls in its flowsigma.toml (flowsigma cluster init creates them), or let anyone who \
+         reaches it run jobs as this account by {ALLOW_ANYONE}"
     )]
     Unprotected {
         /// The process.
         process: &'static str,
-        /// Where it would listen.
+        /// The address where it would listen.
         address: String,
     },
     /// No scheduler of this account has written credentials.
     #[error(
         "no scheduler of this account listens on port {port} of this machine: start flowsigma-scheduler as this user \
-         first, or say by --scheduler-host and --scheduler-port where it is"
+         first, or set --scheduler-host and --scheduler-port"
     )]
     NoScheduler {
-        /// The port of the scheduler that was waited for.
+        /// The port of the scheduler.
         port: u16,
     },
     /// The credentials of a cluster on this machine cannot be written or read.

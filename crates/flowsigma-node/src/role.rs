@@ -1,27 +1,27 @@
-//! Who a certificate says its holder is.
+//! The role and the name in a certificate.
 //!
-//! Owns: the two entries of a subject that matter, its common name and its organizational unit. Must not
-//! know: whether the certificate is valid, which TLS decides.
+//! Owns: two entries of a certificate's subject, the common name and the organizational unit. Must not know:
+//! whether the certificate is valid, which TLS decides.
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// What the holder of a certificate is in a cluster: the organizational unit of the certificate's subject.
+/// The role of a certificate's holder in a cluster. It is the organizational unit of the subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Plans jobs and hands out their tasks.
+    /// Plans jobs and assigns their tasks to executors.
     Scheduler,
-    /// Runs tasks, and serves what they computed to schedulers and executors.
+    /// Runs tasks, and serves their rows to schedulers and executors.
     Executor,
     /// Submits jobs.
     Client,
-    /// The account that started a cluster on its own machine: client and executor at once.
+    /// The account that started a cluster on its own machine. It is scheduler, executor and client in one.
     Owner,
 }
 
 impl Role {
     const ALL: [Self; 4] = [Self::Scheduler, Self::Executor, Self::Client, Self::Owner];
 
-    /// The organizational unit, as certificates hold it.
+    /// Returns the organizational unit of certificates with this role.
     pub fn unit(self) -> &'static str {
         match self {
             Self::Scheduler => "flowsigma scheduler",
@@ -46,11 +46,11 @@ impl Role {
 pub struct Subject {
     /// The common name.
     pub name: String,
-    /// The role that the organizational unit names; none if it names no role.
+    /// The role that the organizational unit names; `None` if it names no role.
     pub role: Option<Role>,
 }
 
-/// Reads the subject of a certificate in DER. Returns none if it is no certificate or names nobody.
+/// Reads the subject of a certificate in DER. Returns `None` if it is not a certificate or has no common name.
 pub fn subject_of(certificate: &[u8]) -> Option<Subject> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let subject = certificate.subject();

@@ -31,7 +31,7 @@ impl Failure {
         if error.chain().any(is_unread) { Self::Unread } else { Self::Failed(error) }
     }
 
-    /// Returns this failure for a command of which an earlier part has run: it is no refusal then.
+    /// Returns this failure for a command that has already run something: it is no refusal then.
     pub(crate) fn after_others(self) -> Self {
         match self {
             Self::Refused(error) => Self::Failed(error),

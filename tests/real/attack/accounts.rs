@@ -4,7 +4,7 @@
 
 use super::{encoded, statement};
 use crate::command::{captured, stderr};
-use crate::golden::{ALONE, registry, servers};
+use crate::golden::{alone, registry, servers};
 use crate::kill::end;
 use flowsigma_node::Role;
 use flowsigma_tests::caller::{Caller, Outcome, Proof};
@@ -74,8 +74,8 @@ fn connects(mut command: Command, socket: &Path) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_account_does_not_reach_the_cluster_inside_a_program() {
-    let _alone = ALONE.lock().await;
     let url = servers().remove(0);
+    let _alone = alone(&url).await;
     super::load(&registry(&url).get("test").unwrap()).await;
     let proxy = Proxy::start(&url, |seen| if seen.page.is_some() { Fault::Hold } else { Fault::None });
     let proxy = proxy.await.unwrap();
@@ -114,7 +114,6 @@ async fn another_account_does_not_reach_the_cluster_inside_a_program() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_account_gets_nothing_from_a_cluster_on_this_machine() {
-    let _alone = ALONE.lock().await;
     let shape = Shape { scheduler: "", executors: &[""], vcores: 1, ..Shape::default() };
     let cluster = Cluster::start_as(shape).await.unwrap();
     let log = std::fs::read_to_string(cluster.folder.path().join("scheduler.log")).unwrap();

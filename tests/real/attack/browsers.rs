@@ -1,7 +1,6 @@
 //! Pages of other origins, in the browser of somebody who may use the cluster.
 
 use super::{Ground, encoded, statement};
-use crate::golden::ALONE;
 use flowsigma_tests::caller::{Caller, Outcome, Proof};
 use flowsigma_tests::cluster::{Cluster, Shape};
 use reqwest::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderMap, LOCATION};
@@ -43,7 +42,6 @@ pub(super) async fn of_other_origins(ground: &Ground) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_named_may_use_the_endpoints_and_no_other_one() {
-    let _alone = ALONE.lock().await;
     let own = "https://ui.example";
     let args = ["--cors-allowed-origins", own];
     for allow_anyone in [true, false] {

@@ -1,7 +1,7 @@
 //! Points in time that the scheduler opens for clients that open none.
 
 use super::{encoded, table};
-use crate::golden::{ALONE, assert_nothing_open, options, registry, servers};
+use crate::golden::{alone, assert_nothing_open, options, registry, servers};
 use ballista_core::serde::protobuf::CancelJobParams;
 use ballista_core::serde::protobuf::execute_query_params::Query;
 use datafusion_elasticsearch::EsTable;
@@ -36,8 +36,8 @@ async fn wait_for(operation: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scheduler_renews_lists_and_closes_what_it_opens_for_a_client() {
-    let _alone = ALONE.lock().await;
     for url in servers() {
+        let _alone = alone(&url).await;
         let direct = registry(&url).get("test").unwrap();
         super::load(&direct).await;
         // The first job's page never comes, the second's once it is released.

@@ -114,8 +114,8 @@ impl Admission {
             }),
             (Guard::Certificates(tls), Some(Link::Tls(Some(subject)))) => {
                 let role = tls.role(&subject);
-                // An entry in `[access]` decides by the certificate of its key `certificate`, even if another
-                // entry has that common name as its own name.
+                // An `[access]` entry matches by its `certificate`, even if another entry has this common name as
+                // its own name.
                 let listed = self.access.iter().find(|(_, access)| access.certificate == subject.name);
                 let submits = listed.is_some() || matches!(role, Role::Client | Role::Owner);
                 let (name, grants) = match (role, listed) {

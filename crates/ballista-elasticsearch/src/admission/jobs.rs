@@ -35,7 +35,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Records a status. The last one stays, since an older one may arrive after it.
+    /// Records a status. A final status is kept, because an older one may arrive after it.
     pub(super) fn learn(&self, status: JobStatus) {
         self.status.send_if_modified(|known| {
             let runs = !known.as_ref().is_some_and(is_last);
@@ -46,7 +46,7 @@ impl Job {
         });
     }
 
-    /// Whether its last status is recorded.
+    /// Whether a final status is recorded.
     pub(super) fn has_ended(&self) -> bool {
         self.status.borrow().as_ref().is_some_and(is_last)
     }

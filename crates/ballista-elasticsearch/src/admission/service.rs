@@ -95,8 +95,8 @@ impl Admitted {
             return Ok(identity);
         }
         Err(Refusal::Forbidden(format!(
-            "\"{}\" is not an executor of this cluster: its certificate has another role, and [cluster] executors of the \
-             scheduler's flowsigma.toml does not list it",
+            "\"{}\" is not an executor of this cluster: its certificate has another role, and [cluster] executors of \
+             the scheduler's flowsigma.toml does not list it",
             identity.name
         )))
     }

@@ -1,7 +1,7 @@
-//! Who may submit jobs to a cluster, and what for.
+//! The identities that may submit jobs to a cluster, and their grants.
 //!
-//! Owns: `[access.NAME]` and `[files]`, and judging connections and index expressions by them. Pure. Must not know:
-//! how a caller proves who it is, or what a path leads to.
+//! Owns: `[access.NAME]` and `[files]`, and matching connections and index expressions with them. Pure. Must not
+//! know: how a caller authenticates, or the target of a path.
 
 use super::ConfigFileError;
 use super::table::Table;
@@ -13,82 +13,82 @@ const ACCESS_KEYS: &[&str] =
     &["certificate", "token_sha256", "connections", "indices", "read", "write", "jobs"];
 const FILES_KEYS: &[&str] = &["read", "write"];
 
-/// Everything, in a list of names or patterns.
+/// The pattern for everything, in a list of names or patterns.
 const ALL: &str = "*";
 
-/// One identity, and what it may do.
+/// An identity, with its credentials and grants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// The common name of its certificate.
     pub certificate: String,
-    /// The SHA-256 of a bearer token that stands for it as well; none if it has none.
+    /// The SHA-256 of its bearer token; `None` if it has no token.
     pub token_sha256: Option<Fingerprint>,
-    /// What is granted to it.
+    /// The grants of the identity.
     pub grants: Grants,
 }
 
-/// What an identity may read and write. Nothing, unless it is listed.
+/// What an identity may read and write. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
-    /// Names of connections; `*` is every one.
+    /// The names of granted connections; `*` grants every connection.
     pub connections: Vec<String>,
-    /// Patterns of index names; `*` stands for any text.
+    /// The patterns of granted index names; `*` stands for any text.
     pub indices: Vec<String>,
-    /// Folders and files that may be read.
+    /// The folders and files that may be read.
     pub read: Vec<PathBuf>,
-    /// Folders that may be written to.
+    /// The folders that may be written to.
     pub write: Vec<PathBuf>,
-    /// Whose jobs it may see, fetch and cancel.
+    /// Whose jobs the identity may see, fetch and cancel.
     pub jobs: Jobs,
 }
 
 /// Whose jobs an identity may see, fetch and cancel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Jobs {
-    /// Those that it submitted.
+    /// Jobs that the identity submitted.
     #[default]
     Own,
-    /// Everybody's.
+    /// Jobs of all identities.
     All,
 }
 
-/// What tasks in this process may read and write, whoever submitted them.
+/// The files that tasks in this process may read and write, for jobs of all identities.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileRoots {
-    /// Folders and files that may be read.
+    /// The folders and files that may be read.
     pub read: Vec<PathBuf>,
-    /// Folders that may be written to.
+    /// The folders that may be written to.
     pub write: Vec<PathBuf>,
 }
 
 impl Grants {
-    /// Every connection, index and file, and everybody's jobs: for the account that runs the cluster.
+    /// Grants every connection, index and file, and all jobs: for the account that runs the cluster.
     pub fn everything() -> Self {
         let root = || vec![PathBuf::from("/")];
         Self { read: root(), write: root(), ..Self::every_index() }
     }
 
-    /// Every connection and index and everybody's jobs, but no file.
+    /// Grants every connection and index, and all jobs, but no file.
     pub fn every_index() -> Self {
         let all = || vec![ALL.to_owned()];
         Self { connections: all(), indices: all(), jobs: Jobs::All, ..Self::default() }
     }
 
-    /// Whether the connection of that name may be used.
+    /// Whether the connection with this name is granted.
     pub fn covers_connection(&self, name: &str) -> bool {
         self.connections.iter().any(|granted| granted == ALL || granted == name)
     }
 
-    /// Whether every index may be read, whatever its name.
+    /// Whether all indices are granted.
     pub fn covers_every_index(&self) -> bool {
         self.indices.iter().any(|granted| granted == ALL)
     }
 
-    /// Whether an index expression (a name, a pattern, an alias, or several with commas between) can reach only what
-    /// is granted.
+    /// Whether an index expression can only reach granted indices. The expression is a name, a pattern, an alias,
+    /// or several of them separated by commas.
     ///
-    /// A pattern is granted if a granted pattern matches its text, its stars included: then it matches whatever the
-    /// narrower one does. An excluded part (`-name`) only takes away.
+    /// A pattern is granted if a granted pattern matches its text, including its stars: it then matches every name
+    /// that the pattern matches. An excluded part (`-name`) only removes names.
     pub fn covers_index(&self, expression: &str) -> bool {
         if self.covers_every_index() {
             return true;
@@ -96,14 +96,14 @@ impl Grants {
         expression.split(',').enumerate().all(|(place, part)| {
             let part = part.trim();
             let excluded = place > 0 && part.starts_with('-');
-            // Date math is resolved by the server, and `_all` is every index.
+            // The server resolves date math, and `_all` means every index.
             let named = !part.is_empty() && part != "_all" && !part.contains(['<', '>', '%', '/', ':']);
             excluded || (named && self.indices.iter().any(|granted| matches(granted, part)))
         })
     }
 }
 
-/// Whether `text` is what `pattern` describes, in which `*` stands for any text.
+/// Whether `text` matches `pattern`, in which `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -143,7 +143,7 @@ pub(super) fn parse_files(table: &Table<'_>) -> Result<FileRoots, ConfigFileErro
     Ok(FileRoots { read: roots(table, "read")?, write: roots(table, "write")? })
 }
 
-/// The texts of a list; none if there is no such key.
+/// Returns the texts of a list; empty if the key is missing.
 pub(super) fn texts(table: &Table<'_>, key: &str) -> Result<Vec<String>, ConfigFileError> {
     let list = table.take(key, "a list of texts, none of them empty", |value| match value {
         DeValue::Array(items) => items
@@ -155,7 +155,7 @@ pub(super) fn texts(table: &Table<'_>, key: &str) -> Result<Vec<String>, ConfigF
     Ok(list.unwrap_or_default())
 }
 
-/// A relative path would mean another folder to each process.
+/// Parses a list of absolute paths. A relative path would mean a different folder in each process.
 fn roots(table: &Table<'_>, key: &str) -> Result<Vec<PathBuf>, ConfigFileError> {
     let list = table.take(key, "a list of absolute paths", |value| match value {
         DeValue::Array(items) => items

@@ -1,122 +1,125 @@
-//! What can be wrong with a configuration file. No message holds a value or a line of the file: either may be a secret.
+//! The errors of a configuration file.
+//!
+//! Owns: the causes and their messages. No message contains a value or a line of the file, because either may be a
+//! secret.
 
 use elastic_client::UrlProblem;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a configuration file cannot be used.
+/// The reason why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigFileError {
-    /// A file that was asked for is not there.
+    /// A file that an option or a variable names is missing.
     #[error("configuration file {path:?} named by {required_by} does not exist")]
     FileMissing {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The option or variable that names it.
         required_by: &'static str,
     },
-    /// A file is there and cannot be read.
+    /// A file exists but cannot be read.
     #[error("cannot read configuration file {path:?}: {source}")]
     FileUnreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
     /// The text is not TOML.
     #[error("{}: line {line}, column {column}: not valid TOML: {expected}", file.display())]
     Syntax {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
         /// The column, from 1.
         column: usize,
-        /// What the parser expected there.
+        /// What the parser expected.
         expected: String,
     },
-    /// A key that means nothing.
+    /// A key is unknown.
     #[error("{}: unknown key {key:?} in {table}{}", file.display(), hint(nearest.as_deref(), known))]
     UnknownKey {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
         /// The key.
         key: String,
-        /// The table it stands in, as in `[connections.prod]`.
+        /// The table that contains the key, such as `[connections.prod]`.
         table: String,
-        /// The known key it was probably meant to be.
+        /// The known key with the most similar name.
         nearest: Option<String>,
-        /// All keys known there.
+        /// All known keys of the table.
         known: Vec<String>,
     },
-    /// A secret written into the file itself.
+    /// A secret is in the file itself.
     #[error(
         "{}: line {line}: {key:?} in {table} puts a secret into the file itself, use {instead} (with auth.type = {auth_type:?}) instead",
         file.display()
     )]
     InlineSecret {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
         /// The key.
         key: String,
-        /// The table it stands in.
+        /// The table that contains the key.
         table: String,
-        /// The keys that say where a secret is.
+        /// The keys that name the source of a secret instead.
         instead: &'static str,
-        /// The kind of `auth` they belong to.
+        /// The `type` of `auth` that these keys belong to.
         auth_type: &'static str,
     },
-    /// A value that does not fit its key.
+    /// A value is invalid for its key.
     #[error("{}: line {line}: {key:?} in {table} must be {expected}", file.display())]
     InvalidValue {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
         /// The key.
         key: String,
-        /// The table it stands in.
+        /// The table that contains the key.
         table: String,
-        /// What was expected.
+        /// The expected value.
         expected: String,
     },
-    /// A key without which a table means nothing.
+    /// A required key is missing.
     #[error("{}: {table} needs {needed}", file.display())]
     MissingKey {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The table.
+        /// The table in which the key is missing.
         table: String,
-        /// The key or keys, one of which is needed.
+        /// The missing key, or keys of which one is required.
         needed: String,
     },
-    /// Two keys of one table that exclude each other.
-    #[error("{}: {table} has both {first:?} and {second:?}, only one of them can be", file.display())]
+    /// Two keys of one table exclude each other.
+    #[error("{}: {table} has both {first:?} and {second:?}, set only one of them", file.display())]
     Conflict {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The table.
+        /// The table that contains the keys.
         table: String,
-        /// One key.
+        /// The first key.
         first: &'static str,
-        /// The other.
+        /// The second key.
         second: &'static str,
     },
-    /// A node that cannot be used.
+    /// A URL in `nodes` is invalid.
     #[error("{}: line {line}: node {index} of {table}: {problem}{}", file.display(), secret_keys(*problem))]
     Node {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// Which one of `nodes`, from 1.
+        /// The position in `nodes`, from 1.
         index: usize,
-        /// The table.
+        /// The table that contains `nodes`.
         table: String,
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         problem: UrlProblem,
     },
 }
@@ -131,7 +134,7 @@ fn hint(nearest: Option<&str>, known: &[String]) -> String {
     }
 }
 
-/// The keys of the file that take what a URL must not hold.
+/// Returns the keys for a part that a URL must not contain.
 fn secret_keys(problem: UrlProblem) -> &'static str {
     match problem {
         UrlProblem::Credentials => " (username with password_env or password_file)",

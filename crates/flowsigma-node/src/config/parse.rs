@@ -1,6 +1,7 @@
-//! Text of a configuration file → [`Config`]. Pure: no file is read here.
+//! Parses the text of a configuration file to a [`Config`]. Pure: it reads no file. Owns: the known keys and the
+//! form of their values.
 //!
-//! Values are taken from the TOML tree by hand rather than by serde, whose errors quote the value they reject.
+//! Values are taken from the TOML tree without serde, because its errors quote the rejected value.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -37,7 +38,7 @@ const CONNECTION_KEYS: &[&str] = &[
 const TLS_KEYS: &[&str] = &["ca_file", "ca_fingerprint", "client_cert_file", "client_key_file", "verify"];
 const PROXY_AUTH_KEYS: &[&str] = &["username", "password_env", "password_file"];
 const HEADER_KEYS: &[&str] = &["env", "file"];
-/// Headers that are ours to set.
+/// Headers that the client sets itself.
 const OUR_HEADERS: &[&str] = &[
     "accept",
     "accept-encoding",
@@ -48,7 +49,7 @@ const OUR_HEADERS: &[&str] = &[
     "host",
     "transfer-encoding",
 ];
-/// Parts of the names of headers whose values are secrets.
+/// Parts of header names whose values are secrets.
 const SECRET_HEADERS: &[&str] = &["auth", "cookie", "key", "password", "secret", "token"];
 const BASIC_KEYS: &[&str] = &["type", "username", "password_env", "password_file"];
 const API_KEY_KEYS: &[&str] = &["type", "key_env", "key_file"];
@@ -243,7 +244,7 @@ fn parse_headers(table: &Table<'_>) -> Result<BTreeMap<String, HeaderSource>, Co
         let lower = name.to_ascii_lowercase();
         let invalid = |expected: &str| table.invalid_at(name, value.span(), expected.to_owned());
         if lower == "authorization" || OUR_HEADERS.contains(&lower.as_str()) {
-            return Err(invalid("left out: it is set from auth, or by each request"));
+            return Err(invalid("left out: the client sets it, from auth or for each request"));
         }
         if http::HeaderName::try_from(name).is_err() {
             return Err(invalid("under the name of a header"));
@@ -263,7 +264,7 @@ fn parse_headers(table: &Table<'_>) -> Result<BTreeMap<String, HeaderSource>, Co
     Ok(headers)
 }
 
-/// What `[cluster]` says.
+/// The values of `[cluster]`.
 struct Cluster {
     tls: Option<ClusterTls>,
     token: Option<ClusterToken>,

@@ -1,6 +1,6 @@
-//! One table of the file, and what a message about it needs.
+//! One table of the file, with the context for its error messages.
 //!
-//! Owns: taking values out of it, and refusing keys that mean nothing. Must not know: which keys there are.
+//! Owns: reading values from it, and rejecting unknown keys. Must not know: which keys exist.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use elastic_client::{SecretSource, nearest};
 const PASSWORD: (&str, &str) = ("password_env or password_file", "basic");
 const API_KEY: (&str, &str) = ("key_env or key_file", "api_key");
 const TOKEN: (&str, &str) = ("token_env or token_file", "bearer");
-/// Keys under which people write a secret itself, and where it belongs instead.
+/// Keys under which users write the secret itself, each with the keys to use instead.
 const INLINE_SECRETS: &[(&str, (&str, &str))] = &[
     ("password", PASSWORD),
     ("passwd", PASSWORD),
@@ -26,30 +26,30 @@ const INLINE_SECRETS: &[(&str, (&str, &str))] = &[
     ("bearer", TOKEN),
 ];
 
-/// Line and column of a byte of `text`, both from 1.
+/// Returns the line and the column of a byte of `text`, both from 1.
 pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// One table of the file, and what a message about it needs.
+/// One table of the file, with the context for its error messages.
 pub(super) struct Table<'a> {
     pub(super) file: &'a Path,
     pub(super) text: &'a str,
-    /// The dotted path; empty for the file's top level.
+    /// The dotted path; empty for the top level of the file.
     pub(super) name: String,
     pub(super) entries: &'a DeTable<'a>,
 }
 
 impl<'a> Table<'a> {
-    /// That all keys are known ones. A key that would hold a secret is told where secrets belong.
+    /// Checks that all keys are known. For a key of a secret, the error says where secrets belong.
     pub(super) fn check_keys(&self, known: &[&str]) -> Result<(), ConfigFileError> {
         self.refuse_inline_secrets()?;
         self.check_plain_keys(known)
     }
 
-    /// That all keys are known ones, in a table in which nobody would write a secret.
+    /// Checks that all keys are known, in a table without secrets.
     pub(super) fn check_plain_keys(&self, known: &[&str]) -> Result<(), ConfigFileError> {
         for key in self.entries.keys() {
             let key = key.get_ref().as_ref();
@@ -85,7 +85,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// The value under `key` as `read` understands it; `None` of `read` is an error that says what was expected.
+    /// Returns the value of `key` after `read`. If `read` returns `None`, the error names the expected value.
     pub(super) fn take<T>(
         &self,
         key: &str,
@@ -107,7 +107,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// A path, which starts at the file's own folder.
+    /// Returns a path. A relative one starts at the folder of the file.
     pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigFileError> {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         Ok(self.text(key)?.map(|path| folder.join(path)))
@@ -117,7 +117,7 @@ impl<'a> Table<'a> {
         self.take(key, "a table", |value| self.inner(key, value))
     }
 
-    /// The value of `key` as a table, if it is one.
+    /// Returns the value of `key` as a table, if it is one.
     pub(super) fn inner(&self, key: &str, value: &'a DeValue<'a>) -> Option<Table<'a>> {
         let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{}", self.name, bare(key)) };
         value.as_table().map(|entries| Table { file: self.file, text: self.text, name, entries })
@@ -132,7 +132,8 @@ impl<'a> Table<'a> {
         env_key: &'static str,
         file_key: &'static str,
     ) -> Result<SecretSource, ConfigFileError> {
-        // Whoever writes the secret itself here must not find it in a message about a variable that is not set.
+        // A user may write the secret itself here. It must not appear in a message about a variable that is not
+        // set.
         let variable = self.take(env_key, "the name of an environment variable", |value| {
             value.as_str().filter(|name| is_variable_name(name)).map(str::to_owned)
         })?;
@@ -183,7 +184,7 @@ fn is_variable_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// A key as TOML wants it inside a dotted path.
+/// Returns a key in the form that TOML requires in a dotted path.
 fn bare(key: &str) -> String {
     if key.contains('.') { format!("{key:?}") } else { key.to_owned() }
 }

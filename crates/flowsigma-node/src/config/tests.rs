@@ -133,7 +133,7 @@ fn messages() {
         (auth(basic), r#"[connections.prod.auth] needs "password_env" or "password_file""#),
         (
             auth(&format!(r#"{basic}, password_env = "A", password_file = "b""#)),
-            r#"[connections.prod.auth] has both "password_env" and "password_file", only one of them can be"#,
+            r#"[connections.prod.auth] has both "password_env" and "password_file", set only one of them"#,
         ),
         (auth(r#"type = "basic", password_env = "A""#), r#"[connections.prod.auth] needs "username""#),
         (
@@ -196,7 +196,7 @@ fn messages() {
         ),
         (
             format!("{nodes}cloud_id = \"c:aG9zdCRlcw==\""),
-            r#"[connections.prod] has both "nodes" and "cloud_id", only one of them can be"#,
+            r#"[connections.prod] has both "nodes" and "cloud_id", set only one of them"#,
         ),
         (
             "[connections.prod]\ncloud_id = \"c:hunter2\"".into(),
@@ -208,11 +208,11 @@ fn messages() {
         ),
         (
             format!("{nodes}tls = {{ ca_fingerprint = \"{FINGERPRINT}\", ca_file = \"ca.pem\" }}"),
-            r#"[connections.prod.tls] has both "ca_file" and "ca_fingerprint", only one of them can be"#,
+            r#"[connections.prod.tls] has both "ca_file" and "ca_fingerprint", set only one of them"#,
         ),
         (
             format!("{nodes}tls = {{ ca_fingerprint = \"{FINGERPRINT}\", verify = false }}"),
-            r#"[connections.prod.tls] has both "verify" and "ca_fingerprint", only one of them can be"#,
+            r#"[connections.prod.tls] has both "verify" and "ca_fingerprint", set only one of them"#,
         ),
         (
             format!("{nodes}tls = {{ client_cert_file = \"c.pem\" }}"),
@@ -240,7 +240,7 @@ fn messages() {
         ),
         (
             format!("{nodes}headers = {{ Authorization = \"hunter2\" }}"),
-            r#"line 3: "Authorization" in [connections.prod.headers] must be left out: it is set from auth, or by each request"#,
+            r#"line 3: "Authorization" in [connections.prod.headers] must be left out: the client sets it, from auth or for each request"#,
         ),
         (
             format!("{nodes}headers = {{ X-Api-Key = \"hunter2\" }}"),
