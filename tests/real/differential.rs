@@ -18,7 +18,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
-use datafusion_elasticsearch::{AddressOrder, EsTable, QueryContexts, TopRows, open_contexts};
+use datafusion_elasticsearch::{AddressOrder, EsTable, QueryContexts, TopN, open_contexts};
 use elastic_client::{Connection, ConnectionRegistry, Method, Request};
 use fields::pick;
 use fields::{Cell, Field, Support, to_scalar};
@@ -108,7 +108,7 @@ fn context() -> SessionContext {
     let state = SessionStateBuilder::new()
         .with_default_features()
         .with_config(SessionConfig::new().with_target_partitions(1))
-        .with_physical_optimizer_rule(Arc::new(TopRows))
+        .with_physical_optimizer_rule(Arc::new(TopN))
         .with_analyzer_rule(Arc::new(AddressOrder))
         .build();
     let ctx = SessionContext::new_with_state(state);

@@ -5,7 +5,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::physical_plan::collect;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{EsTable, TopRows, open_contexts};
+use datafusion_elasticsearch::{EsTable, TopN, open_contexts};
 use elastic_client::{Connection, Method, Request};
 use flowsigma_tests::cluster::Cluster;
 use flowsigma_tests::cluster::{embedded_context, remote_context};
@@ -174,7 +174,7 @@ async fn analyze(ctx: &SessionContext, sql: &str) -> String {
 /// With the rule, as every node of a cluster has it.
 fn with_rules() -> SessionContext {
     let builder = SessionStateBuilder::new().with_default_features();
-    let ctx = SessionContext::new_with_state(builder.with_physical_optimizer_rule(Arc::new(TopRows)).build());
+    let ctx = SessionContext::new_with_state(builder.with_physical_optimizer_rule(Arc::new(TopN)).build());
     for function in datafusion_elasticsearch::functions() {
         ctx.register_udf(function.as_ref().clone());
     }

@@ -13,7 +13,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
-use datafusion_elasticsearch::TopRows;
+use datafusion_elasticsearch::TopN;
 use std::sync::Arc;
 
 /// DataFusion's planner, followed by the top-N pushdown.
@@ -28,6 +28,6 @@ impl QueryPlanner for EsQueryPlanner {
         state: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = DefaultPhysicalPlanner::default().create_physical_plan(logical_plan, state).await?;
-        TopRows.optimize(plan, state.config().options())
+        TopN.optimize(plan, state.config().options())
     }
 }

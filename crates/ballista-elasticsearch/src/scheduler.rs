@@ -27,11 +27,11 @@ pub(crate) async fn connect(url: &str, config: &SessionConfig) -> Result<Schedul
         endpoint = customize.configure_endpoint(endpoint).map_err(|e| lost(e.as_ref()))?;
     }
     let channel = endpoint.connect().await.map_err(|e| lost(&e))?;
-    let most = ballista.grpc_client_max_message_size();
+    let max = ballista.grpc_client_max_message_size();
     let interceptor = config.ballista_grpc_interceptor();
     Ok(SchedulerGrpcClient::with_interceptor(channel, interceptor.as_ref().clone())
-        .max_encoding_message_size(most)
-        .max_decoding_message_size(most))
+        .max_encoding_message_size(max)
+        .max_decoding_message_size(max))
 }
 
 /// Returns the deepest cause: a transport error itself says only that it is one.

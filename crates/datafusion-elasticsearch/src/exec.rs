@@ -96,7 +96,7 @@ impl EsScanExec {
     }
 
     /// Returns the same scan limited to the first `limit` rows of each slice in this order (top-N pushdown).
-    pub(crate) fn first_rows(&self, order: Vec<SortKey>, limit: NonZeroU32) -> Self {
+    pub(crate) fn top_n(&self, order: Vec<SortKey>, limit: NonZeroU32) -> Self {
         let spec = ScanSpec { order, limit: Some(limit), ..self.spec.clone() };
         Self::over(Arc::clone(&self.registry), spec, Arc::clone(&self.slices))
     }

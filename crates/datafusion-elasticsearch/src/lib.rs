@@ -14,7 +14,7 @@ mod options;
 mod pushdown;
 mod spec;
 mod table;
-mod top_rows;
+mod top_n;
 pub mod wire;
 
 pub use address_order::AddressOrder;
@@ -25,7 +25,7 @@ pub use functions::functions;
 pub use options::{Ignored, Pushdown, TableOptions};
 pub use spec::{ScanSpec, TableSpec};
 pub use table::EsTable;
-pub use top_rows::TopRows;
+pub use top_n::TopN;
 
 #[cfg(test)]
 mod tests {

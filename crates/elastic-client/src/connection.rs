@@ -1,17 +1,17 @@
-//! A live connection: the nodes of one named configuration, their credentials and TLS.
+//! A live connection: the Elasticsearch nodes of one named configuration, with credentials and TLS.
 //!
-//! Owns: sending one request, on which node, how often and how long, and what its failure is called.
-//! Must not know: what the request means, nor what a server means by an error.
+//! Owns: how one request is sent: to which node, how often, for how long, and the error of its failure.
+//! Must not know: what the request means, nor what a server's error means.
 //!
-//! The transport is reqwest: the official client's follows redirects, by which a server would send requests to
-//! hosts that no configuration names, bounds no response, and does not retry.
+//! The transport is reqwest. The official client's transport follows redirects, so a server could send requests to hosts
+//! that no configuration names. It also has no limit on the size of a response, and does not retry.
 
 use crate::concurrency_limit::ConcurrencyLimit;
 use crate::config::ConnectionConfig;
 use crate::error::{ContextOwner, Error};
 use crate::health::Health;
 use crate::open_contexts::OpenContexts;
-use crate::request::{Method, Repeat, Request, Response};
+use crate::request::{Method, Idempotence, Request, Response};
 use crate::retry::RetryPolicy;
 use crate::server_error::ServerError;
 use crate::transport_error::{TransportError, TransportErrorKind, causes};
@@ -25,14 +25,14 @@ use url::Url;
 
 const DEFAULT_MAX_REQUESTS: usize = 32;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
-/// Over all tries of one request, where neither `deadline` nor a longer `timeout` is set.
+/// The longest time for all attempts of one request, if neither `deadline` nor a longer `timeout` is set.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
-/// A node that takes no connection within this is not there.
+/// An Elasticsearch node that accepts no connection within this time counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As much of a body as is kept where the whole is too large: in a search answer the scroll's id comes first.
+/// The bytes that are kept of a body that is too large. A search response begins with the scroll's id.
 const HEAD: usize = 64 << 10;
-/// Memory that is taken on the word of a `content-length` alone.
+/// The most memory that is allocated because of a `content-length` header alone, in bytes.
 const LARGEST_BELIEVED: usize = 128 << 20;
 
 struct Node {
@@ -45,8 +45,9 @@ impl Node {
     }
 }
 
-/// A named set of nodes. Cheap to share: keep one a process, so that its limit on requests in
-/// flight holds for all slices together.
+/// A connection to the Elasticsearch nodes of one server.
+///
+/// Share one connection in each process, so that its limit on requests in flight holds for all slices together.
 pub struct Connection {
     name: String,
     declared_server: Option<String>,
@@ -67,21 +68,21 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// Why one try came to nothing.
+/// Why one attempt failed.
 enum Failure {
     Transport(TransportError),
     TooLarge {
-        most: usize,
+        max: usize,
         bytes: usize,
         head: Bytes,
     },
     Status {
         error: ServerError,
         retry_after: Option<Duration>,
-        /// Whether the server called itself Elasticsearch.
+        /// Whether the response has the header `X-Elastic-Product: Elasticsearch`.
         elastic: bool,
     },
-    /// The try was ended by the deadline of all tries.
+    /// The deadline of all attempts ended this attempt.
     Deadline,
 }
 
@@ -90,7 +91,7 @@ impl Failure {
         matches!(self, Self::Transport(TransportError { kind: TransportErrorKind::Unsent, .. }))
     }
 
-    /// Whether another try may go better.
+    /// Returns whether another attempt may succeed.
     fn is_retryable(&self) -> bool {
         match self {
             Self::Transport(error) => error.kind != TransportErrorKind::Untrusted,
@@ -106,29 +107,33 @@ impl Failure {
         }
     }
 
-    /// For the log and for errors, without anything of a body but an error's type.
+    /// Returns a description for logs and errors. Of a body it contains only the type of the error.
     fn describe(&self) -> String {
         match self {
             Self::Transport(error) => error.reason.clone(),
             Self::TooLarge { bytes, .. } => format!("{bytes} bytes"),
             Self::Status { error, .. } => format!("{} {}", error.status, error.kind),
-            Self::Deadline => "the last try got no whole response".into(),
+            Self::Deadline => "the last attempt got no complete response".into(),
         }
     }
 }
 
-/// The tries of one request so far.
+/// The attempts of one request so far.
 #[derive(Default)]
 struct Tries {
     count: u32,
-    /// When the first was sent. Waiting for a turn before it does not count.
+    /// When the first attempt was sent. The wait for the concurrency limit before it does not count.
     first: Option<Instant>,
-    /// Why the one before came to nothing.
+    /// Why the previous attempt failed.
     last: Option<String>,
 }
 
 impl Connection {
-    /// Reads the secrets that the configuration names and prepares the client. Sends nothing.
+    /// Reads the secrets that the configuration names, and builds the HTTP client. Sends no request.
+    ///
+    /// # Errors
+    ///
+    /// If a secret or a certificate cannot be read, or if a header or the proxy is invalid.
     pub fn try_new(name: &str, config: &ConnectionConfig) -> Result<Self, Error> {
         let timeout = config.timeout.unwrap_or(DEFAULT_TIMEOUT);
         let deadline = config.deadline.unwrap_or(DEFAULT_DEADLINE.max(timeout));
@@ -139,7 +144,7 @@ impl Connection {
         let mut builder = reqwest::Client::builder()
             .redirect(Policy::none())
             .no_proxy()
-            // reqwest could, by a feature that the official client asks for. Responses are taken as they are sent.
+            // The official client enables this feature of reqwest. Responses are requested without compression.
             .no_gzip()
             .default_headers(always)
             .user_agent(concat!("flowsigma/", env!("CARGO_PKG_VERSION")))
@@ -168,27 +173,28 @@ impl Connection {
         })
     }
 
-    /// The name under which each node's configuration knows it.
+    /// Returns the name of the connection, which is the same in the configuration of every process.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The addresses of its nodes, at least one, in the order of the configuration. They hold no credentials.
+    /// Returns the URLs of the Elasticsearch nodes, at least one, in the order of the configuration. They contain no
+    /// credentials.
     pub fn nodes(&self) -> impl Iterator<Item = &Url> {
         self.nodes.iter().map(|node| &node.url)
     }
 
-    /// What the configuration says the server is, for servers that do not tell.
+    /// Returns the server's product and version as the configuration declares them, for servers that do not reveal them.
     pub fn declared_server(&self) -> Option<&str> {
         self.declared_server.as_deref()
     }
 
-    /// Retries on this connection since it was made.
+    /// Returns the number of retries on this connection since it was created.
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// How many requests may be in flight now: fewer after the server had too many, and then more
+    /// Returns how many requests may be in flight now. The limit falls when the server responds with status 429, and rises
     /// again up to `max_requests`.
     pub fn request_limit(&self) -> usize {
         self.in_flight.limit()
@@ -202,12 +208,16 @@ impl Connection {
         self.nodes.iter().map(|n| n.name()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Sends a request and returns the whole body of a 2xx answer.
+    /// Sends a request and returns the complete body of a 2xx response.
     ///
-    /// 429, 502, 503, 504 and transport errors are tried again on the next node, with back-off, if
-    /// the request may be repeated, and until the connection's deadline: from the first try to the last,
-    /// with the waits between them. A node that could not be reached is left out for a while, if
-    /// there are others. Cancelled by dropping the future.
+    /// An idempotent request is retried on the next Elasticsearch node, with back-off, after status 429, 502, 503, 504 and
+    /// transport errors. The connection's deadline limits all attempts together, with the waits between them. An
+    /// unreachable node is ejected for a while if there are others. Dropping the future cancels the request.
+    ///
+    /// # Errors
+    ///
+    /// If no node responds, if the server responds with another status, if the response is too large, if the deadline has
+    /// passed, or if the connection is closed.
     pub async fn send(&self, request: &Request) -> Result<Response, Error> {
         if self.open_contexts.closing() && request.method != Method::Delete {
             return Err(Error::Closed {
@@ -218,13 +228,13 @@ impl Connection {
         let urls = self.nodes.iter().map(|node| request.url(&node.url)).collect::<Result<Vec<_>, _>>()?;
         let mut tries = Tries::default();
         loop {
-            let place = self.health.pick(Instant::now(), request.repeat);
+            let place = self.health.pick(Instant::now(), request.idempotence);
             let node = &self.nodes[place];
             let response = self.send_once(&urls[place], request, &mut tries).await;
             match &response {
                 Err(Failure::Transport(_)) => self.health.failed(place, Instant::now()),
                 Ok(_) | Err(Failure::Status { .. } | Failure::TooLarge { .. }) => self.health.answered(place),
-                // It may have had a moment only.
+                // The node may have had only a moment to respond.
                 Err(Failure::Deadline) => {}
             }
             let failure = match response {
@@ -235,15 +245,15 @@ impl Connection {
                 }
                 Err(failure) => failure,
             };
-            // A server that was never reached is more likely misspelt than busy: say so soon.
-            let most = match &failure {
+            // The URL of a server that was never reached is probably wrong, so the error comes after few attempts.
+            let max = match &failure {
                 Failure::Transport(_) if !self.reached.load(Ordering::Relaxed) => {
                     2.max(self.nodes.len() as u32)
                 }
                 _ => self.retry.max_retries,
             };
-            let may = request.repeat == Repeat::Allowed || failure.is_unsent();
-            if !may || !failure.is_retryable() || tries.count > most {
+            let may = request.idempotence == Idempotence::Idempotent || failure.is_unsent();
+            if !may || !failure.is_retryable() || tries.count > max {
                 return Err(self.error(node, request, failure, &tries));
             }
             let wait = self.retry.delay(tries.count - 1, failure.retry_after(), &mut rand::rng());
@@ -264,7 +274,7 @@ impl Connection {
         }
     }
 
-    /// How long this request may still take.
+    /// Returns how long this request may still take.
     fn left(&self, tries: &Tries) -> Duration {
         self.deadline.saturating_sub(tries.first.map_or(Duration::ZERO, |first| first.elapsed()))
     }
@@ -272,7 +282,7 @@ impl Connection {
     fn too_late(&self, request: &Request, failure: &Failure, tries: &Tries) -> Error {
         let mut reason = failure.describe();
         if let (Failure::Deadline, Some(last)) = (failure, &tries.last) {
-            reason = format!("{reason}, and the one before: {last}");
+            reason = format!("{reason}, and the attempt before it: {last}");
         }
         Error::DeadlineExceeded {
             operation: request.operation.clone(),
@@ -333,7 +343,7 @@ impl Connection {
         let (operation, connection) = (request.operation.clone(), self.name.clone());
         match failure {
             Failure::Deadline => self.too_late(request, &failure, tries),
-            Failure::TooLarge { most, bytes, head } => Error::TooLarge { operation, most, bytes, head },
+            Failure::TooLarge { max, bytes, head } => Error::TooLarge { operation, max, bytes, head },
             Failure::Transport(TransportError { kind, reason }) => match kind {
                 TransportErrorKind::Untrusted => {
                     Error::Untrusted { operation, connection, node: node.name().to_owned(), reason }
@@ -343,9 +353,9 @@ impl Connection {
                 }
             },
             Failure::Status { error, .. } if error.is_lost_node() => {
-                let owner = match request.repeat {
-                    Repeat::Never => ContextOwner::Slice,
-                    Repeat::Allowed => ContextOwner::Query,
+                let owner = match request.idempotence {
+                    Idempotence::NotIdempotent => ContextOwner::Slice,
+                    Idempotence::Idempotent => ContextOwner::Query,
                 };
                 let reason = if error.reason.is_empty() { "it gives no reason".into() } else { error.reason };
                 Error::NodeLost { operation, connection, reason, owner }
@@ -353,14 +363,14 @@ impl Connection {
             Failure::Status { error, elastic, .. } => {
                 let hint = error.hint();
                 let ServerError { status, kind, reason } = error;
-                // Kept for the caller that only wants to know who answered.
+                // `is_elasticsearch` in `server` needs to know which product responded.
                 let kind = if kind.is_empty() && elastic { "elasticsearch".into() } else { kind };
                 Error::Status { operation, connection, status, kind, reason, hint, attempts }
             }
         }
     }
 
-    /// Whether the answer has the header `X-Elastic-Product`, whatever its status.
+    /// Returns whether the response has the header `X-Elastic-Product`, with any status.
     pub(crate) async fn is_elasticsearch(&self, request: &Request) -> bool {
         for node in &self.nodes {
             let Ok(url) = request.url(&node.url) else { continue };
@@ -374,16 +384,16 @@ impl Connection {
     }
 }
 
-/// Into one buffer, of the announced length where that is believable: a page is held once. Of a body that is
-/// too large no more is read than its head.
-async fn read_body(response: &mut reqwest::Response, most: Option<usize>) -> Result<Bytes, Failure> {
+/// Reads a body into one buffer of the announced length, so that a page is in memory once. Of a body that is too large,
+/// only the first [`HEAD`] bytes are kept.
+async fn read_body(response: &mut reqwest::Response, max: Option<usize>) -> Result<Bytes, Failure> {
     let announced = response.content_length().map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let mut body = BytesMut::with_capacity(announced.min(most.unwrap_or(LARGEST_BELIEVED)));
+    let mut body = BytesMut::with_capacity(announced.min(max.unwrap_or(LARGEST_BELIEVED)));
     while let Some(chunk) = response.chunk().await.map_err(|e| Failure::Transport(e.into()))? {
         body.extend_from_slice(&chunk);
         let bytes = announced.max(body.len());
-        if let Some(most) = most.filter(|most| bytes > *most && body.len() >= HEAD) {
-            return Err(Failure::TooLarge { most, bytes, head: Bytes::copy_from_slice(&body[..HEAD]) });
+        if let Some(max) = max.filter(|max| bytes > *max && body.len() >= HEAD) {
+            return Err(Failure::TooLarge { max, bytes, head: Bytes::copy_from_slice(&body[..HEAD]) });
         }
     }
     Ok(body.freeze())

@@ -12,7 +12,7 @@ use crate::pit_limit;
 use crate::read_options::{ReadMode, ReadOptions};
 use crate::server::{PitSupport, fetch_server};
 use crate::shards::{Reached, fetch_reached, find_routed, group_indices};
-use crate::slices::{Cut, IndexShards, MAX_SLICES, Slice, SliceSource, Sort, plan_cuts};
+use crate::slices::{Cut, IndexShards, MAX_SLICES, Slice, SliceSource, Tiebreaker, plan_cuts};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -190,7 +190,7 @@ async fn open_shared_pits(
     let parts = groups.into_iter().zip(ids).map(|(group, id)| Part {
         // The names of a group may be hundreds.
         index: IndexShards { index: request.index.clone(), ..group },
-        source: SliceSource::Pit { id, sort: Sort::ShardDoc },
+        source: SliceSource::Pit { id, tiebreaker: Tiebreaker::ShardDoc },
     });
     Ok(SearchContext::new(kind, parts.collect(), request.slices))
 }
@@ -208,7 +208,7 @@ async fn open_pit_per_index(
             Ok(ids) => {
                 let parts = reached.indices.iter().zip(ids).map(|(index, id)| Part {
                     index: index.clone(),
-                    source: SliceSource::Pit { id, sort: Sort::Doc },
+                    source: SliceSource::Pit { id, tiebreaker: Tiebreaker::Doc },
                 });
                 return Ok(SearchContext::new(ContextKind::PitPerIndex, parts.collect(), request.slices));
             }
@@ -280,16 +280,16 @@ mod tests {
     #[test]
     fn one_state_is_cut_into_whatever_slices_are_wanted() {
         let index = |name: &str, shards| IndexShards { index: name.into(), shards, filter: None };
-        let part = |index, id: &str, sort| Part { index, source: SliceSource::Pit { id: id.into(), sort } };
+        let part = |index, id: &str, tiebreaker| Part { index, source: SliceSource::Pit { id: id.into(), tiebreaker } };
         let shared =
-            SearchContext::new(ContextKind::SharedPit, vec![part(index("a*", 3), "p", Sort::ShardDoc)], None);
+            SearchContext::new(ContextKind::SharedPit, vec![part(index("a*", 3), "p", Tiebreaker::ShardDoc)], None);
         assert_eq!(shared.slices.len(), 3);
         assert_eq!(shared.sliced(NonZeroU32::new(2)), shared.slices);
         assert_eq!(shared.sliced(NonZeroU32::new(5000)).len(), 1024);
         let eight = shared.sliced(NonZeroU32::new(8));
         assert!(eight.iter().all(|slice| slice.source == shared.slices[0].source));
         assert_eq!(eight[7].cut, Some(Cut { id: 7, max: 8 }));
-        let parts = vec![part(index("a1", 2), "p1", Sort::Doc), part(index("a2", 1), "p2", Sort::Doc)];
+        let parts = vec![part(index("a1", 2), "p1", Tiebreaker::Doc), part(index("a2", 1), "p2", Tiebreaker::Doc)];
         let each = SearchContext::new(ContextKind::PitPerIndex, parts, None);
         assert_eq!(each.pits(), [("p1", "a1"), ("p2", "a2")]);
         let six = each.sliced(NonZeroU32::new(6));

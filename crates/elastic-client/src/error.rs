@@ -1,189 +1,194 @@
-//! What can go wrong between us and a server, one variant a cause.
+//! The errors of this crate, one variant for each cause.
 //!
-//! Owns: the crate's error type and which of its causes are worth another try.
-//! Must not know: Arrow, DataFusion, or how often a caller will try again.
+//! Owns: the error type, and which errors are retryable.
+//! Must not know: Arrow, DataFusion, or how often a caller retries.
 
 use crate::config::ConfigError;
 use crate::query::QueryError;
 use bytes::Bytes;
 use std::time::Duration;
 
-/// Every message stands alone: it names the connection, the index or slice, and what to do next.
+/// An error of a request or a read.
+///
+/// Each message can be understood without its context. It names the connection, and the index or the slice.
 #[derive(thiserror::Error)]
 pub enum Error {
-    /// The node's own configuration is missing or wrong.
+    /// The configuration of this process has no such connection, or a secret of the connection cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The base query is not one.
+    /// The base query is invalid.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// No node answered.
+    /// No Elasticsearch node of the connection responded.
     #[error(
-        "{operation}: connection \"{connection}\": no node answered ({nodes}) after {attempts} attempts: {reason}"
+        "{operation}: connection \"{connection}\": no Elasticsearch node responded ({nodes}) \
+         after {attempts} attempts: {reason}"
     )]
     Unreachable {
-        /// What was being done.
+        /// The operation, such as `search: index "flows" slice 3/8`.
         operation: String,
         /// The connection's name.
         connection: String,
-        /// The nodes tried, without credentials.
+        /// The URLs of the Elasticsearch nodes, without credentials.
         nodes: String,
-        /// How many requests were sent.
+        /// The number of requests sent.
         attempts: u32,
-        /// The last transport error, causes included.
+        /// The last transport error, with its causes.
         reason: String,
     },
-    /// A request and its repetitions took as long as all of them may.
+    /// All attempts of a request together reached the connection's deadline.
     #[error(
         "{operation}: connection \"{connection}\": gave up after {attempts} attempts ({nodes}): {reason}; the \
          deadline of a request is {deadline:?}, set deadline of this connection if the server needs longer"
     )]
     DeadlineExceeded {
-        /// What was being done.
+        /// The operation, such as `search: index "flows" slice 3/8`.
         operation: String,
         /// The connection's name.
         connection: String,
-        /// The nodes of the connection, without credentials.
+        /// The URLs of the Elasticsearch nodes, without credentials.
         nodes: String,
-        /// How long all tries of a request may take.
+        /// The longest time for all attempts of a request.
         deadline: Duration,
-        /// How many requests were sent.
+        /// The number of requests sent.
         attempts: u32,
-        /// Why the last try came to nothing.
+        /// Why the last attempt failed.
         reason: String,
     },
-    /// The server's certificate was not accepted; trying again cannot help.
+    /// The server's certificate was not accepted. A retry cannot help.
     #[error(
         "{operation}: connection \"{connection}\": {node} was not trusted: {reason}; check tls.ca_file or tls.ca_fingerprint of this connection"
     )]
     Untrusted {
-        /// What was being done.
+        /// The operation, such as `search: index "flows" slice 3/8`.
         operation: String,
         /// The connection's name.
         connection: String,
-        /// The node.
+        /// The URL of the Elasticsearch node, without credentials.
         node: String,
-        /// Why.
+        /// Why the certificate was not accepted.
         reason: String,
     },
-    /// The server answered with an error status.
+    /// The server responded with an error status.
     #[error(
         "{operation}: connection \"{connection}\": {status} {kind}: {reason}{hint} (after {attempts} attempts)"
     )]
     Status {
-        /// What was being done.
+        /// The operation, such as `search: index "flows" slice 3/8`.
         operation: String,
         /// The connection's name.
         connection: String,
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
         /// The server's error type, such as `index_not_found_exception`.
         kind: String,
         /// The server's reason.
         reason: String,
-        /// What to do next, or nothing.
+        /// What the user can do about it. Empty if nothing is known.
         hint: &'static str,
-        /// How many requests were sent.
+        /// The number of requests sent.
         attempts: u32,
     },
-    /// The server runs, but the node is gone on which it held this read open.
+    /// The server runs, but has lost the Elasticsearch node that had the search context of this read.
     #[error(
-        "{operation}: connection \"{connection}\": the server has lost the node that held this read: {reason}; run it again"
+        "{operation}: connection \"{connection}\": the server has lost the \
+         Elasticsearch node with the search context of this read: {reason}; run the statement again"
     )]
     NodeLost {
-        /// What was being done.
+        /// The operation, such as `search: index "flows" slice 3/8`.
         operation: String,
         /// The connection's name.
         connection: String,
-        /// What the server says.
+        /// The server's reason.
         reason: String,
-        /// Whose it was.
+        /// Whether the lost search context belongs to one slice or to the whole query.
         owner: ContextOwner,
     },
-    /// The server answered, but with less than it was asked for.
-    #[error("{operation}: incomplete answer: {detail}")]
+    /// The server responded with fewer rows than the request matches, or the response does not prove that it is complete.
+    #[error("{operation}: incomplete response: {detail}")]
     Incomplete {
-        /// Which read.
+        /// The read, with its index or slice.
         operation: String,
-        /// What was missing.
+        /// What is missing.
         detail: String,
     },
     /// An answer was larger than it was allowed to be.
-    #[error("{operation}: the answer is larger than {most} bytes")]
+    #[error("{operation}: the answer is larger than {max} bytes")]
     TooLarge {
-        /// What was being done.
+        /// The operation, such as `search: index "flows" slice 3/8`.
         operation: String,
         /// What was allowed.
-        most: usize,
+        max: usize,
         /// How large it is, as far as that was seen.
         bytes: usize,
-        /// How it begins.
+        /// The first 64 KiB of the response.
         head: Bytes,
     },
-    /// A page of a scroll was larger than it was allowed to be.
+    /// A page of a scroll was larger than the request allows.
     #[error(
-        "{operation}: a scroll page of {rows} rows is larger than {most} bytes, and a page of a scroll cannot be asked for again with fewer; set the table option page_size to {fitting} or less"
+        "{operation}: a scroll page of {rows} rows is larger than {max} bytes, and a page of a scroll cannot be asked for again with fewer; set the table option page_size to {fitting} or less"
     )]
     ScrollPageTooLarge {
-        /// Which slice.
+        /// The read, with its slice.
         operation: String,
-        /// The rows that were asked for.
+        /// The number of rows requested.
         rows: u32,
         /// What was allowed.
-        most: usize,
+        max: usize,
         /// How many rows fit, by what was seen.
         fitting: u32,
     },
-    /// The server answered something that is not the protocol.
-    #[error("{operation}: unexpected answer: {detail}")]
+    /// The response does not have the form that the API defines.
+    #[error("{operation}: unexpected response: {detail}")]
     Protocol {
-        /// What was being done.
+        /// The operation, such as `search: index "flows" slice 3/8`.
         operation: String,
-        /// What was found.
+        /// What is wrong with the response.
         detail: String,
     },
-    /// A page's rows could not be taken over as columns.
+    /// The decoder could not turn a page into rows.
     #[error("{operation}: {source}")]
     Decode {
-        /// Which slice.
+        /// The read, with its slice.
         operation: String,
-        /// The decoder's own error.
+        /// The decoder's error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// This process ends, and asks for nothing more. Another one may.
-    #[error("{operation}: connection \"{connection}\" is closed, for this process ends")]
+    /// The connection is closed because this process is shutting down. Another process may read the same slice.
+    #[error("{operation}: connection \"{connection}\" is closed because this process is shutting down")]
     Closed {
-        /// What was to be done.
+        /// The request that was not sent.
         operation: String,
         /// The connection's name.
         connection: String,
     },
-    /// Not an expression that names indices.
+    /// The index expression is invalid.
     #[error(
-        "index {expression:?} is not sent to a server: {problem}; write names, aliases, patterns or date math, with commas between"
+        "index {expression:?} is not sent to a server: {problem}; write names, aliases, patterns or date math, \
+         separated by commas"
     )]
     IndexName {
-        /// The expression.
+        /// The index expression.
         expression: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// The request cannot be made as asked.
+    /// The read or the connection is not possible as configured. The text says what to change.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Who loses what a node held open.
+/// What a lost search context belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContextOwner {
-    /// A scroll is of one slice, and whoever reads that again opens another one.
+    /// One slice, which reads by scroll. A second read of the slice opens another scroll.
     Slice,
-    /// A point in time is of the whole query, and no slice is read without it.
+    /// The whole query, which reads from a point in time. No slice can be read without it.
     Query,
 }
 
-/// As for people: Ballista reports a task's failure by `{:?}`, and that is all that a user sees.
+/// Prints the message as `Display` does. Ballista reports a failed task by `{:?}`, and a user sees nothing else.
 impl std::fmt::Debug for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
@@ -191,7 +196,7 @@ impl std::fmt::Debug for Error {
 }
 
 impl Error {
-    /// Whether the same read, from its start, may succeed later.
+    /// Returns whether the same read may succeed later if it starts again.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. }
@@ -212,7 +217,7 @@ impl Error {
         }
     }
 
-    /// The HTTP status, where the server gave one.
+    /// Returns the HTTP status if the server responded with an error status.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status { status, .. } => Some(*status),
@@ -221,7 +226,7 @@ impl Error {
     }
 }
 
-/// Statuses by which a server says "not now": 429, 502, 503, 504.
+/// Returns whether the status reports a temporary failure: 429, 502, 503 or 504.
 pub(crate) fn is_retryable_status(status: u16) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
 }

@@ -3,7 +3,7 @@
 //! Owns: the turn, and how long a node that could not be reached is left out. Must not know:
 //! requests, or why a node was not reached.
 
-use crate::request::Repeat;
+use crate::request::Idempotence;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ impl Health {
     /// The next node in turn that is not left out; if all are, the one that is back the soonest.
     /// A node whose time is over is tried with one request, and left out again until that is
     /// answered; one that cannot be repeated is not risked.
-    pub(crate) fn pick(&self, now: Instant, repeat: Repeat) -> usize {
+    pub(crate) fn pick(&self, now: Instant, idempotence: Idempotence) -> usize {
         let mut state = self.state();
         let count = state.nodes.len();
         let first = state.next;
@@ -57,7 +57,7 @@ impl Health {
             let node = &mut state.nodes[place];
             match node.out_until {
                 None => return place,
-                Some(until) if until <= now && repeat == Repeat::Allowed => {
+                Some(until) if until <= now && idempotence == Idempotence::Idempotent => {
                     node.leave_out(now);
                     return place;
                 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn picks(health: &Health, now: Instant, count: usize) -> Vec<usize> {
-        (0..count).map(|_| health.pick(now, Repeat::Allowed)).collect()
+        (0..count).map(|_| health.pick(now, Idempotence::Idempotent)).collect()
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         health.failed(1, start);
         assert!(!picks(&health, start, 6).contains(&1));
         let later = start + FIRST;
-        assert!((0..6).all(|_| health.pick(later, Repeat::Never) != 1), "a scroll page is not risked");
+        assert!((0..6).all(|_| health.pick(later, Idempotence::NotIdempotent) != 1), "a scroll page is not risked");
         assert_eq!(picks(&health, later, 6).iter().filter(|p| **p == 1).count(), 1);
         health.failed(1, later);
         assert!(!picks(&health, later + FIRST, 6).contains(&1), "the second time is longer");
@@ -112,6 +112,6 @@ mod tests {
         for _ in 0..40 {
             health.failed(0, start);
         }
-        assert_eq!(health.pick(start + LONGEST, Repeat::Allowed), 0, "never longer than a minute");
+        assert_eq!(health.pick(start + LONGEST, Idempotence::Idempotent), 0, "never longer than a minute");
     }
 }

@@ -1,14 +1,14 @@
-//! Talks to Elasticsearch and OpenSearch: connections, server kinds, search contexts, slices, pages.
+//! A client for Elasticsearch and OpenSearch: connections, server kinds, search contexts, slices, pages.
 //!
-//! Owns: everything that is sent to a server, and the proof that what came back is whole.
-//! Must not know: Arrow and DataFusion, or where a connection's description comes from. The reader of a page decodes its
-//! bytes ([`DecodePage`]).
+//! Owns: every request to a server, and the checks that a response is complete.
+//! Must not know: Arrow and DataFusion, or where a connection's description comes from. The caller decodes the bytes of a
+//! page ([`DecodePage`]).
 //!
-//! A module uses those before it only:
-//! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `paths`, `request`: what is asked for, and of whom;
+//! A module uses only modules that precede it in this list:
+//! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `paths`, `request`: what a request asks for, and of which server;
 //! - `retry`, `health`, `concurrency_limit`, `headers`, `tls`, `server_error`, `transport_error`, `open_contexts`, `connection`, `release`,
-//!   `registry`: how it is sent, and what became of it;
-//! - `server`, `mapping`, `sort_key`, `slices`, `context`, `renewal`, `ignored`, `paging`, `read`: what is read.
+//!   `registry`: how a request is sent, and how it ended;
+//! - `server`, `mapping`, `sort_key`, `slices`, `context`, `renewal`, `ignored`, `paging`, `read`: how an index is read.
 
 mod concurrency_limit;
 mod config;
@@ -61,9 +61,9 @@ pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, Re
 pub use read_options::{KeepAlive, OptionError, PageRows, ReadMode, ReadOptions};
 pub use registry::{ConnectionRegistry, ReadProgress};
 pub use renewal::keep_context;
-pub use request::{Method, Repeat, Request, Response};
+pub use request::{Method, Idempotence, Request, Response};
 pub use retry::RetryPolicy;
 pub use server::{PitSupport, Product, Server, Version, fetch_server};
 pub use shards::fetch_shards;
-pub use slices::{Cut, IndexShards, Slice, SliceSource, Sort, group_slices, plan_cuts};
+pub use slices::{Cut, IndexShards, Slice, SliceSource, Tiebreaker, group_slices, plan_cuts};
 pub use sort_key::SortKey;

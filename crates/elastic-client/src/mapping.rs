@@ -68,8 +68,8 @@ async fn count(
 ) -> Result<u64, Error> {
     let path = paths::count(index)?;
     let mut request = Request::new(Method::Post, path, &operation).with_body(&json!({ "query": query }));
-    if let Some(most) = max_per_shard {
-        request = request.with_param("terminate_after", most.to_string());
+    if let Some(max) = max_per_shard {
+        request = request.with_param("terminate_after", max.to_string());
     }
     let response = fetch_json(connection, request).await?;
     let failed = response["_shards"]["failed"].as_u64();

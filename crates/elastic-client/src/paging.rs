@@ -20,13 +20,13 @@ const UNSEEN_DOC_VALUES: u32 = 1_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageSize {
     rows: u32,
-    most: u32,
+    max: u32,
 }
 
 impl PageSize {
     /// Before anything was seen.
-    pub(crate) fn first(most: u32, of_source: bool) -> Self {
-        Self { rows: if of_source { 1 } else { most.min(UNSEEN_DOC_VALUES) }, most }
+    pub(crate) fn first(max: u32, of_source: bool) -> Self {
+        Self { rows: if of_source { 1 } else { max.min(UNSEEN_DOC_VALUES) }, max }
     }
 
     pub(crate) fn rows(self) -> u32 {
@@ -35,19 +35,19 @@ impl PageSize {
 
     /// Whether as many as may be are asked for already.
     pub(crate) fn is_max(self) -> bool {
-        self.rows == self.most
+        self.rows == self.max
     }
 
-    /// Where more than `most` are of no use any more.
-    pub(crate) fn at_most(self, most: u32) -> Self {
-        Self { rows: self.rows.min(most), most: self.most.min(most) }
+    /// Where more than `max` are of no use any more.
+    pub(crate) fn at_most(self, max: u32) -> Self {
+        Self { rows: self.rows.min(max), max: self.max.min(max) }
     }
 
     /// After a page of `rows` that had `bytes`.
     pub(crate) fn after(self, rows: usize, bytes: usize) -> Self {
         let row_bytes = (bytes / rows.max(1)).max(1);
         let fitting = u32::try_from(TARGET_BYTES / row_bytes).unwrap_or(u32::MAX);
-        let rows = fitting.min(self.rows.saturating_mul(GROWTH)).clamp(1, self.most);
+        let rows = fitting.min(self.rows.saturating_mul(GROWTH)).clamp(1, self.max);
         Self { rows, ..self }
     }
 

@@ -36,11 +36,11 @@ impl From<Method> for reqwest::Method {
 
 /// Whether the same request may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub enum Idempotence {
     /// Yes: the server's state is the same after one or two.
-    Allowed,
+    Idempotent,
     /// No: a scroll page moves on whether or not its answer arrived.
-    Never,
+    NotIdempotent,
 }
 
 /// One request, on whichever node.
@@ -55,7 +55,7 @@ pub struct Request {
     /// JSON (or NDJSON) body.
     pub body: Option<Bytes>,
     /// Whether it may be repeated.
-    pub repeat: Repeat,
+    pub idempotence: Idempotence,
     /// The largest answer that is taken; any if none.
     pub max_bytes: Option<usize>,
     /// What it is for, as errors say it: `search: index "flows" slice 3/8`.
@@ -70,7 +70,7 @@ impl Request {
             path: path.into(),
             params: Vec::new(),
             body: None,
-            repeat: Repeat::Allowed,
+            idempotence: Idempotence::Idempotent,
             max_bytes: None,
             operation: operation.into(),
         }
@@ -89,8 +89,8 @@ impl Request {
     }
 
     /// Refuses a larger answer.
-    pub fn with_max_bytes(mut self, most: usize) -> Self {
-        self.max_bytes = Some(most);
+    pub fn with_max_bytes(mut self, max: usize) -> Self {
+        self.max_bytes = Some(max);
         self
     }
 
@@ -112,8 +112,8 @@ impl Request {
     }
 
     /// Forbids or allows a second sending.
-    pub fn with_repeat(mut self, repeat: Repeat) -> Self {
-        self.repeat = repeat;
+    pub fn with_idempotence(mut self, idempotence: Idempotence) -> Self {
+        self.idempotence = idempotence;
         self
     }
 }

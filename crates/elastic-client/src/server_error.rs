@@ -1,7 +1,7 @@
-//! What a server means by an error.
+//! The meaning of a server's error responses.
 //!
-//! Owns: the shape of error bodies, which of them are worth another try, and what to do about the others. Must
-//! not know: how a request was sent.
+//! Owns: the form of error bodies, which errors are retryable, and the hints for the others. Must not know: how a
+//! request was sent.
 
 use crate::error::is_retryable_status;
 use elasticsearch::http::response::Exception;
@@ -10,41 +10,41 @@ use serde_json::Value;
 
 const NO_REASON: &str = "no reason given";
 
-/// What a server said instead of a 2xx response.
+/// A response whose status is not 2xx.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerError {
     /// The HTTP status.
     pub(crate) status: u16,
-    /// The type of the cause, such as `index_not_found_exception`; empty where none is told.
+    /// The type of the cause, such as `index_not_found_exception`; empty if the body has none.
     pub(crate) kind: String,
-    /// The most telling reason.
+    /// The reason of the most specific cause.
     pub(crate) reason: String,
 }
 
 impl ServerError {
-    /// Reads an error body. One that is not JSON is not quoted.
+    /// Reads an error body. A body that is not JSON is not quoted, because a proxy may have put secrets in it.
     pub(crate) fn parse(status: u16, body: &[u8]) -> Self {
         let (kind, reason) = cause(body);
         Self { status, kind, reason }
     }
 
-    /// A redirect, of which only the origin is told: the rest may be a secret.
+    /// Returns the error of a redirect. It names only the origin, because the path and the query may contain secrets.
     pub(crate) fn redirect(status: u16, origin: &str) -> Self {
         Self { status, kind: "redirect".into(), reason: format!("the server points to {origin}") }
     }
 
-    /// Whether the server says "not now".
+    /// Returns whether the server reports a temporary failure.
     pub(crate) fn is_retryable(&self) -> bool {
         is_retryable_status(self.status)
     }
 
-    /// Whether the server has lost one of its own nodes: with the connection to it, and then, once it is
-    /// given up, for a point in time and for a scroll.
+    /// Returns whether the server has lost one of its Elasticsearch nodes. First the connection to the node fails. After
+    /// the server has removed the node, points in time and scrolls on it fail with other errors.
     pub(crate) fn is_lost_node(&self) -> bool {
         let reason = self.reason.as_str();
         match self.kind.as_str() {
             "node_disconnected_exception" | "node_not_connected_exception" => true,
-            // While the last copy of a shard goes, it fails without the reason of any shard.
+            // While a shard loses its last copy, a search fails without the reason of any shard.
             "search_phase_execution_exception" => {
                 self.status == 500 && ["", "all shards failed", "Partial shards failure"].contains(&reason)
             }
@@ -56,17 +56,18 @@ impl ServerError {
         }
     }
 
-    /// What to do about it, to follow the reason; empty where nothing is known.
+    /// Returns what the user can do about the error, as text that follows the reason. Empty if nothing is known.
     pub(crate) fn hint(&self) -> &'static str {
         match (self.status, self.kind.as_str()) {
-            (300..=399, _) => "; redirects are not followed, name the node itself in this connection",
+            (300..=399, _) => "; redirects are not followed, name the Elasticsearch node itself in this connection",
             (401, _) => "; check the credentials of this connection",
             (403, _) => {
-                "; this user needs read and view_index_metadata on the index, and on OpenSearch what \
-                 opens points in time, which read = \"scroll\" does without"
+                "; this user needs read and view_index_metadata on the index, and on OpenSearch the \
+                 permissions to open points in time, which read = \"scroll\" does not need"
             }
             (404, "search_context_missing_exception") => {
-                "; the search context expired: raise keep_alive; if its Elasticsearch node was restarted, run it again"
+                "; the search context expired: raise keep_alive; if its Elasticsearch node was restarted, \
+                 run the statement again"
             }
             (404, "index_not_found_exception") => "; check the index name",
             _ => "",
@@ -74,14 +75,14 @@ impl ServerError {
     }
 }
 
-/// The type and the reason of the most telling cause in an error body.
+/// Returns the type and the reason of the most specific cause in an error body.
 fn cause(body: &[u8]) -> (String, String) {
     let Ok(exception) = serde_json::from_slice::<Exception>(body) else {
         let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
-        return (String::new(), if is_json { NO_REASON } else { "the answer is not JSON" }.to_owned());
+        return (String::new(), if is_json { NO_REASON } else { "the response is not JSON" }.to_owned());
     };
     let error = exception.error();
-    // The official type has failed shards among its details.
+    // The official client's type has no field for failed shards: they are among its additional details.
     let shard = error.additional_details().get("failed_shards").map(|shards| &shards[0]["reason"]);
     let root = error.root_cause().first();
     let causes = [
@@ -146,7 +147,7 @@ mod tests {
             assert_eq!(parse(&body.to_string()), (kind.to_owned(), reason.to_owned()), "{body}");
         }
         for body in ["", "<html>secret</html>", "{\"error\":"] {
-            assert_eq!(parse(body), (String::new(), "the answer is not JSON".to_owned()), "{body}");
+            assert_eq!(parse(body), (String::new(), "the response is not JSON".to_owned()), "{body}");
         }
     }
 

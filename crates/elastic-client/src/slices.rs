@@ -38,7 +38,7 @@ pub struct Cut {
 
 /// The sort that is unique within a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
+pub enum Tiebreaker {
     /// `_shard_doc`: unique over all shards of an Elasticsearch PIT.
     ShardDoc,
     /// `_doc`: unique within one shard.
@@ -53,7 +53,7 @@ pub enum SliceSource {
         /// Its id, as opened. Slices of one PIT share it: it may have thousands of bytes.
         id: Arc<str>,
         /// How its pages are ordered.
-        sort: Sort,
+        tiebreaker: Tiebreaker,
     },
     /// A scroll of its own, opened when the slice is read.
     Scroll,
@@ -104,8 +104,8 @@ pub fn plan_cuts(indices: &[IndexShards], wanted: Option<NonZeroU32>) -> Vec<u32
 /// Deals slices onto at most `partitions` partitions, or 256 if none is said, in their order: the
 /// slices of one PIT come to few partitions, which carry its id.
 pub fn group_slices(slices: Vec<Slice>, partitions: Option<NonZeroU32>) -> Vec<Vec<Slice>> {
-    let most = partitions.map_or(MAX_PARTITIONS, |n| n.get() as usize);
-    let count = most.min(slices.len()).max(1);
+    let max = partitions.map_or(MAX_PARTITIONS, |n| n.get() as usize);
+    let count = max.min(slices.len()).max(1);
     let total = slices.len();
     let mut groups: Vec<Vec<Slice>> = vec![Vec::new(); count];
     for (i, slice) in slices.into_iter().enumerate() {

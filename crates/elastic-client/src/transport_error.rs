@@ -1,11 +1,11 @@
-//! Why a request got no whole response.
+//! Why a request got no complete response.
 //!
-//! Owns: what an error of the transport is, by the types of its causes. Must not know: what a server says.
+//! Owns: the classification of transport errors by the types of their causes. Must not know: the content of responses.
 
 use std::error::Error as StdError;
 use std::io;
 
-/// A request that got no whole response.
+/// The error of a request that got no complete response.
 #[derive(Debug)]
 pub(crate) struct TransportError {
     pub(crate) kind: TransportErrorKind,
@@ -13,14 +13,14 @@ pub(crate) struct TransportError {
     pub(crate) reason: String,
 }
 
-/// What a failed transport means for the next try.
+/// What a transport error means for the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransportErrorKind {
-    /// The node was not reached, so that it cannot have done anything.
+    /// No connection to the Elasticsearch node was made, so the node cannot have executed the request.
     Unsent,
-    /// Something was sent, and no whole response came back.
+    /// The request was sent, at least in part, and no complete response was received.
     Interrupted,
-    /// The server's certificate was refused. Trying again cannot help.
+    /// The server's certificate was not accepted. A retry cannot help.
     Untrusted,
 }
 
@@ -37,7 +37,7 @@ impl From<reqwest::Error> for TransportError {
     }
 }
 
-/// An error with its causes, on one line.
+/// Returns an error with its causes, on one line.
 pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut current = Some(error);
@@ -58,14 +58,14 @@ fn is_untrusted(error: &(dyn StdError + 'static)) -> bool {
     find_cause::<rustls::Error>(error).is_some_and(refused)
 }
 
-/// The first error of type `E` in a chain of causes.
+/// Returns the first error of type `E` in a chain of causes.
 fn find_cause<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     let mut current = Some(error);
     while let Some(e) = current {
         if let Some(found) = e.downcast_ref() {
             return Some(found);
         }
-        // The source of an `io::Error` is that of the error in it, which is passed over.
+        // `io::Error::source` skips the error inside the `io::Error` and returns the source of that.
         let inner = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         current = match inner {
             Some(inner) => Some(inner),

@@ -52,12 +52,12 @@ impl fmt::Display for Warning {
             ),
             Self::TooFewAddresses { addresses, sigma } => {
                 // Rounded down, so that every threshold below the printed one can decide.
-                let most = ((*addresses as f64 - 1.0).sqrt() * 1000.0).floor() / 1000.0;
+                let max = ((*addresses as f64 - 1.0).sqrt() * 1000.0).floor() / 1000.0;
                 write!(
                     f,
                     "{sigma} standard deviations cannot decide with {addresses} addresses: none of \
-                     {addresses} counts can lie more than {most} above their mean; widen the time \
-                     range, or lower sigma below {most}"
+                     {addresses} counts can lie more than {max} above their mean; widen the time \
+                     range, or lower sigma below {max}"
                 )
             }
             Self::NoSpread { direction, addresses, count } => {
@@ -130,9 +130,9 @@ mod tests {
 
     #[test]
     fn too_few_addresses_are_those_of_which_none_can_stand_out() {
-        for (sigma, most) in [("3", 10), ("2.5", 7), ("1", 2), ("0.000001", 1), ("1000", 1_000_001)] {
-            assert_eq!(codes(most, sigma), ["too_few_addresses"], "{most} of {sigma}");
-            assert!(codes(most + 1, sigma).is_empty(), "{} of {sigma}", most + 1);
+        for (sigma, max) in [("3", 10), ("2.5", 7), ("1", 2), ("0.000001", 1), ("1000", 1_000_001)] {
+            assert_eq!(codes(max, sigma), ["too_few_addresses"], "{max} of {sigma}");
+            assert!(codes(max + 1, sigma).is_empty(), "{} of {sigma}", max + 1);
         }
         assert!(codes(u64::MAX, "1000").is_empty());
         assert!(codes(0, "3").is_empty());

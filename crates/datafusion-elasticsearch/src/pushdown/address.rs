@@ -3,7 +3,7 @@
 //! Owns: the queries for comparisons of addresses. Must not know: logic, nor which comparisons are of text and
 //! which of keys (`address_order.rs`).
 
-use super::column::{present, terms};
+use super::column::{exists, terms};
 use super::comparison::{Comparison, range, term};
 use super::query::{Query, or};
 use super::translation::Translation;
@@ -20,7 +20,7 @@ pub(super) fn compare_keys(column: &Column, comparison: Comparison, key: &Scalar
     }
     let address = key.try_as_str().flatten().and_then(AddressKey::address);
     let (Some(terms), Some(address)) = (terms(column), address) else {
-        return Translation::inclusive(present(column));
+        return Translation::inclusive(exists(column));
     };
     let (field, address) = (terms.field, address.to_string());
     Translation::strict(match comparison {
@@ -64,7 +64,7 @@ fn others(field: &str, first: &str, last: &str) -> Query {
 /// Translates `cidr(column, network)` is `truth`. An invalid network is an error that DataFusion raises.
 pub(super) fn cidr(column: &Column, network: &str, truth: bool) -> Translation {
     let (Some(terms), FieldType::Ip) = (terms(column), &column.field_type) else {
-        return Translation::inclusive(present(column));
+        return Translation::inclusive(exists(column));
     };
     let Ok(network) = network.parse::<Network>() else { return Translation::all() };
     if truth {

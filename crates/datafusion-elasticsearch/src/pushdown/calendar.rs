@@ -5,7 +5,7 @@
 //! Truncation keeps the order. So each comparison of a truncated date is a comparison of the column with the start
 //! of a unit, or with the start of the next one.
 
-use super::column::{operand, present};
+use super::column::{operand, exists};
 use super::compare::compare;
 use super::comparison::Comparison;
 use super::number::nanos;
@@ -108,7 +108,7 @@ pub(super) fn compare_cut(
         Comparison::Eq if is_begin => and(vec![at(Comparison::GtEq, begin), at(Comparison::Lt, next)]),
         Comparison::Eq => Translation::inclusive(Query::Nothing),
         Comparison::NotEq if is_begin => or(vec![at(Comparison::Lt, begin), at(Comparison::GtEq, next)]),
-        Comparison::NotEq => Translation::inclusive(present(column)),
+        Comparison::NotEq => Translation::inclusive(exists(column)),
         Comparison::Lt => at(Comparison::Lt, first),
         Comparison::LtEq => at(Comparison::Lt, next),
         Comparison::Gt => at(Comparison::GtEq, next),

@@ -69,14 +69,14 @@ pub(super) fn is_doc_values(column: &Column) -> bool {
 
 /// Finds every document in which the column is not null. A value that exists only in `_source`, such as one from
 /// before the field was mapped, is missing to the server.
-pub(super) fn present(column: &Column) -> Query {
+pub(super) fn exists(column: &Column) -> Query {
     if is_doc_values(column) { Query::Exists(column.name.clone()) } else { Query::All }
 }
 
 /// Finds exactly the documents in which the column is null. A `null_value` is in doc values, and is read from
 /// there too.
-pub(super) fn lacks(column: &Column) -> Query {
-    if is_doc_values(column) { Query::Lacks(column.name.clone()) } else { Query::All }
+pub(super) fn is_missing(column: &Column) -> Query {
+    if is_doc_values(column) { Query::Missing(column.name.clone()) } else { Query::All }
 }
 
 /// The field whose terms are the values of a column.

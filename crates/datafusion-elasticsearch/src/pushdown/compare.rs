@@ -3,7 +3,7 @@
 //! Owns: which field types support which comparison. Must not know: the logic around it.
 
 use super::address;
-use super::column::{Terms, present, terms, terms_of};
+use super::column::{Terms, exists, terms, terms_of};
 use super::comparison::{Comparison, range, term};
 use super::number;
 use super::query::{self, Query};
@@ -17,10 +17,10 @@ use serde_json::json;
 pub(super) fn compare(column: &Column, comparison: Comparison, value: &ScalarValue) -> Translation {
     let short = || terms_of(column, value.try_as_str()?.filter(|_| comparison == Comparison::Eq)?);
     let Some(terms) = terms(column).or_else(short) else {
-        return Translation::inclusive(present(column));
+        return Translation::inclusive(exists(column));
     };
     let Some(found) = search(column, &terms, comparison, value) else {
-        return Translation::inclusive(present(column));
+        return Translation::inclusive(exists(column));
     };
     found_late(&terms, found)
 }
@@ -28,7 +28,7 @@ pub(super) fn compare(column: &Column, comparison: Comparison, value: &ScalarVal
 /// Adds the documents in which the field may be missing although they have the value.
 pub(super) fn found_late(terms: &Terms<'_>, found: Translation) -> Translation {
     if terms.late {
-        return or(vec![found, Translation::inclusive(Query::Lacks(terms.field.to_owned()))]);
+        return or(vec![found, Translation::inclusive(Query::Missing(terms.field.to_owned()))]);
     }
     found
 }

@@ -34,7 +34,7 @@ mod tests;
 
 use crate::functions::{CIDR, MATCH};
 use crate::options::Ignored;
-use column::{array_element, is_doc_values, keyed, lacks, operand, present};
+use column::{array_element, is_doc_values, keyed, is_missing, operand, exists};
 use compare::compare;
 use comparison::Comparison;
 use datafusion::common::tree_node::TreeNode;
@@ -187,7 +187,7 @@ impl Filter<'_> {
     fn null(&self, expr: &Expr, truth: bool) -> Translation {
         match operand(expr, self.columns).or_else(|| keyed(expr, self.columns)) {
             Some(column) if is_doc_values(column) => {
-                let query = if truth { lacks(column) } else { present(column) };
+                let query = if truth { is_missing(column) } else { exists(column) };
                 // A list may have any number of values. But if the server dropped values from doc values, only
                 // reading the column detects it.
                 let exact = column.array && self.ignored == Ignored::Null;
@@ -246,9 +246,9 @@ impl Filter<'_> {
             "array_has" => match array_element(subject, self.columns) {
                 Some((column, element)) if truth && !value.is_null() => {
                     let has = compare(&element, Comparison::Eq, value);
-                    and(vec![has, Translation::inclusive(present(column))])
+                    and(vec![has, Translation::inclusive(exists(column))])
                 }
-                Some((column, _)) => Translation::inclusive(present(column)),
+                Some((column, _)) => Translation::inclusive(exists(column)),
                 None => Translation::all(),
             },
             _ => Translation::all(),

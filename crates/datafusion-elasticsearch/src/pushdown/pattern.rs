@@ -2,7 +2,7 @@
 //!
 //! Owns: patterns, and their form as `prefix`, `wildcard` and `regexp` queries. Must not know: logic.
 
-use super::column::{Terms, present, terms};
+use super::column::{Terms, exists, terms};
 use super::compare::{compare, found_late, is_plain};
 use super::comparison::{Comparison, range, term};
 use super::query::{Query, or};
@@ -56,7 +56,7 @@ fn split_prefix(parts: &[Part]) -> (String, &[Part]) {
 
 /// Finds every document whose text matches (`truth`), or does not match.
 pub(super) fn like(column: &Column, pattern: &str, ignore_case: bool, truth: bool) -> Translation {
-    let any = || Translation::inclusive(present(column));
+    let any = || Translation::inclusive(exists(column));
     let Some(terms) = searchable(column) else { return any() };
     let parts = parse(pattern);
     let characters: String =

@@ -19,7 +19,7 @@ pub(super) enum Query {
     /// Documents in which the field exists.
     Exists(String),
     /// Documents in which the field is missing. The only negation.
-    Lacks(String),
+    Missing(String),
     /// Any other query on one field.
     Leaf(Value),
     /// Documents that all parts find. At least two parts, none of them an `And`.
@@ -95,7 +95,7 @@ impl Query {
             | Self::Nothing
             | Self::Terms { .. }
             | Self::Exists(_)
-            | Self::Lacks(_)
+            | Self::Missing(_)
             | Self::Leaf(_) => 1,
         }
     }
@@ -104,7 +104,7 @@ impl Query {
     pub(super) fn depth(&self) -> usize {
         match self {
             Self::And(parts) | Self::Or(parts) => 1 + parts.iter().map(Self::depth).max().unwrap_or(0),
-            Self::Lacks(_) => 1,
+            Self::Missing(_) => 1,
             Self::All | Self::Nothing | Self::Terms { .. } | Self::Exists(_) | Self::Leaf(_) => 0,
         }
     }
@@ -120,7 +120,7 @@ impl Query {
             }
             Self::Terms { field, values } => json!({ "terms": { field: values } }),
             Self::Exists(field) => json!({ "exists": { "field": field } }),
-            Self::Lacks(field) => json!({ "bool": { "must_not": { "exists": { "field": field } } } }),
+            Self::Missing(field) => json!({ "bool": { "must_not": { "exists": { "field": field } } } }),
             Self::Leaf(query) => query,
             Self::And(parts) => json!({ "bool": { "filter": list(parts) } }),
             Self::Or(parts) => json!({ "bool": { "should": list(parts), "minimum_should_match": 1 } }),

@@ -107,8 +107,8 @@ fn null_is_what_has_no_doc_values() {
 
 #[test]
 fn what_is_read_from_source_may_be_older_than_its_field() {
-    let lacks = json!({ "bool": { "must_not": exists("text.raw") } });
-    check("text = 'x'", any(&[json!({ "term": { "text.raw": { "value": "x" } } }), lacks.clone()]));
+    let is_missing = json!({ "bool": { "must_not": exists("text.raw") } });
+    check("text = 'x'", any(&[json!({ "term": { "text.raw": { "value": "x" } } }), is_missing.clone()]));
     let wild = |query: Value| any(&[query, json!({ "bool": { "must_not": exists("wild") } })]);
     check("wild = 'x'", wild(json!({ "term": { "wild": { "value": "x" } } })));
     check("wild LIKE '%x%'", wild(json!({ "wildcard": { "wild": { "value": "*x*" } } })));
@@ -117,7 +117,7 @@ fn what_is_read_from_source_may_be_older_than_its_field() {
     {
         check_all(sql);
     }
-    check("text LIKE 'x%'", any(&[json!({ "prefix": { "text.raw": { "value": "x" } } }), lacks]));
+    check("text LIKE 'x%'", any(&[json!({ "prefix": { "text.raw": { "value": "x" } } }), is_missing]));
 }
 
 #[test]
@@ -265,13 +265,13 @@ fn the_order_of_addresses_is_asked_of_their_keys() {
 #[test]
 fn booleans_stand_alone() {
     let is = |truth: bool| json!({ "term": { "flag": { "value": truth } } });
-    let lacks = json!({ "bool": { "must_not": exists("flag") } });
+    let is_missing = json!({ "bool": { "must_not": exists("flag") } });
     check("flag", is(true));
     check("NOT flag", is(false));
     check("flag <> true", is(false));
     check("flag IS TRUE", is(true));
-    check("flag IS NOT TRUE", any(&[is(false), lacks.clone()]));
-    check("flag IS NOT FALSE", any(&[is(true), lacks]));
+    check("flag IS NOT TRUE", any(&[is(false), is_missing.clone()]));
+    check("flag IS NOT FALSE", any(&[is(true), is_missing]));
 }
 
 #[test]
@@ -294,11 +294,11 @@ fn only_what_no_document_can_contradict_is_exact() {
 /// The mapping that dynamic mapping creates for a text by default.
 #[test]
 fn a_short_text_is_searched_in_a_keyword_that_lacks_long_ones() {
-    let lacks = json!({ "bool": { "must_not": exists("dynamic.keyword") } });
+    let is_missing = json!({ "bool": { "must_not": exists("dynamic.keyword") } });
     let has = json!({ "term": { "dynamic.keyword": { "value": "short" } } });
-    check("dynamic = 'short'", any(&[has, lacks.clone()]));
+    check("dynamic = 'short'", any(&[has, is_missing.clone()]));
     let either = json!({ "terms": { "dynamic.keyword": ["a", "b"] } });
-    check("dynamic IN ('a', 'b')", any(&[either, lacks]));
+    check("dynamic IN ('a', 'b')", any(&[either, is_missing]));
     // The longer text has no term, and a list with a longer text has terms only for some of its values.
     check_all("dynamic = 'longer'");
     check_all("dynamic IN ('a', 'longer')");

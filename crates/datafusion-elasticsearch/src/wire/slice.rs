@@ -9,7 +9,7 @@
 use super::Invalid;
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use elastic_client::{Cut as DomainCut, Slice as Domain, SliceSource, Sort as DomainSort};
+use elastic_client::{Cut as DomainCut, Slice as Domain, SliceSource, Tiebreaker as DomainTiebreaker};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -117,11 +117,11 @@ impl<'a> Contexts<'a> {
     fn slice(&mut self, slice: &'a Domain) -> Slice {
         let Domain { ordinal, of, index, source, cut, filter } = slice;
         let source = match source {
-            SliceSource::Pit { id, sort } => Source::Pit {
+            SliceSource::Pit { id, tiebreaker } => Source::Pit {
                 context: self.number(id),
-                sort: match sort {
-                    DomainSort::ShardDoc => Sort::ShardDoc,
-                    DomainSort::Doc => Sort::Doc,
+                sort: match tiebreaker {
+                    DomainTiebreaker::ShardDoc => Sort::ShardDoc,
+                    DomainTiebreaker::Doc => Sort::Doc,
                 },
             },
             SliceSource::Scroll => Source::Scroll,
@@ -158,11 +158,11 @@ impl Slice {
                     let slice = self.ordinal;
                     return Err(format!("slice {slice} is of context {context}, which did not arrive").into());
                 };
-                let sort = match sort {
-                    Sort::ShardDoc => DomainSort::ShardDoc,
-                    Sort::Doc => DomainSort::Doc,
+                let tiebreaker = match sort {
+                    Sort::ShardDoc => DomainTiebreaker::ShardDoc,
+                    Sort::Doc => DomainTiebreaker::Doc,
                 };
-                SliceSource::Pit { id: Arc::clone(id), sort }
+                SliceSource::Pit { id: Arc::clone(id), tiebreaker }
             }
             Source::Scroll => SliceSource::Scroll,
         };
@@ -188,9 +188,9 @@ pub(super) fn of_v1(slices: Vec<SliceV1>) -> Vec<Domain> {
         source: match slice.source {
             SourceV1::Pit { id, sort } => SliceSource::Pit {
                 id: shared(id),
-                sort: match sort {
-                    SortV1::ShardDoc => DomainSort::ShardDoc,
-                    SortV1::Doc => DomainSort::Doc,
+                tiebreaker: match sort {
+                    SortV1::ShardDoc => DomainTiebreaker::ShardDoc,
+                    SortV1::Doc => DomainTiebreaker::Doc,
                 },
             },
             SourceV1::Scroll => SliceSource::Scroll,

@@ -1,7 +1,7 @@
 //! Data of every format is read, and unknown values are errors.
 
 use super::*;
-use elastic_client::{Cut, KeepAlive, PageRows, ReadMode, Slice, SliceSource, Sort};
+use elastic_client::{Cut, KeepAlive, PageRows, ReadMode, Slice, SliceSource, Tiebreaker};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ fn pit(ordinal: u32, id: &Arc<str>) -> Slice {
         ordinal,
         of: 4,
         index: "flows-*".into(),
-        source: SliceSource::Pit { id: Arc::clone(id), sort: Sort::ShardDoc },
+        source: SliceSource::Pit { id: Arc::clone(id), tiebreaker: Tiebreaker::ShardDoc },
         cut: Some(Cut { id: ordinal, max: 4 }),
         filter: Some(json!({ "term": { "a": 1 } })),
     }

@@ -1,4 +1,4 @@
-//! A connection against sockets that answer as little as they can.
+//! A connection to sockets that send a fixed response or none.
 
 use super::*;
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-/// Answers every request by `response`, or not at all if there is none; and how many came.
+/// Starts a server that sends `response` to every request, or nothing. Returns its URL and the number of requests.
 fn server(response: Option<&'static str>) -> (String, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -5,7 +5,7 @@
 use super::requests::SearchRequests;
 use crate::paths;
 use crate::request::Request;
-use crate::slices::Sort;
+use crate::slices::Tiebreaker;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ pub(super) struct PitRead {
     /// The newest id.
     id: Arc<str>,
     /// The order that is unique within the slice.
-    sort: Sort,
+    tiebreaker: Tiebreaker,
     /// The last row's sort values.
     cursor: Option<Vec<Value>>,
 }
 
 impl PitRead {
-    pub(super) fn new(id: Arc<str>, sort: Sort) -> Self {
-        Self { id, sort, cursor: None }
+    pub(super) fn new(id: Arc<str>, tiebreaker: Tiebreaker) -> Self {
+        Self { id, tiebreaker, cursor: None }
     }
 
     /// Takes over the id that a page gave, if it gave one.
@@ -68,9 +68,9 @@ impl PitRead {
 
     /// The order that was asked for, then the unique one, by which pages are found again.
     fn order(&self, page: &SearchRequests<'_>) -> Value {
-        let unique = match self.sort {
-            Sort::ShardDoc => "_shard_doc",
-            Sort::Doc => "_doc",
+        let unique = match self.tiebreaker {
+            Tiebreaker::ShardDoc => "_shard_doc",
+            Tiebreaker::Doc => "_doc",
         };
         let mut order = page.order();
         order.push(json!(unique));
@@ -91,7 +91,7 @@ mod tests {
             ordinal: 0,
             of: 2,
             index: "flows".into(),
-            source: SliceSource::Pit { id: "p1".into(), sort: Sort::ShardDoc },
+            source: SliceSource::Pit { id: "p1".into(), tiebreaker: Tiebreaker::ShardDoc },
             cut: Some(Cut { id: 0, max: 2 }),
             filter: None,
         };
@@ -111,7 +111,7 @@ mod tests {
             let requests = pit.page_requests(&page);
             requests.iter().map(|r| serde_json::from_slice(r.body.as_ref().unwrap()).unwrap()).collect()
         };
-        let mut pit = PitRead::new("p1".into(), Sort::ShardDoc);
+        let mut pit = PitRead::new("p1".into(), Tiebreaker::ShardDoc);
         let first = bodies(&pit);
         assert_eq!(first.len(), 2);
         assert_eq!(first[0]["pit"], json!({ "id": "p1", "keep_alive": "60000ms" }));

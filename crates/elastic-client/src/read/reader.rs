@@ -78,7 +78,7 @@ impl<D: DecodePage> SliceReader<D> {
         counters: Arc<ReadCounters>,
     ) -> Self {
         let mode = match &slice.source {
-            SliceSource::Pit { id, sort } => Mode::Pit(PitRead::new(Arc::clone(id), *sort)),
+            SliceSource::Pit { id, tiebreaker } => Mode::Pit(PitRead::new(Arc::clone(id), *tiebreaker)),
             SliceSource::Scroll => Mode::Scroll(ScrollRead::new(Arc::clone(&connection))),
         };
         let page_size = PageSize::first(options.max_rows(0), options.reads_source());
@@ -202,7 +202,7 @@ impl<D: DecodePage> SliceReader<D> {
                 detail: format!("the request was cancelled: {e}"),
             })?;
             match fetched {
-                Err(Error::TooLarge { bytes, most, .. }) if self.asked > 1 => {
+                Err(Error::TooLarge { bytes, max, .. }) if self.asked > 1 => {
                     let parts = self.options.fields.len().max(1);
                     self.page_size = self.page_size.after_too_large(bytes.saturating_mul(parts));
                     if matches!(&self.mode, Mode::Scroll(scroll) if scroll.is_open()) {
@@ -210,7 +210,7 @@ impl<D: DecodePage> SliceReader<D> {
                         return Err(Error::ScrollPageTooLarge {
                             operation: self.operation(),
                             rows,
-                            most,
+                            max,
                             fitting,
                         });
                     }
@@ -331,8 +331,8 @@ impl<D: DecodePage> SliceReader<D> {
                 });
             };
             pit.advance(cursor);
-            let most = self.options.max_rows(self.read);
-            self.page_size = self.page_size.after(page.hits, bytes).at_most(most);
+            let max = self.options.max_rows(self.read);
+            self.page_size = self.page_size.after(page.hits, bytes).at_most(max);
         }
         let (mode, page) = self.ask();
         let requests = match mode {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::open_contexts::OpenContext;
 use crate::paging::{MAX_BYTES, PageSize};
 use crate::paths;
-use crate::request::{Method, Repeat, Request, Response};
+use crate::request::{Method, Idempotence, Request, Response};
 use crate::slices::Slice;
 use serde::Deserialize;
 use serde_json::json;
@@ -131,7 +131,7 @@ impl ScrollRead {
         let request = Request::new(Method::Post, paths::scroll(), page.operation())
             .with_param("filter_path", page.filter_path(0))
             .with_body(&body)
-            .with_repeat(Repeat::Never);
+            .with_idempotence(Idempotence::NotIdempotent);
         Ok(page.bounded(request))
     }
 

@@ -30,9 +30,9 @@ use std::sync::Arc;
 
 /// The optimizer rule that gives a scan below a sort with a limit that order and limit.
 #[derive(Debug, Default)]
-pub struct TopRows;
+pub struct TopN;
 
-impl PhysicalOptimizerRule for TopRows {
+impl PhysicalOptimizerRule for TopN {
     fn optimize(
         &self,
         plan: Arc<dyn ExecutionPlan>,
@@ -52,7 +52,7 @@ impl PhysicalOptimizerRule for TopRows {
     }
 
     fn name(&self) -> &str {
-        "TopRows"
+        "TopN"
     }
 
     fn schema_check(&self) -> bool {
@@ -143,7 +143,7 @@ fn scan_in(scan: &EsScanExec, order: &[Ordered], limit: NonZeroU32) -> Option<Es
             unmapped_type: unmapped_type(column)?.to_owned(),
         })
     });
-    Some(scan.first_rows(keys.collect::<Option<Vec<_>>>()?, limit))
+    Some(scan.top_n(keys.collect::<Option<Vec<_>>>()?, limit))
 }
 
 /// Returns the name of the field type if the servers sort its values as DataFusion sorts the column's.
