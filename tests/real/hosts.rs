@@ -176,7 +176,7 @@ async fn a_server_that_stays_silent_is_an_error_that_names_it() {
         let output = bench.end(client, Duration::from_secs(5 * (6 * 2 + 13)) + WORK);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        for word in ["hosts", " slice ", "no node answered", url.as_str()] {
+        for word in ["hosts", " slice ", "no Elasticsearch node responded", url.as_str()] {
             assert!(said.contains(word), "{said}");
         }
         drop(cut);

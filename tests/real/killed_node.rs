@@ -185,9 +185,9 @@ async fn a_node_killed_during_a_read_costs_no_row_in_silence_and_the_next_read_i
     for nodes in ServerNodes::all_from_env().unwrap() {
         let mut bench = Bench::new(nodes).await;
         for (read, moment, outcome, says) in [
-            ("pit", Moment::Early, Outcome::Error, "run it again"),
+            ("pit", Moment::Early, Outcome::Error, "run the statement again"),
             ("scroll", Moment::Early, Outcome::Error, ""),
-            ("pit", Moment::Middle, Outcome::ExactOrError, "run it again"),
+            ("pit", Moment::Middle, Outcome::ExactOrError, "run the statement again"),
             ("scroll", Moment::Middle, Outcome::ExactOrError, ""),
         ] {
             let how = format!("{:?} by {read}, {moment:?}", bench.nodes.urls());

@@ -89,8 +89,8 @@ async fn many_shards_are_read_by_several_points_in_time_or_by_scroll() {
                 assert_golden(&auto, &url);
                 assert_eq!(auto["coverage"]["consistency"], "scroll");
                 let error = pit.unwrap_err();
-                let said = "read = \"pit\" needs 140 points in time on 1 nodes, one a shard, and \
-                            search.max_open_pit_context of the server allows 100 a node";
+                let said = "read = \"pit\" needs 140 points in time on 1 OpenSearch nodes, one for each shard, \
+                            but search.max_open_pit_context of the server allows 100 per node";
                 assert!(error.contains(said), "{error}");
             }
         }

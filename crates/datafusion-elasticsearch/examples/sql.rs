@@ -16,8 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // This session compares addresses as servers do, and sends ORDER BY with LIMIT to the server.
     let state = SessionStateBuilder::new().with_default_features();
-    let state =
-        state.with_analyzer_rule(Arc::new(AddressOrder)).with_physical_optimizer_rule(Arc::new(TopN));
+    let state = state.with_analyzer_rule(Arc::new(AddressOrder)).with_physical_optimizer_rule(Arc::new(TopN));
     let context = SessionContext::new_with_state(state.build());
     functions().iter().for_each(|function| context.register_udf(function.as_ref().clone()));
     context.register_table("flows", Arc::new(flows))?;

@@ -1,8 +1,8 @@
-//! How connections are described: nodes, credentials and TLS, as plain values.
+//! The description of a connection as plain values: Elasticsearch nodes, credentials and TLS.
 //!
-//! Owns: what may be said of a connection, and how a secret it names is read. It opens no connection, and it never holds
-//! a secret: a connection says where its secret is, and [`SecretSource::read`] fetches it when a client is built. Must
-//! not know: where the values come from.
+//! Owns: the settings of a connection, and reading its secrets. It opens no connection and stores no secret: a setting
+//! names the place of a secret, and [`SecretSource::read`] reads it when a client is built. Must not know: where the
+//! settings come from.
 
 mod cloud;
 mod error;
@@ -23,43 +23,45 @@ pub use fingerprint::Fingerprint;
 pub use node::parse_node;
 pub use secret::SecretSource;
 
-/// How to reach one cluster.
+/// The settings of a connection to one cluster of Elasticsearch or OpenSearch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionConfig {
-    /// The nodes, at least one. Each path ends in `/`, so that [`Url::join`] keeps a path prefix.
+    /// The URLs of the Elasticsearch nodes, at least one. Each path ends in `/`, so that [`Url::join`] keeps a path prefix.
     pub nodes: Vec<Url>,
-    /// How requests prove who sends them.
+    /// The credentials of every request.
     pub auth: Auth,
-    /// How the servers are recognised.
+    /// How the server's certificate is verified, and the client's certificate.
     pub tls: Tls,
-    /// What all requests go through.
+    /// The proxy for all requests.
     pub proxy: Option<Proxy>,
-    /// Headers of every request beside our own; names in lower case.
+    /// Additional headers of every request. The names are in lower case.
     pub headers: BTreeMap<String, HeaderSource>,
-    /// What the servers are (`opensearch 2.19.1`), where they do not say so themselves.
+    /// The product and version (`opensearch 2.19.1`) of a server that does not reveal them.
     pub server: Option<String>,
-    /// The most requests in flight at once.
+    /// The largest number of requests in flight at once. The default is 32.
     pub max_requests: Option<NonZeroUsize>,
-    /// The longest one request may take.
+    /// The longest time for one attempt of a request. The default is 60 s.
     pub timeout: Option<Duration>,
-    /// The longest all tries of one request may take together, with the waits between them.
+    /// The longest time for all attempts of one request, with the waits between them. The default is 600 s, or `timeout` if
+    /// that is longer.
     pub deadline: Option<Duration>,
 }
 
-/// How requests prove who sends them.
+/// The credentials of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Auth {
-    /// Not at all.
+    /// No credentials.
     #[default]
     None,
-    /// A user's name and password.
+    /// A user name and a password.
     Basic {
-        /// The user.
+        /// The user name.
         username: String,
         /// Where the password is.
         password: SecretSource,
     },
-    /// An API key, encoded as the server hands it out.
+    /// An [API key](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/security-api-create-api-key.html) in its
+    /// encoded form.
     ApiKey {
         /// Where the key is.
         key: SecretSource,
@@ -71,63 +73,64 @@ pub enum Auth {
     },
 }
 
-/// How the servers are recognised, and how we are.
+/// How the server's certificate is verified, and the client's certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificates to trust beside the system's own.
+    /// A PEM file with certificate authorities to trust in addition to those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Whether certificates are checked.
+    /// How the server's certificate is verified.
     pub verify: Verify,
-    /// What is shown to servers that ask who we are.
+    /// The certificate for servers that require one from clients.
     pub client: Option<ClientCertificate>,
 }
 
-/// Whether the servers' certificates are checked.
+/// How the server's certificate is verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// Chain and host name.
+    /// The chain up to a trusted authority, and the host name.
     #[default]
     Full,
-    /// Host name, and a chain with this certificate in it, whoever signed that.
+    /// Either the server's own certificate has this fingerprint, or an authority with it signed the certificate for this
+    /// host name.
     Fingerprint(Fingerprint),
-    /// Not at all: anyone in between can read and change everything.
+    /// No verification. Anyone between client and server can read and change everything.
     Off,
 }
 
-/// A client's certificate and its key, both PEM.
+/// A client certificate and its private key, both in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// The certificate, with what is between it and the authority.
+    /// The file of the certificate and its intermediate certificates.
     pub cert_file: PathBuf,
-    /// The private key.
+    /// The file of the private key, without a passphrase.
     pub key_file: PathBuf,
 }
 
 /// A proxy for HTTP, and for HTTPS by CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// Where it is.
+    /// The URL of the proxy.
     pub url: Url,
-    /// A user's name, and where the password is.
+    /// The user name, and where the password is.
     pub auth: Option<(String, SecretSource)>,
 }
 
-/// What a header says.
+/// The value of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderSource {
-    /// This text, which may be shown.
+    /// A text, which logs and errors may show.
     Text(String),
-    /// A secret.
+    /// A secret, which is never shown.
     Secret(SecretSource),
 }
 
 impl ConnectionConfig {
-    /// A connection to one node, without credentials and with full TLS verification.
+    /// Returns the settings of a connection to one Elasticsearch node, without credentials and with full TLS verification.
     ///
     /// # Errors
     ///
-    /// If it is no URL of a node. One with credentials is refused: it would end up in the shell's history and in the list
-    /// of processes.
+    /// If the text is not the URL of a node. A URL with credentials is refused, because the shell's history and the process
+    /// list would show them.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
         let node = node::parse_node(url).map_err(|problem| ConfigError::Url { problem })?;
         Ok(Self {

@@ -11,7 +11,7 @@ use crate::config::ConnectionConfig;
 use crate::error::{ContextOwner, Error};
 use crate::health::Health;
 use crate::open_contexts::OpenContexts;
-use crate::request::{Method, Idempotence, Request, Response};
+use crate::request::{Idempotence, Method, Request, Response};
 use crate::retry::RetryPolicy;
 use crate::server_error::ServerError;
 use crate::transport_error::{TransportError, TransportErrorKind, causes};
@@ -363,7 +363,7 @@ impl Connection {
             Failure::Status { error, elastic, .. } => {
                 let hint = error.hint();
                 let ServerError { status, kind, reason } = error;
-                // `is_elasticsearch` in `server` needs to know which product responded.
+                // An error without a type names the product, so that it differs from the error of a proxy.
                 let kind = if kind.is_empty() && elastic { "elasticsearch".into() } else { kind };
                 Error::Status { operation, connection, status, kind, reason, hint, attempts }
             }

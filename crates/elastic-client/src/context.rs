@@ -1,6 +1,6 @@
 //! Opening and closing a search context.
 //!
-//! Owns: which kind of search context a server gets, and the slices in which it is read.
+//! Owns: the choice of the kind of search context, and its division into slices.
 //! Must not know: columns or pages.
 
 use crate::connection::Connection;
@@ -16,27 +16,30 @@ use crate::slices::{Cut, IndexShards, MAX_SLICES, Slice, SliceSource, Tiebreaker
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// Shards that one PIT of Elasticsearch spans at most. Its id grows with them, and each page's request names it
-/// and asks all of them, so that a read of one PIT costs the square of its shards.
+/// The most shards that one PIT of Elasticsearch spans. The id of a PIT grows with its shards. Each page's request
+/// contains the id and reaches all shards, so the cost of a read grows with the square of the shards.
 const SHARED_SHARDS: u32 = 128;
-/// Shards of each group, where a name reaches more than that.
+/// The most shards of a group of indices that share a PIT, if the index expression reaches more than [`SHARED_SHARDS`].
 const GROUP_SHARDS: u32 = 16;
 
 /// The kind of a search context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContextKind {
-    /// One PIT over all indices.
+    /// One PIT over all indices
+    /// ([Elasticsearch](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/point-in-time-api.html)).
     SharedPit,
     /// One PIT for each group of indices.
     PitPerGroup,
-    /// One PIT an index.
+    /// One PIT for each index
+    /// ([OpenSearch](https://docs.opensearch.org/latest/search-plugins/searching-data/point-in-time-api/)).
     PitPerIndex,
-    /// A scroll a slice, each opened when it is read.
+    /// One [scroll](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/scroll-api.html) for each slice, opened
+    /// when the slice is read.
     Scroll,
 }
 
 impl ContextKind {
-    /// A phrase for people, such as "point in time per index".
+    /// Returns a phrase for users, such as "point in time per index".
     pub fn describe(self) -> &'static str {
         match self {
             Self::SharedPit => "point in time",
@@ -46,8 +49,10 @@ impl ContextKind {
         }
     }
 
-    /// What a read of it has in common: `point_in_time`, one state of each index, or `scroll`, a state of each slice,
-    /// taken when the slice is opened.
+    /// Returns the consistency of a read: `point_in_time` or `scroll`.
+    ///
+    /// With `point_in_time`, all slices of an index see the same state. With `scroll`, each slice sees the state at the
+    /// time when its scroll was opened.
     pub fn consistency(self) -> &'static str {
         match self {
             Self::SharedPit | Self::PitPerGroup | Self::PitPerIndex => "point_in_time",
@@ -56,28 +61,28 @@ impl ContextKind {
     }
 }
 
-/// What a search context is opened for.
+/// The parameters of a search context.
 #[derive(Clone, Debug)]
 pub struct ContextRequest {
-    /// Name, pattern, alias, or several with commas.
+    /// An index expression: names, patterns, aliases or date math, separated by commas.
     pub index: String,
-    /// How it is read.
+    /// The options of every read from the context.
     pub read: ReadOptions,
-    /// Slices wanted; as many as shards if none.
+    /// The number of slices. `None` makes as many slices as there are shards.
     pub slices: Option<NonZeroU32>,
 }
 
-/// An open search context: one or several points in time, or the plan of the scrolls.
+/// An open search context: one or more points in time, or the plan of the scrolls.
 #[derive(Clone, Debug)]
 pub struct SearchContext {
-    /// Its kind.
+    /// The kind of the context.
     pub kind: ContextKind,
-    /// All of its slices, as many as were asked for when it was opened.
+    /// All slices, as many as [`ContextRequest::slices`] asked for.
     pub slices: Vec<Slice>,
     parts: Vec<Part>,
 }
 
-/// What is cut into slices by itself: an index, or all that one point in time spans.
+/// A part of the context with its own slices: an index, or all indices that one point in time spans.
 #[derive(Clone, Debug)]
 struct Part {
     index: IndexShards,
@@ -90,12 +95,12 @@ impl SearchContext {
         Self { kind, slices, parts }
     }
 
-    /// The same state in other slices: the same search contexts, as many slices as are wanted here.
+    /// Returns the same search context divided into another number of slices. `None` makes as many as there are shards.
     pub fn sliced(&self, slices: Option<NonZeroU32>) -> Vec<Slice> {
         cut(self.kind, &self.parts, slices)
     }
 
-    /// Each point in time by its id, with the index it is of.
+    /// Returns the id of each point in time, with its index expression.
     pub(crate) fn pits(&self) -> Vec<(&str, &str)> {
         let pits = self.parts.iter().filter_map(|part| match &part.source {
             SliceSource::Pit { id, .. } => Some((id.as_ref(), part.index.index.as_str())),
@@ -114,12 +119,12 @@ impl SearchContext {
     }
 }
 
-/// Opens a search context. The caller closes it by [`close_context`]; the server drops it when it was not read for
+/// Opens a search context. The caller closes it with [`close_context`]. The server drops a context that was not read for
 /// `keep_alive`.
 ///
 /// # Errors
 ///
-/// If the server refuses, or cannot read the index in the way that was asked for.
+/// If the server refuses a request, or if it does not support the [`ReadMode`] for this index.
 pub async fn open_context(
     connection: &Arc<Connection>,
     request: &ContextRequest,
@@ -150,8 +155,8 @@ pub async fn open_context(
     }
 }
 
-/// These reads name each concrete index, and so lose the routing of an alias: they would return
-/// rows that the alias does not hold. An alias's filter they keep.
+/// Refuses an alias with routing. Requests to the concrete indices keep the filter of an alias but lose its routing, so
+/// they would return rows that the alias excludes.
 async fn refuse_routing(
     connection: &Connection,
     request: &ContextRequest,
@@ -161,13 +166,13 @@ async fn refuse_routing(
         None => Ok(()),
         Some((routed, whole)) => Err(Error::Refused(format!(
             "index \"{}\": an alias with routing reaches {} of {whole} shards of \"{}\", which only a \
-             point in time of Elasticsearch can read; name the index itself, with a filter",
+             point in time of Elasticsearch can read; name the index itself and add a filter",
             request.index, routed.shards, routed.index
         ))),
     }
 }
 
-/// One PIT over all that the name reaches; above [`SHARED_SHARDS`] shards one for each group of indices.
+/// Opens one PIT over all indices, or above [`SHARED_SHARDS`] shards one for each group of indices.
 async fn open_shared_pits(
     connection: &Arc<Connection>,
     request: &ContextRequest,
@@ -175,7 +180,7 @@ async fn open_shared_pits(
 ) -> Result<SearchContext, Error> {
     let mut groups = Vec::new();
     if reached.shards() > u64::from(SHARED_SHARDS) && reached.indices.len() > 1 {
-        // Opened by their own names, indices would lose the routing of an alias.
+        // A PIT on the concrete indices would lose the routing of an alias.
         let routed = find_routed(connection, &request.index, &reached.indices).await?;
         if routed.is_none() {
             groups = group_indices(&reached.indices, GROUP_SHARDS);
@@ -188,15 +193,15 @@ async fn open_shared_pits(
     }
     let ids = open_pits(connection, request.read.keep_alive, PitApi::Elasticsearch, &groups).await?;
     let parts = groups.into_iter().zip(ids).map(|(group, id)| Part {
-        // The names of a group may be hundreds.
+        // A group may have hundreds of names, which would be too long for messages.
         index: IndexShards { index: request.index.clone(), ..group },
         source: SliceSource::Pit { id, tiebreaker: Tiebreaker::ShardDoc },
     });
     Ok(SearchContext::new(kind, parts.collect(), request.slices))
 }
 
-/// One PIT for each index. Where the server allows fewer than there are shards, the index is read by scroll
-/// unless a PIT was asked for: all of it, for every table of the query, decided before anything is read.
+/// Opens one PIT for each index. If the server allows fewer PITs than there are shards, plans scrolls for all indices
+/// instead, or fails with `read = "pit"`. The decision holds for every table of the query, before the first read.
 async fn open_pit_per_index(
     connection: &Arc<Connection>,
     request: &ContextRequest,
@@ -237,7 +242,7 @@ fn cut(kind: ContextKind, parts: &[Part], wanted: Option<NonZeroU32>) -> Vec<Sli
     let indices: Vec<IndexShards> = parts.iter().map(|part| part.index.clone()).collect();
     let mut slices = Vec::new();
     for (part, max) in parts.iter().zip(plan_cuts(&indices, wanted)) {
-        // The server's limit for one point in time, whose slices may span shards.
+        // The server limits the slices of one point in time, and a slice of a shared one may span shards.
         let max = match kind {
             ContextKind::SharedPit | ContextKind::PitPerGroup => max.min(MAX_SLICES),
             ContextKind::PitPerIndex | ContextKind::Scroll => max,
@@ -259,16 +264,16 @@ fn cut(kind: ContextKind, parts: &[Part], wanted: Option<NonZeroU32>) -> Vec<Sli
     slices
 }
 
-/// Closes a search context. One that the server no longer has is no error.
+/// Closes a search context. It is not an error if the server has already dropped it.
 ///
 /// # Errors
 ///
-/// If the server refuses or does not respond; what stays open is dropped after `keep_alive`.
+/// If the server refuses or does not respond. Then the server drops the context after `keep_alive`.
 pub async fn close_context(connection: &Arc<Connection>, context: &SearchContext) -> Result<(), Error> {
     connection.free_all(context.open_contexts()).await
 }
 
-/// Closes a search context in the background.
+/// Closes a search context in the background. Failures are logged.
 pub fn close_context_soon(connection: &Arc<Connection>, context: &SearchContext) {
     connection.free_all_soon(context.open_contexts());
 }
@@ -280,16 +285,23 @@ mod tests {
     #[test]
     fn one_state_is_cut_into_whatever_slices_are_wanted() {
         let index = |name: &str, shards| IndexShards { index: name.into(), shards, filter: None };
-        let part = |index, id: &str, tiebreaker| Part { index, source: SliceSource::Pit { id: id.into(), tiebreaker } };
-        let shared =
-            SearchContext::new(ContextKind::SharedPit, vec![part(index("a*", 3), "p", Tiebreaker::ShardDoc)], None);
+        let part = |index, id: &str, tiebreaker| Part {
+            index,
+            source: SliceSource::Pit { id: id.into(), tiebreaker },
+        };
+        let shared = SearchContext::new(
+            ContextKind::SharedPit,
+            vec![part(index("a*", 3), "p", Tiebreaker::ShardDoc)],
+            None,
+        );
         assert_eq!(shared.slices.len(), 3);
         assert_eq!(shared.sliced(NonZeroU32::new(2)), shared.slices);
         assert_eq!(shared.sliced(NonZeroU32::new(5000)).len(), 1024);
         let eight = shared.sliced(NonZeroU32::new(8));
         assert!(eight.iter().all(|slice| slice.source == shared.slices[0].source));
         assert_eq!(eight[7].cut, Some(Cut { id: 7, max: 8 }));
-        let parts = vec![part(index("a1", 2), "p1", Tiebreaker::Doc), part(index("a2", 1), "p2", Tiebreaker::Doc)];
+        let parts =
+            vec![part(index("a1", 2), "p1", Tiebreaker::Doc), part(index("a2", 1), "p2", Tiebreaker::Doc)];
         let each = SearchContext::new(ContextKind::PitPerIndex, parts, None);
         assert_eq!(each.pits(), [("p1", "a1"), ("p2", "a2")]);
         let six = each.sliced(NonZeroU32::new(6));

@@ -1,10 +1,10 @@
-//! Date math: what servers compute with a moment, such as `-1h/d` after `now`.
+//! Date math: the arithmetic that servers apply to an instant, such as `-1h/d` after `now`.
 //!
 //! Owns: its grammar. Must not know: queries or indices.
 
 const UNITS: &[char] = &['y', 'M', 'w', 'd', 'h', 'H', 'm', 's'];
 
-/// How many bytes at the start of `text` are date math.
+/// Returns how many bytes at the start of `text` are date math.
 pub(crate) fn math_length(text: &str) -> usize {
     let mut length = 0;
     while let Some(step) = step_length(&text[length..]) {
@@ -13,12 +13,12 @@ pub(crate) fn math_length(text: &str) -> usize {
     length
 }
 
-/// Whether all of `text` is date math, which may be none.
+/// Returns whether all of `text` is date math. An empty text is.
 pub(crate) fn is_math(text: &str) -> bool {
     math_length(text) == text.len()
 }
 
-/// `-1h`, `+d`, `/d`.
+/// Returns the length of one step, such as `-1h`, `+d` or `/d`, in bytes.
 fn step_length(text: &str) -> Option<usize> {
     let operator = text.chars().next().filter(|c| ['+', '-', '/'].contains(c))?;
     let digits = match operator {

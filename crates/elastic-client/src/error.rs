@@ -112,30 +112,31 @@ pub enum Error {
         /// What is missing.
         detail: String,
     },
-    /// An answer was larger than it was allowed to be.
-    #[error("{operation}: the answer is larger than {max} bytes")]
+    /// A response was larger than the request allows.
+    #[error("{operation}: the response is larger than {max} bytes")]
     TooLarge {
         /// The operation, such as `search: index "flows" slice 3/8`.
         operation: String,
-        /// What was allowed.
+        /// The largest size that the request allows, in bytes.
         max: usize,
-        /// How large it is, as far as that was seen.
+        /// The size in bytes: as announced by the server, or else the part that was received.
         bytes: usize,
         /// The first 64 KiB of the response.
         head: Bytes,
     },
     /// A page of a scroll was larger than the request allows.
     #[error(
-        "{operation}: a scroll page of {rows} rows is larger than {max} bytes, and a page of a scroll cannot be asked for again with fewer; set the table option page_size to {fitting} or less"
+        "{operation}: a scroll page of {rows} rows is larger than {max} bytes, and a scroll \
+         cannot return the same page again with fewer rows; set the table option page_size to {fitting} or less"
     )]
     ScrollPageTooLarge {
         /// The read, with its slice.
         operation: String,
         /// The number of rows requested.
         rows: u32,
-        /// What was allowed.
+        /// The largest size that the request allows, in bytes.
         max: usize,
-        /// How many rows fit, by what was seen.
+        /// The estimated number of rows that fit, from the size of this page.
         fitting: u32,
     },
     /// The response does not have the form that the API defines.

@@ -1,6 +1,6 @@
-//! The headers of every request, and the proxy it goes through, with the secrets in them.
+//! The configured headers of every request, and the proxy, with their secrets.
 //!
-//! Owns: reading those secrets, and marking them so that nothing shows them. Must not know: requests.
+//! Owns: reading these secrets, and marking them as sensitive so that no log shows them. Must not know: requests.
 
 use crate::config::{Auth, ConnectionConfig, HeaderSource, Proxy, SecretSource};
 use crate::error::Error;
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-/// Adds what the configuration says: who sends, and its own `headers`.
+/// Adds the `Authorization` header and the configured `headers`.
 pub(crate) fn add_configured(
     name: &str,
     config: &ConnectionConfig,
@@ -21,7 +21,8 @@ pub(crate) fn add_configured(
     for (header, source) in &config.headers {
         let refused = || {
             Error::Refused(format!(
-                "connection \"{name}\": the value of header \"{header}\" holds what no header may hold"
+                "connection \"{name}\": the value of header \"{header}\" contains a character that a header must not \
+                 contain"
             ))
         };
         let value = match source {
@@ -35,7 +36,7 @@ pub(crate) fn add_configured(
     Ok(())
 }
 
-/// The proxy as the transport takes it.
+/// Returns the proxy in the type of the transport.
 pub(crate) fn proxy(name: &str, proxy: &Proxy) -> Result<reqwest::Proxy, Error> {
     let made = reqwest::Proxy::all(proxy.url.clone())
         .map_err(|e| Error::Refused(format!("connection \"{name}\": proxy: {}", e.without_url())))?;
@@ -45,7 +46,7 @@ pub(crate) fn proxy(name: &str, proxy: &Proxy) -> Result<reqwest::Proxy, Error> 
     }
 }
 
-/// The header that says who sends.
+/// Returns the `Authorization` header of the configured credentials.
 fn authorization(name: &str, auth: &Auth) -> Result<Option<HeaderValue>, Error> {
     let text = match auth {
         Auth::None => return Ok(None),
@@ -59,7 +60,7 @@ fn authorization(name: &str, auth: &Auth) -> Result<Option<HeaderValue>, Error> 
     match secret(&text) {
         Some(value) => Ok(Some(value)),
         None => Err(Error::Refused(format!(
-            "connection \"{name}\": the secret of auth holds what no header may hold"
+            "connection \"{name}\": the secret of auth contains a character that a header must not contain"
         ))),
     }
 }
@@ -68,7 +69,7 @@ fn read(connection: &str, source: &SecretSource) -> Result<SecretString, Error> 
     source.read().map_err(|e| Error::Refused(format!("connection \"{connection}\": {e}")))
 }
 
-/// A header value that no log of the transport shows.
+/// Returns a header value that the transport does not log, or `None` if a header must not contain the text.
 fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);

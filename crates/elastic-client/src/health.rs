@@ -1,17 +1,17 @@
-//! Which node is asked next.
+//! The choice of the Elasticsearch node for the next request.
 //!
-//! Owns: the turn, and how long a node that could not be reached is left out. Must not know:
-//! requests, or why a node was not reached.
+//! Owns: the rotation of nodes, and how long an unreachable node is ejected. Must not know: requests, or why a node was
+//! not reached.
 
 use crate::request::Idempotence;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The first time out; doubles with each failure in a row.
+/// The length of the first ejection. It doubles with each further failure.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// The nodes of one connection, by their place in its list.
+/// The state of the Elasticsearch nodes of one connection, by their place in its list.
 #[derive(Debug)]
 pub(crate) struct Health {
     state: Mutex<State>,
@@ -45,9 +45,10 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next node in turn that is not left out; if all are, the one that is back the soonest.
-    /// A node whose time is over is tried with one request, and left out again until that is
-    /// answered; one that cannot be repeated is not risked.
+    /// Returns the place of the next node that is not ejected. If all are ejected, returns the one whose ejection ends first.
+    ///
+    /// A node whose ejection has ended gets one idempotent request, and stays ejected until it responds. A request that is
+    /// not idempotent is not sent to it, because it could not be retried.
     pub(crate) fn pick(&self, now: Instant, idempotence: Idempotence) -> usize {
         let mut state = self.state();
         let count = state.nodes.len();
@@ -94,7 +95,10 @@ mod tests {
         health.failed(1, start);
         assert!(!picks(&health, start, 6).contains(&1));
         let later = start + FIRST;
-        assert!((0..6).all(|_| health.pick(later, Idempotence::NotIdempotent) != 1), "a scroll page is not risked");
+        assert!(
+            (0..6).all(|_| health.pick(later, Idempotence::NotIdempotent) != 1),
+            "a scroll page is not risked"
+        );
         assert_eq!(picks(&health, later, 6).iter().filter(|p| **p == 1).count(), 1);
         health.failed(1, later);
         assert!(!picks(&health, later + FIRST, 6).contains(&1), "the second time is longer");

@@ -1,8 +1,9 @@
-//! Values that a document has and its doc values lack.
+//! Values dropped by `ignore_above` or `ignore_malformed`.
 //!
-//! Owns: finding them before a slice is read, since they would be read as null. A server leaves out
-//! what is longer than `ignore_above` or malformed where the mapping lets it pass, and notes the
-//! field in `_ignored`. Must not know: pages.
+//! Owns: finding documents with such values before a slice is read. The values are in `_source` but not in doc values, so
+//! they would be read as null. The server lists their fields in
+//! [`_ignored`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/mapping-ignored-field.html). Must not know:
+//! pages.
 
 use crate::connection::Connection;
 use crate::error::Error;
@@ -12,17 +13,18 @@ use crate::request::{Method, Request};
 use crate::slices::{Slice, SliceSource};
 use serde_json::{Value, json};
 
-/// Which ignored values matter.
+/// The dropped values that are an error.
 #[derive(Clone, Debug)]
 pub struct IgnoredValues {
-    /// The fields that are read from doc values.
+    /// The names of the fields that are read from doc values.
     pub fields: Vec<String>,
-    /// The documents that are looked at: a filter on such a field would hide them.
+    /// The query whose documents are checked. It has no filter on these fields, because such a filter would not find the
+    /// dropped values.
     pub query: Value,
 }
 
-/// An error if there is one. Each slice asks for itself, before its first row: a LIMIT may be reached
-/// before another one has begun.
+/// Fails if a document of the slice has a dropped value. Each slice checks its own documents before its first row,
+/// because a LIMIT may be reached before another slice has begun.
 pub(crate) async fn refuse_ignored(
     connection: &Connection,
     slice: &Slice,
@@ -43,7 +45,7 @@ pub(crate) async fn refuse_ignored(
             }
             paths::search()
         }
-        // Only what holds a state can be sliced: here each asks for all of the index.
+        // The server slices only a search context, so each slice of a scroll checks the whole index.
         SliceSource::Scroll => paths::search_index(&slice.index)?,
     };
     let operation = format!("look for ignored values: {}", slice.describe());
@@ -55,26 +57,28 @@ pub(crate) async fn refuse_ignored(
     let incomplete =
         |detail: &str| Err(Error::Incomplete { operation: operation.clone(), detail: detail.into() });
     match (response["_shards"]["failed"].as_u64(), response["timed_out"].as_bool()) {
-        (None, _) | (_, None) => return incomplete("no _shards or no timed_out in the answer"),
+        (None, _) | (_, None) => return incomplete("_shards or timed_out is missing"),
         (Some(0), Some(false)) => {}
-        (Some(0), Some(true)) => return incomplete("the server timed out and left rows out"),
+        (Some(0), Some(true)) => return incomplete("the server timed out and returned partial results"),
         (Some(failed), _) => return incomplete(&format!("{failed} shards failed")),
     }
     let clusters = &response["_clusters"];
     let left_out = ["skipped", "partial", "failed"].map(|how| clusters[how].as_u64().unwrap_or_default());
     if left_out != [0; 3] || response["terminated_early"] == true {
-        return incomplete("remote clusters left rows out, or the server ended the search early");
+        return incomplete(
+            "remote clusters returned partial or no results, or the server ended the search early",
+        );
     }
-    // Elasticsearch 6 gives the total as a number.
+    // Elasticsearch 6 returns the total as a number.
     let total = &response["hits"]["total"];
     match total["value"].as_u64().or(total.as_u64()) {
         Some(0) => Ok(()),
         Some(documents) => Err(Error::Refused(format!(
-            "index \"{}\": {documents} documents hold values that the server left out of {}, since they are \
-             longer than ignore_above or malformed; the table option ignored = \"null\" reads them as null",
+            "index \"{}\": {documents} documents have values of {} that ignore_above or ignore_malformed dropped; \
+             set the table option ignored = \"null\" to read them as null",
             slice.index,
             ignored.fields.iter().map(|f| format!("\"{f}\"")).collect::<Vec<_>>().join(" or ")
         ))),
-        None => incomplete("no exact hits.total"),
+        None => incomplete("hits.total is missing or not exact"),
     }
 }

@@ -1,20 +1,26 @@
-//! Which indices a request names.
+//! Index expressions.
 //!
-//! Owns: the expressions that may name indices. Must not know: what is behind a name.
+//! Owns: which expressions may name indices. Must not know: which indices exist.
 //!
-//! A name stands in a path. One that is `..` would ask another API, and leave the path of a connection whose
-//! nodes stand behind one; one that is `_cat` would be taken for an API. Both are refused, also where a proxy
-//! on the way decodes once more.
+//! An index expression becomes a part of a path. The name `..` would resolve to another API, or leave the path prefix of
+//! the connection. The server would read the name `_cat` as an API. Both are refused, also in a percent-encoded form that
+//! a proxy between client and server might decode.
 
 use crate::date_math::is_math;
 use crate::error::Error;
 
-/// What no index, alias or pattern holds, and what a path gives a meaning.
+/// Characters that no index, alias or pattern contains, or that have a meaning in a path.
 const FORBIDDEN: &[char] = &['/', '\\', '?', '#', '"', '<', '>', '|', ' ', '{', '}'];
-/// What an index of a data stream may be followed by.
+/// The suffixes that select a part of a data stream.
 const SELECTORS: &[&str] = &["::data", "::failures", "::*"];
 
-/// Refuses an expression that is not made of names, aliases, patterns and date math, with commas between.
+/// Checks that an index expression consists of names, aliases, patterns and
+/// [date math](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/api-conventions.html#api-date-math-index-names),
+/// separated by commas.
+///
+/// # Errors
+///
+/// If a part of the expression is something else, also after percent-decoding. The error names the part.
 pub fn check_index(expression: &str) -> Result<(), Error> {
     let mut text = expression.to_owned();
     loop {
@@ -48,12 +54,12 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Why one part of an expression names no index.
+/// Returns why a part of an expression cannot name an index.
 fn problem(part: &str) -> Option<String> {
     let name = part.strip_prefix('-').unwrap_or(part);
     let name = SELECTORS.iter().find_map(|selector| name.strip_suffix(selector)).unwrap_or(name);
     if name.starts_with('<') {
-        return (!is_date_math(name)).then(|| format!("{part:?} is no date math such as <flows-{{now/d}}>"));
+        return (!is_date_math(name)).then(|| format!("{part:?} is not date math such as <flows-{{now/d}}>"));
     }
     if let Some((cluster, name)) = name.split_once(':') {
         return plain_problem(cluster).or_else(|| match name.starts_with('<') {
@@ -72,13 +78,13 @@ fn plain_problem(name: &str) -> Option<String> {
         return Some(format!("{name:?} is a path, not a name"));
     }
     if name.starts_with('_') && name != "_all" {
-        return Some(format!("{name:?} begins with _, as only APIs do"));
+        return Some(format!("{name:?} begins with _, which is reserved for APIs"));
     }
     let forbidden = name.chars().find(|c| c.is_control() || FORBIDDEN.contains(c))?;
-    Some(format!("{name:?} holds {forbidden:?}, which no name may hold"))
+    Some(format!("{name:?} contains {forbidden:?}, which is not allowed in a name"))
 }
 
-/// Static text and at least one `{…}`: `<flows-{now/d}>`, `<flows-{now-1M/M{yyyy.MM|+01:00}}-*>`.
+/// Returns whether a name is static text with at least one `{…}`: `<flows-{now/d}>`, `<flows-{now-1M/M{yyyy.MM|+01:00}}-*>`.
 fn is_date_math(name: &str) -> bool {
     let Some(mut rest) = name.strip_prefix('<').and_then(|name| name.strip_suffix('>')) else { return false };
     let is_text = |text: &str| !text.chars().any(|c| c.is_control() || FORBIDDEN.contains(&c));
@@ -105,7 +111,7 @@ fn is_date_math(name: &str) -> bool {
     braces > 0 && is_text(rest)
 }
 
-/// `now/d`, or a date with math: `2026-01-01||/M`.
+/// Returns whether a text is `now` or a date, each with date math: `now/d`, `2026-01-01||/M`.
 fn is_moment(text: &str) -> bool {
     if let Some(math) = text.strip_prefix("now") {
         return is_math(math);
@@ -182,7 +188,7 @@ mod tests {
         assert_eq!(
             check_index("flows,..").unwrap_err().to_string(),
             "index \"flows,..\" is not sent to a server: \"..\" is a path, not a name; write names, aliases, \
-             patterns or date math, with commas between"
+             patterns or date math, separated by commas"
         );
     }
 }

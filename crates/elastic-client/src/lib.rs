@@ -61,7 +61,7 @@ pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, Re
 pub use read_options::{KeepAlive, OptionError, PageRows, ReadMode, ReadOptions};
 pub use registry::{ConnectionRegistry, ReadProgress};
 pub use renewal::keep_context;
-pub use request::{Method, Idempotence, Request, Response};
+pub use request::{Idempotence, Method, Request, Response};
 pub use retry::RetryPolicy;
 pub use server::{PitSupport, Product, Server, Version, fetch_server};
 pub use shards::fetch_shards;

@@ -1,8 +1,8 @@
-//! Slips of the pen.
+//! Suggestions for misspelt names.
 //!
-//! Owns: which of the known names was probably meant. Must not know: what they name.
+//! Owns: finding the known name that the user probably meant. Must not know: what the names mean.
 
-/// The candidate that `word` is probably a slip of.
+/// Returns the candidate that is most similar to `word`, or `None` if no candidate is similar enough. Case is ignored.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut best: Option<(f64, &str)> = None;
     for candidate in candidates {

@@ -1,7 +1,7 @@
 //! The open search contexts of this process: points in time and scrolls.
 //!
-//! Owns: the record of them, and the request that frees each. Must not know: who sends it (`release`), or who reads
-//! them.
+//! Owns: the record of them, and the request that closes each. Must not know: when the request is sent (`release`), or
+//! what reads the contexts.
 
 use crate::paths;
 use crate::request::{Method, Request};
@@ -14,15 +14,15 @@ use tokio_util::task::TaskTracker;
 /// An open search context, by its id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum OpenContext {
-    /// Elasticsearch's point in time.
+    /// A point in time of Elasticsearch.
     SharedPit(String),
-    /// OpenSearch's point in time.
+    /// A point in time of OpenSearch.
     IndexPit(String),
     /// A scroll.
     Scroll(String),
 }
 
-/// Ids that one request frees, where the server takes a list.
+/// The most ids in one request, if the server accepts a list.
 const IDS_A_REQUEST: usize = 100;
 
 impl OpenContext {
@@ -43,7 +43,7 @@ fn free(path: String, operation: &str, body: &Value) -> Request {
     Request::new(Method::Delete, path, operation).with_body(body)
 }
 
-/// The requests that free all of these, each with what it frees.
+/// Returns the requests that close all of these contexts, each with the contexts that it closes.
 pub(crate) fn free_requests(open: Vec<OpenContext>) -> Vec<(Request, Vec<OpenContext>)> {
     let (pits, others): (Vec<OpenContext>, Vec<OpenContext>) =
         open.into_iter().partition(|open| matches!(open, OpenContext::IndexPit(_)));
@@ -62,7 +62,7 @@ pub(crate) fn free_requests(open: Vec<OpenContext>) -> Vec<(Request, Vec<OpenCon
     requests
 }
 
-/// The record of one connection.
+/// The open search contexts of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct OpenContexts {
     open: Mutex<HashSet<OpenContext>>,
@@ -71,22 +71,22 @@ pub(crate) struct OpenContexts {
 }
 
 impl OpenContexts {
-    /// Whether nothing may be asked for any more.
+    /// Returns whether the connection is closing. Then only requests that close contexts are sent.
     pub(crate) fn closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// Asks for nothing more from now on.
+    /// Marks the connection as closing.
     pub(crate) fn begin_closing(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// The tasks that open or free something.
+    /// Returns the tasks that open or close contexts.
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    /// All that is open now.
+    /// Returns all contexts that are open now.
     pub(crate) fn all(&self) -> Vec<OpenContext> {
         self.open().iter().cloned().collect()
     }

@@ -1,7 +1,7 @@
 //! Opening points in time (PITs).
 //!
-//! Owns: the requests that open one, and that nothing stays open that nobody knows of. Must not know: which kind
-//! of read suits a server.
+//! Owns: the requests that open a PIT, and the record of each PIT, so that none stays open unrecorded. Must not know:
+//! which kind of search context suits a server.
 
 use crate::connection::Connection;
 use crate::error::Error;
@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Whose API opens a PIT.
+/// The API that opens a PIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PitApi {
     Elasticsearch,
@@ -33,12 +33,12 @@ impl PitApi {
     }
 }
 
-/// Opens a PIT for each group of indices, several requests beside each other, and returns their ids in the order
-/// of the groups. If one cannot be opened, or if the future is dropped, the others are closed.
+/// Opens a PIT for each group of indices with concurrent requests, and returns their ids in the order of the groups. If
+/// one cannot be opened, or if the future is dropped, the others are closed.
 ///
 /// # Errors
 ///
-/// The first refusal. No request is sent after it.
+/// The first error. No further request is sent after it.
 pub(crate) async fn open_pits(
     connection: &Arc<Connection>,
     keep_alive: KeepAlive,
@@ -70,7 +70,7 @@ pub(crate) async fn open_pits(
     if let Some(error) = first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         let contexts = ids.into_iter().map(|(_, id)| api.context()(id)).collect();
         connection.free_all(contexts).await.unwrap_or_else(|close| {
-            tracing::warn!(%close, "points in time stay open until their keep_alive");
+            tracing::warn!(%close, "points in time stay open until keep_alive has passed");
         });
         return Err(error);
     }
@@ -78,11 +78,11 @@ pub(crate) async fn open_pits(
     Ok(ids.into_iter().map(|(_, id)| id.into()).collect())
 }
 
-/// Frees what is open of several PITs if the rest is not waited for.
+/// Closes the PITs that are already open if the caller stops waiting for the others.
 struct HalfOpen<'a> {
     connection: &'a Arc<Connection>,
     api: PitApi,
-    /// Ids with the place of their group.
+    /// The PIT ids, each with the place of its group.
     ids: Mutex<Vec<(usize, String)>>,
 }
 
@@ -128,7 +128,10 @@ async fn open_pit(
             let total = body["_shards"]["total"].as_u64();
             if failed != Some(0) || total != Some(u64::from(group.shards)) {
                 connection.free_soon(OpenContext::IndexPit(id));
-                let detail = format!("{total:?} shards with {failed:?} failed, of {}", group.shards);
+                let detail = format!(
+                    "expected {} shards with 0 failed, got {total:?} shards with {failed:?} failed",
+                    group.shards
+                );
                 return Err(Error::Incomplete { operation, detail });
             }
             Ok(id)
@@ -136,7 +139,7 @@ async fn open_pit(
     }
 }
 
-/// Opens one and records it, and goes on if the caller is dropped.
+/// Opens a PIT and records it, in a task that continues if the caller is dropped.
 async fn open_recorded(
     connection: &Arc<Connection>,
     request: Request,
@@ -150,7 +153,7 @@ async fn open_recorded(
             let operation = request.operation.clone();
             let body = fetch_json(&connection, request).await?;
             let Some(id) = body[key].as_str().map(str::to_owned) else {
-                return Err(Error::Protocol { operation, detail: format!("no \"{key}\"") });
+                return Err(Error::Protocol { operation, detail: format!("\"{key}\" is missing") });
             };
             connection.open_contexts().add(context(id.clone()));
             Ok((body, id))

@@ -1,9 +1,9 @@
-//! Where each API of a server is.
+//! The paths of the server's APIs.
 //!
-//! Owns: the paths of requests. Must not know: what is sent to them.
+//! Owns: the paths of requests. Must not know: the bodies of requests.
 //!
-//! Paths are those of the official client, so that what the API is stays Elastic's; index expressions are checked
-//! before ([`check_index`]). What OpenSearch has alone is spelt out here.
+//! The official client builds the paths of Elasticsearch. The paths that only OpenSearch has are built here. Every index
+//! expression is checked first ([`check_index`]).
 
 use crate::error::Error;
 use crate::index_name::check_index;
@@ -16,93 +16,93 @@ use elasticsearch::{
     SearchParts, SearchShardsParts,
 };
 
-/// What a server is.
+/// Returns the path of the server's product and version.
 pub(crate) fn info() -> String {
     InfoParts::None.url().into_owned()
 }
 
-/// The node that answers.
+/// Returns the path of the information about the Elasticsearch node that responds.
 pub(crate) fn local_node() -> String {
     NodesInfoParts::NodeId(&["_local"]).url().into_owned()
 }
 
-/// Who is signed in.
+/// Returns the path of the information about the authenticated user.
 pub(crate) fn authenticate() -> String {
     SecurityAuthenticateParts::None.url().into_owned()
 }
 
-/// A search of what its body names: a point in time.
+/// Returns the path of a search in the point in time that its body names.
 pub(crate) fn search() -> String {
     SearchParts::None.url().into_owned()
 }
 
-/// A search of indices.
+/// Returns the path of a search in indices.
 pub(crate) fn search_index(index: &str) -> Result<String, Error> {
     check_index(index)?;
     Ok(SearchParts::Index(&[index]).url().into_owned())
 }
 
-/// The shards that a search of indices reaches.
+/// Returns the path of the list of shards that a search in indices reaches.
 pub(crate) fn search_shards(index: &str) -> Result<String, Error> {
     check_index(index)?;
     Ok(SearchShardsParts::Index(&[index]).url().into_owned())
 }
 
-/// The number of documents that match.
+/// Returns the path of the number of documents that match a query.
 pub(crate) fn count(index: &str) -> Result<String, Error> {
     check_index(index)?;
     Ok(CountParts::Index(&[index]).url().into_owned())
 }
 
-/// The mappings of indices.
+/// Returns the path of the mappings of indices.
 pub(crate) fn mapping(index: &str) -> Result<String, Error> {
     check_index(index)?;
     Ok(IndicesGetMappingParts::Index(&[index]).url().into_owned())
 }
 
-/// One setting of indices.
+/// Returns the path of one setting of indices.
 pub(crate) fn setting(index: &str, name: &str) -> Result<String, Error> {
     check_index(index)?;
     Ok(IndicesGetSettingsParts::IndexName(&[index], &[name]).url().into_owned())
 }
 
-/// The settings of all nodes.
+/// Returns the path of the settings of the cluster.
 pub(crate) fn cluster_settings() -> String {
     ClusterGetSettingsParts::None.url().into_owned()
 }
 
-/// How many bytes of a path an index expression takes.
+/// Returns how many bytes an index expression has in a path.
 pub(crate) fn expression_bytes(index: &str) -> usize {
     SearchParts::Index(&[index]).url().len().saturating_sub("//_search".len())
 }
 
-/// The next page of a scroll.
+/// Returns the path of the next page of a scroll.
 pub(crate) fn scroll() -> String {
     ScrollParts::None.url().into_owned()
 }
 
-/// The end of scrolls that the body names.
+/// Returns the path that closes the scrolls that the body names.
 pub(crate) fn clear_scroll() -> String {
     ClearScrollParts::None.url().into_owned()
 }
 
-/// A new point in time over indices, of Elasticsearch.
+/// Returns the path of Elasticsearch that opens a point in time on indices.
 pub(crate) fn open_pit(index: &str) -> Result<String, Error> {
     check_index(index)?;
     Ok(OpenPointInTimeParts::Index(&[index]).url().into_owned())
 }
 
-/// The end of a point in time that the body names, of Elasticsearch.
+/// Returns the path of Elasticsearch that closes the point in time that the body names.
 pub(crate) fn close_pit() -> String {
     ClosePointInTimeParts::None.url().into_owned()
 }
 
-/// A new point in time over indices, of OpenSearch: its path is that of a search with one more part.
+/// Returns the path of OpenSearch that opens a point in time on indices: the path of a search, with one more segment.
 pub(crate) fn open_opensearch_pit(index: &str) -> Result<String, Error> {
     Ok(format!("{}/point_in_time", search_index(index)?))
 }
 
-/// The end of points in time that the body names, of OpenSearch.
+/// Returns the path of OpenSearch that closes the points in time that the body names.
 pub(crate) fn close_opensearch_pits() -> String {
     format!("{}/point_in_time", search())
 }

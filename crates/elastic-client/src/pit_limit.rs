@@ -1,9 +1,9 @@
-//! How many points in time (PITs) an OpenSearch holds open.
+//! OpenSearch's limit on open points in time (PITs).
 //!
-//! Owns: asking for its limit, and recognising its refusal. Must not know: how else an index can be read.
+//! Owns: reading the limit, and recognising the error of an exceeded limit. Must not know: other ways to read an index.
 //!
-//! OpenSearch counts a PIT once for each of its shards, on the Elasticsearch node that holds the shard, and
-//! refuses more than `search.max_open_pit_context` a node, 300 by default. Elasticsearch has no such limit.
+//! OpenSearch counts a PIT once for each of its shards, on the OpenSearch node with the shard. Each node allows
+//! `search.max_open_pit_context` of them, 300 by default. Elasticsearch has no such limit.
 
 use crate::connection::Connection;
 use crate::error::Error;
@@ -13,13 +13,13 @@ use crate::server::fetch_json;
 use crate::shards::Reached;
 use serde_json::Value;
 
-/// The setting of OpenSearch, as its errors name it.
+/// The name of the setting, as OpenSearch's errors contain it.
 pub(crate) const SETTING: &str = "search.max_open_pit_context";
-/// The limit is not asked for where so few shards are read.
+/// The limit is not read if at most this many shards are read.
 const FEW_SHARDS: u64 = 64;
 
-/// Returns the limit of a node if all nodes together cannot hold a PIT on each of these shards. None if they can,
-/// or if the server does not say: a user may not be allowed to read settings.
+/// Returns the limit per OpenSearch node if all nodes together do not allow a PIT on each of these shards. Returns `None`
+/// if they do, or if the limit is unknown, because the user may lack the permission to read settings.
 pub(crate) async fn find_exceeded(connection: &Connection, reached: &Reached) -> Option<u64> {
     if reached.shards() <= FEW_SHARDS {
         return None;
@@ -31,7 +31,7 @@ pub(crate) async fn find_exceeded(connection: &Connection, reached: &Reached) ->
     match fetch_json(connection, request).await {
         Ok(settings) => exceeded(&settings, reached),
         Err(error) => {
-            tracing::debug!(%error, "the limit of open points in time is not known");
+            tracing::debug!(%error, "the limit of open points in time is unknown");
             None
         }
     }
@@ -44,18 +44,18 @@ fn exceeded(settings: &Value, reached: &Reached) -> Option<u64> {
     (reached.shards() > limit.saturating_mul(reached.nodes as u64)).then_some(limit)
 }
 
-/// Whether the server refused to open a PIT because it holds as many as it may.
+/// Returns whether the server refused to open a PIT because its limit is reached.
 pub(crate) fn is_exceeded(error: &Error) -> bool {
     matches!(error, Error::Status { reason, .. } if reason.contains(SETTING))
 }
 
-/// The error of a read that may not be done otherwise. `limit` is that of a node, if the server said it.
+/// Returns the error of a read with `read = "pit"` that exceeds the limit. `limit` is the limit per node, if known.
 pub(crate) fn refused(index: &str, reached: &Reached, limit: Option<u64>) -> Error {
     let limit =
-        limit.map_or_else(|| "fewer than are needed now".to_owned(), |limit| format!("{limit} a node"));
+        limit.map_or_else(|| "fewer than are needed now".to_owned(), |limit| format!("{limit} per node"));
     Error::Refused(format!(
-        "index \"{index}\": read = \"pit\" needs {} points in time on {} nodes, one a shard, and {SETTING} of the \
-         server allows {limit}; raise that setting, name fewer indices, or use read = \"scroll\"",
+        "index \"{index}\": read = \"pit\" needs {} points in time on {} OpenSearch nodes, one for each shard, but \
+         {SETTING} of the server allows {limit}; raise that setting, name fewer indices, or use read = \"scroll\"",
         reached.shards(),
         reached.nodes
     ))
@@ -87,8 +87,8 @@ mod tests {
     fn the_error_names_the_setting_and_what_to_do() {
         assert_eq!(
             refused("flows-*", &reached(320, 1), Some(300)).to_string(),
-            "index \"flows-*\": read = \"pit\" needs 320 points in time on 1 nodes, one a shard, and \
-             search.max_open_pit_context of the server allows 300 a node; raise that setting, name fewer indices, \
+            "index \"flows-*\": read = \"pit\" needs 320 points in time on 1 OpenSearch nodes, one for each \
+             shard, but search.max_open_pit_context of the server allows 300 per node; raise that setting, name fewer indices, \
              or use read = \"scroll\""
         );
     }

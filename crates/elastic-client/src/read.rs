@@ -1,10 +1,9 @@
-//! One slice, page by page, to its proven end.
+//! Reading one slice, page by page, with a check that no row is missing.
 //!
-//! Owns: what a read is asked for and what it reports. Must not know: columns. Bytes become rows in a
-//! [`DecodePage`].
+//! Owns: the options of a read, and its counters. Must not know: columns. A [`DecodePage`] turns bytes into rows.
 //!
-//! A module uses those before it only: `requests` builds what every search has, `pit` and `scroll` are the two
-//! modes with their own state, `reader` reads by one of them, `count` counts in place of reading.
+//! A module uses only modules that precede it in this list: `requests` builds the common parts of every search, `pit` and
+//! `scroll` are the two modes with their state, `reader` reads by one of them, `count` only counts the rows.
 
 mod count;
 mod pit;
@@ -21,58 +20,68 @@ use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::atomic::AtomicU64;
 
-/// What surrounds the rows of a page.
+/// The part of a search response besides its rows, as
+/// [the search API](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/search-search.html) returns it.
 #[derive(Clone, Debug, Default)]
 pub struct Envelope {
-    /// Whether `_shards` and `timed_out` were both there.
+    /// Whether the response has both `_shards` and `timed_out`.
     pub complete: bool,
-    /// `timed_out`.
+    /// `timed_out`: the search reached its time limit, so rows may be missing.
     pub timed_out: bool,
-    /// `terminated_early`.
+    /// `terminated_early`: the server ended the search early, so rows may be missing.
     pub terminated_early: bool,
-    /// Clusters of `_clusters` that were skipped, failed, or answered in part.
+    /// The number of remote clusters in `_clusters` that were skipped, failed, or returned partial results.
     pub clusters_incomplete: u64,
-    /// `_shards.failed`.
+    /// `_shards.failed`: the number of shards that failed.
     pub shards_failed: u64,
-    /// `_shards.total`, where it is told.
+    /// `_shards.total`: the number of shards that the search reached, if the response has it.
     pub shards_total: Option<u64>,
-    /// The first shard failure's reason.
+    /// The reason of the first shard failure.
     pub shard_failure: Option<String>,
-    /// `hits.total`, if exact.
+    /// `hits.total`: the number of rows that match, if it is exact.
     pub total: Option<u64>,
-    /// The newest PIT id.
+    /// The newest id of the point in time (PIT). The next request uses it.
     pub pit_id: Option<String>,
-    /// The newest scroll id.
+    /// The newest id of the scroll. The next request uses it.
     pub scroll_id: Option<String>,
-    /// Rows on this page.
+    /// The number of rows of this page.
     pub hits: usize,
-    /// The last row's sort values.
+    /// The sort values of the last row.
     pub last_sort: Option<Vec<Value>>,
 }
 
-/// Why a page could not become rows.
+/// The error of a [`DecodePage`].
 pub type DecodeError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Turns a page's bytes into rows.
 pub trait DecodePage: Send + Sync {
-    /// What a page becomes.
+    /// The decoded rows of a page.
     type Rows: Send;
-    /// Decodes the answer to one of a page's requests, by the place of its fields in [`PageOptions::fields`].
+    /// Decodes the response to one of a page's requests. `part` is the place of its fields in [`PageOptions::fields`].
+    ///
+    /// # Errors
+    ///
+    /// If the body is not a search response, or if a value does not fit its column.
     fn decode(&self, part: usize, body: &[u8]) -> Result<(Envelope, Self::Rows), DecodeError>;
-    /// Puts the fields of all requests side by side. Each has the same rows in the same order.
+    /// Joins the fields of all requests for a page. Each part has the same rows in the same order.
+    ///
+    /// # Errors
+    ///
+    /// If the parts do not fit together.
     fn join(&self, parts: Vec<Self::Rows>) -> Result<Self::Rows, DecodeError>;
 }
 
-/// Which fields the answer to one request carries.
+/// The fields that one request of a page returns.
 #[derive(Clone, Debug, Default)]
 pub struct FieldsRequest {
-    /// `docvalue_fields`: name and format.
+    /// The name and the format of each of
+    /// [`docvalue_fields`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/search-fields.html).
     pub doc_values: Vec<(String, Option<String>)>,
-    /// `_source` includes; none if empty.
+    /// The paths to return from `_source`. Empty returns nothing from it.
     pub source: Vec<String>,
-    /// The whole `_source`.
+    /// Whether to return all of `_source`.
     pub whole_source: bool,
-    /// Whether `_id` and `_index` are wanted.
+    /// Whether to return `_id` and `_index`.
     pub metadata: bool,
 }
 
@@ -82,20 +91,20 @@ impl FieldsRequest {
     }
 }
 
-/// How pages are asked for.
+/// The options of the requests for pages.
 #[derive(Clone, Debug)]
 pub struct PageOptions {
-    /// The query, filters included.
+    /// The query in the server's DSL, with all filters.
     pub query: Value,
-    /// The fields of each request for a page; all of them find the same rows.
+    /// The fields of each request for a page. All requests of a page return the same rows.
     pub fields: Vec<FieldsRequest>,
-    /// How the index is read.
+    /// The options that hold for every request of a read.
     pub read: ReadOptions,
-    /// As many rows are enough; every row that matches if none.
+    /// The read ends after at least this many rows. `None` reads every row that matches.
     pub limit: Option<NonZeroU32>,
-    /// Which ignored values are an error; none of them if none.
+    /// The dropped values that are an error. `None` reads dropped values as null.
     pub ignored: Option<IgnoredValues>,
-    /// The order of rows; any if empty.
+    /// The order of the rows within the slice. Empty for any order.
     pub order: Vec<SortKey>,
 }
 
@@ -104,30 +113,30 @@ impl PageOptions {
         self.fields.iter().any(FieldsRequest::reads_source)
     }
 
-    /// The largest page that is of use once `read` rows are there.
+    /// Returns the most rows that the next page needs after `read` rows.
     fn max_rows(&self, read: u64) -> u32 {
         let wanted = self.limit.map_or(u64::MAX, |limit| u64::from(limit.get()).saturating_sub(read));
         self.read.page_size.get().min(u32::try_from(wanted).unwrap_or(u32::MAX)).max(1)
     }
 }
 
-/// What reading cost, for metrics.
+/// The counters of a read, for metrics.
 #[derive(Debug, Default)]
 pub struct ReadCounters {
-    /// Rows.
+    /// The number of rows read.
     pub documents: AtomicU64,
-    /// Rows that the server said match.
+    /// The number of rows that match, as the server counted them.
     pub matched: AtomicU64,
-    /// Body bytes.
+    /// The size of all response bodies, in bytes.
     pub bytes: AtomicU64,
-    /// Body bytes of the greatest page.
+    /// The size of the response bodies of the largest page, in bytes.
     pub peak_page_bytes: AtomicU64,
-    /// Pages.
+    /// The number of pages.
     pub pages: AtomicU64,
-    /// Requests sent again.
+    /// The number of retries.
     pub retries: AtomicU64,
-    /// Time spent waiting for the server.
+    /// The time spent waiting for the server, in nanoseconds.
     pub wait_nanos: AtomicU64,
-    /// Time spent decoding.
+    /// The time spent decoding pages, in nanoseconds.
     pub decode_nanos: AtomicU64,
 }

@@ -1,53 +1,53 @@
-//! How an index is read.
+//! The options of a read.
 //!
-//! Owns: the options of every read, with their bounds and texts, from a user's text to a request. Must not know:
-//! tables, plans, or how they are serialized.
+//! Owns: the options, their bounds, and their text forms, from the user's text to a request. Must not know: tables, plans,
+//! or how they are serialized.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// An option of a read that has no such value. Its message stands alone, but for the option's owner.
+/// The error of an option with an invalid value. The message does not name the table or command that has the option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option} = \"{got}\" is {expected}")]
 pub struct OptionError {
-    /// The option's name.
+    /// The name of the option.
     pub option: &'static str,
-    /// What came.
+    /// The invalid value.
     pub got: String,
-    /// What it is not: "none of auto, pit, scroll".
+    /// What is wrong with the value, as the end of a sentence: "none of auto, pit, scroll".
     pub expected: &'static str,
 }
 
-/// What is the same for every request of a read.
+/// The options that hold for every request of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// By which kind of search context.
+    /// The kind of search context.
     pub mode: ReadMode,
-    /// Rows a page at most.
+    /// The most rows of a page.
     pub page_size: PageRows,
-    /// How long the server keeps a search context after each page.
+    /// How long the server keeps the search context after each page.
     pub keep_alive: KeepAlive,
 }
 
-/// By which kind of search context an index is read: the option `read`.
+/// The option `read`: the kind of search context for a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ReadMode {
-    /// A point in time (PIT) where the server can hold one, else a scroll.
+    /// A point in time (PIT) if the server supports it, else scrolls.
     #[default]
     Auto,
-    /// A PIT, or an error.
+    /// A PIT. The read fails if the server does not support it.
     Pit,
-    /// Sliced scroll: one state of each slice, not of the index.
+    /// Sliced scrolls. Each slice sees the state at the time when its scroll was opened.
     Scroll,
 }
 
 impl ReadMode {
-    /// Every mode.
+    /// All modes.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Pit, Self::Scroll];
 
-    /// The option's value.
+    /// Returns the value of the option.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -69,25 +69,26 @@ impl FromStr for ReadMode {
     }
 }
 
-/// Rows of a page at most, 1 to 10,000: the option `page_size`.
+/// The option `page_size`: the most rows of a page, from 1 to 10,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PageRows(NonZeroU32);
 
 impl PageRows {
-    /// As many as the servers return, by their default of `index.max_result_window`.
+    /// The largest page that servers return by their default of
+    /// [`index.max_result_window`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/index-modules.html).
     pub const MAX: Self = Self(NonZeroU32::new(10_000).expect("not 0"));
 
-    /// A page of so many rows.
+    /// Returns a page size of this many rows.
     ///
     /// # Errors
     ///
-    /// If it is not 1 to 10,000.
+    /// If the number is not from 1 to 10,000.
     pub fn try_new(rows: u64) -> Result<Self, OptionError> {
         let number = u32::try_from(rows).ok().and_then(NonZeroU32::new);
         number.map(Self).filter(|rows| *rows <= Self::MAX).ok_or_else(|| Self::refused(&rows.to_string()))
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     pub fn get(self) -> u32 {
         self.0.get()
     }
@@ -112,18 +113,18 @@ impl FromStr for PageRows {
     }
 }
 
-/// How long a server keeps a search context after each page, 1 s to 24 h: the option `keep_alive`.
+/// The option `keep_alive`: how long the server keeps a search context after each page, from 1 s to 24 h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeepAlive(Duration);
 
 impl KeepAlive {
     const MAX_SECONDS: u64 = 86_400;
 
-    /// So many milliseconds.
+    /// Returns a time of this many milliseconds.
     ///
     /// # Errors
     ///
-    /// If it is less than a second or more than 24 hours.
+    /// If the time is less than 1 s or more than 24 h.
     pub fn from_millis(millis: u64) -> Result<Self, OptionError> {
         match (1_000..=Self::MAX_SECONDS * 1_000).contains(&millis) {
             true => Ok(Self(Duration::from_millis(millis))),
@@ -131,12 +132,12 @@ impl KeepAlive {
         }
     }
 
-    /// The time in milliseconds.
+    /// Returns the time in milliseconds.
     pub fn as_millis(self) -> u64 {
         self.0.as_millis() as u64
     }
 
-    /// The time.
+    /// Returns the time.
     pub fn get(self) -> Duration {
         self.0
     }
@@ -170,7 +171,7 @@ impl FromStr for KeepAlive {
     }
 }
 
-/// As requests have it.
+/// Prints the time as requests contain it: `300000ms`.
 impl fmt::Display for KeepAlive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}ms", self.as_millis())

@@ -1,7 +1,7 @@
 //! The connections of this process, by name.
 //!
-//! Owns: resolving a name, once. Must not know: who asks, or where the connections are described. An address never comes
-//! from outside of this process.
+//! Owns: resolving the name of a connection. Must not know: what uses the connection, or where the settings come from. A
+//! plan from another process contains only names, never URLs.
 
 use crate::config::{ConfigError, ConnectionConfig};
 use crate::connection::Connection;
@@ -14,18 +14,18 @@ use std::time::Duration;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What this process has read since it began, over all connections. It only grows.
+/// The progress of all reads of this process, over all connections. The counters only grow.
 #[derive(Debug, Default)]
 pub struct ReadProgress {
-    /// Slices read whole.
+    /// The number of slices that were read to their end.
     pub slices: AtomicU64,
-    /// Rows.
+    /// The number of documents read.
     pub documents: AtomicU64,
-    /// Rows that the servers counted, in the slices begun.
+    /// The number of matching documents in the slices that were begun, as the servers counted them.
     pub matched: AtomicU64,
 }
 
-/// Resolves names to live connections; one of each a process.
+/// Resolves names to live connections. Each name has one connection in a process.
 #[derive(Debug, Default)]
 pub struct ConnectionRegistry {
     connections: BTreeMap<String, ConnectionConfig>,
@@ -35,30 +35,37 @@ pub struct ConnectionRegistry {
 }
 
 impl ConnectionRegistry {
-    /// Over connections by name. Reads no secret yet.
+    /// Returns a registry of these connections by name. Secrets are read when a connection is first used.
     pub fn new(connections: BTreeMap<String, ConnectionConfig>) -> Self {
         Self { connections, ..Self::default() }
     }
 
-    /// Says in the error of an unknown name where the connections come from, such as
-    /// `flowsigma.toml has no such connection`.
+    /// Sets a text for the error of an unknown name, such as `flowsigma.toml has no such connection`.
     pub fn with_origin(self, origin: impl Into<String>) -> Self {
         Self { origin: Some(origin.into()), ..self }
     }
 
-    /// Adds a connection that this process made up itself, such as for `--url`.
+    /// Adds a connection, such as the one of `--url`, or replaces the one of that name.
+    ///
+    /// # Errors
+    ///
+    /// If a secret or a certificate of the connection cannot be read, or if a setting is invalid.
     pub fn insert(&self, name: &str, config: &ConnectionConfig) -> Result<(), Error> {
         let connection = Arc::new(Connection::try_new(name, config)?);
         self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), connection);
         Ok(())
     }
 
-    /// What was read in this process, for who shows progress.
+    /// Returns the progress of all reads of this process.
     pub fn progress(&self) -> &ReadProgress {
         &self.progress
     }
 
-    /// The connection of that name. An unknown one is an error that lists the known.
+    /// Returns the connection of this name, and creates it on first use.
+    ///
+    /// # Errors
+    ///
+    /// If no connection has this name, or if the connection cannot be created from its settings.
     pub fn get(&self, name: &str) -> Result<Arc<Connection>, Error> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connection) = live.get(name) {
@@ -78,13 +85,13 @@ impl ConnectionRegistry {
         })
     }
 
-    /// Ends all connections, so that no server keeps anything open for this process. Servers that do not
-    /// answer within ten seconds drop it by themselves after `keep_alive`.
+    /// Closes all connections with their open search contexts, within 10 s. A server that does not respond in this time
+    /// drops the contexts after `keep_alive`.
     pub async fn close(&self) {
         self.close_within(CLOSE_TIMEOUT).await;
     }
 
-    /// The same for who cannot wait that long.
+    /// Closes all connections as [`ConnectionRegistry::close`] does, within `longest`.
     pub async fn close_within(&self, longest: Duration) {
         let live: Vec<_> =
             self.live.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();

@@ -1,9 +1,10 @@
-//! Freeing what a connection's servers hold open.
+//! Closing the open search contexts of a connection.
 //!
-//! Owns: who frees it, at once, in the background, or at the end of the process. Must not know: who reads it.
+//! Owns: when a context is closed: at once, in the background, or at the end of the process. Must not know: what reads
+//! it.
 //!
-//! Whatever opens one does so in a task that is counted, and that goes on when its caller is dropped: a request under
-//! way would else leave behind what nobody knows of.
+//! A context is opened in a counted task that continues when its caller is dropped. Otherwise a request in flight could
+//! open a context that is never recorded.
 
 use crate::connection::Connection;
 use crate::error::Error;
@@ -15,11 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// Requests that free, beside each other.
+/// The most concurrent requests that close contexts.
 const CONCURRENT_REQUESTS: usize = 16;
 
 impl Connection {
-    /// Runs to its end even if nobody waits for it.
+    /// Spawns a counted task. It continues if the handle is dropped, and [`Connection::close`] waits for it.
     pub(crate) fn spawn_counted<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -27,7 +28,7 @@ impl Connection {
         self.open_contexts().tasks().spawn(task)
     }
 
-    /// What is gone already is no error.
+    /// Closes contexts with one request. It is not an error if the server has already dropped them.
     async fn free_by(&self, request: Request, contexts: &[OpenContext]) -> Result<(), Error> {
         let response = self.send(&request).await;
         contexts.iter().for_each(|context| self.open_contexts().remove(context));
@@ -38,11 +39,11 @@ impl Connection {
         }
     }
 
-    /// Frees all of them, many in a request or several requests beside each other.
+    /// Closes all of these contexts with concurrent requests, many contexts in each request if the server accepts a list.
     ///
     /// # Errors
     ///
-    /// The first failure, after all were tried.
+    /// The first error, after all requests were sent.
     pub(crate) async fn free_all(&self, contexts: Vec<OpenContext>) -> Result<(), Error> {
         let requests = futures::stream::iter(free_requests(contexts));
         let freed = requests.map(|(request, contexts)| async move { self.free_by(request, &contexts).await });
@@ -50,7 +51,7 @@ impl Connection {
         freed.into_iter().collect()
     }
 
-    /// The same in the background; outside of a runtime the server has to, after `keep_alive`.
+    /// Closes all of these contexts in the background. Without a Tokio runtime, the server drops them after `keep_alive`.
     pub(crate) fn free_all_soon(self: &Arc<Self>, contexts: Vec<OpenContext>) {
         if contexts.is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
@@ -58,28 +59,30 @@ impl Connection {
         let connection = Arc::clone(self);
         self.spawn_counted(async move {
             if let Err(error) = connection.free_all(contexts).await {
-                tracing::warn!(%error, "some stay open until their keep_alive");
+                tracing::warn!(%error, "some search contexts stay open until keep_alive has passed");
             }
         });
     }
 
-    /// Frees one in the background.
+    /// Closes a context in the background.
     pub(crate) fn free_soon(self: &Arc<Self>, context: OpenContext) {
         self.free_all_soon(vec![context]);
     }
 
     async fn free_known(&self) {
         if let Err(error) = self.free_all(self.open_contexts().all()).await {
-            tracing::warn!(%error, "some stay open until their keep_alive");
+            tracing::warn!(%error, "some search contexts stay open until keep_alive has passed");
         }
     }
 
-    /// Ends this connection: nothing more is asked for, all that is open is freed, and what is being
-    /// opened is waited for and freed. What is left after `longest`, the server drops after `keep_alive`.
+    /// Closes the connection and its open search contexts. No further read is sent.
+    ///
+    /// Contexts that are being opened are closed once they are open. If this takes longer than `longest`, the server drops
+    /// the remaining contexts after `keep_alive`.
     pub async fn close(&self, longest: Duration) {
         self.open_contexts().begin_closing();
         let free_all = async {
-            // What is known goes first: what is being opened may hang until the time is over.
+            // The open contexts come first, because those that are being opened may take all of the time.
             self.free_known().await;
             self.open_contexts().tasks().close();
             self.open_contexts().tasks().wait().await;
@@ -88,7 +91,7 @@ impl Connection {
         if tokio::time::timeout(longest, free_all).await.is_err() {
             tracing::warn!(
                 connection = self.name(),
-                "not all was freed, the rest stays until its keep_alive"
+                "not all search contexts were closed in time, the others stay open until keep_alive has passed"
             );
         }
     }

@@ -1,6 +1,6 @@
-//! Keeping open what was opened.
+//! Renewal of points in time.
 //!
-//! Owns: when each point in time is renewed, and what becomes of a renewal that fails. Must not know: who reads.
+//! Owns: when each point in time is renewed, and what happens when a renewal fails. Must not know: what reads it.
 
 use crate::connection::Connection;
 use crate::context::SearchContext;
@@ -14,18 +14,19 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// Renewals of one search context under way at once, so that they leave room for its pages.
+/// The most concurrent renewals of one search context. The limit leaves capacity for the context's pages.
 const AT_ONCE: usize = 8;
-/// Tries of a renewal; they are over before the server drops what was not renewed.
+/// The attempts of a renewal. All of them end before the server drops a point in time that was not renewed.
 const TRIES: u32 = 3;
-/// A renewal that takes less is not broken off, however short `keep_alive` is.
+/// The shortest timeout of a renewal, for a short `keep_alive`.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Renews each point in time of a search context at half of `keep_alive`, each on its own: one that fails is tried again
-/// and said, and stops no other. Never returns, unless all are gone.
+/// Renews each point in time of a search context every half of `keep_alive`. Returns only if all points in time are gone.
 ///
-/// Pages renew only what they read: not where a reader waits, and not an index whose turn has not come. No failure
-/// ends a read: if a point in time is gone, its next page says so.
+/// Each point in time is renewed independently: a failed renewal is logged and retried, and does not affect the others.
+///
+/// A page renews only the point in time that it reads. So a point in time could expire while its reader waits, or before
+/// its index is read. A failed renewal does not end a read: if a point in time is gone, its next page fails.
 pub async fn keep_context(connection: &Connection, context: &SearchContext, keep_alive: KeepAlive) {
     let turns = Semaphore::new(AT_ONCE);
     let pits = context.pits().into_iter();
@@ -39,7 +40,7 @@ struct PointInTime<'a> {
     keep_alive: KeepAlive,
 }
 
-/// What a renewal came to.
+/// The result of a renewal.
 enum Renewed {
     Yes,
     No,
@@ -71,7 +72,7 @@ impl PointInTime<'_> {
         match timeout(longest, self.connection.send(&self.request())).await {
             Ok(Ok(_)) => Renewed::Yes,
             Ok(Err(error @ Error::Closed { .. })) => {
-                tracing::debug!(%error, "a point in time is kept no longer");
+                tracing::debug!(%error, "a point in time is no longer renewed");
                 Renewed::Gone
             }
             Ok(Err(error)) => {
@@ -79,7 +80,7 @@ impl PointInTime<'_> {
                 if error.status() == Some(404) { Renewed::Gone } else { Renewed::No }
             }
             Err(_) => {
-                tracing::warn!(index, within = ?longest, "a point in time was not renewed in time");
+                tracing::warn!(index, within = ?longest, "a point in time was not renewed within the timeout");
                 Renewed::No
             }
         }

@@ -1,6 +1,6 @@
-//! What answers: product, version, and which points in time it can hold.
+//! The server: its product, its version, and its support for points in time (PITs).
 //!
-//! Owns: the detection of a server. Must not know: indices.
+//! Owns: the detection of the server. Must not know: indices.
 
 use crate::connection::Connection;
 use crate::error::Error;
@@ -8,21 +8,22 @@ use crate::paths;
 use crate::request::{Method, Request};
 use serde_json::Value;
 
-/// Who made the server.
+/// The product of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
-    /// Elastic's.
+    /// Elasticsearch.
     Elasticsearch,
-    /// The OpenSearch project's.
+    /// OpenSearch.
     OpenSearch,
 }
 
-/// Major, minor, patch.
+/// The version of a server: major, minor, patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// Reads `8.8.2`, `3.0.0-beta1`, `2`; missing parts are 0.
+    /// Reads a version such as `8.8.2`, `3.0.0-beta1` or `2`. Missing parts are 0. Returns `None` if the major version is
+    /// not a number.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>().ok());
         let major = parts.next()??;
@@ -30,33 +31,36 @@ impl Version {
     }
 }
 
-/// A server, as far as it tells. Where it hides its version, it is a recent one.
+/// A server's product and version. A server that does not reveal its version is assumed to be recent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Product.
+    /// The product.
     pub product: Product,
-    /// Version, where told.
+    /// The version, if the server reveals it.
     pub version: Option<Version>,
 }
 
-/// How a server can hold one state of an index for a read.
+/// The kind of search context that a server supports for a sliced read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PitSupport {
-    /// One PIT over all indices, sliced by shard (Elasticsearch 7.15).
+    /// One PIT over all indices, sliced by shard: Elasticsearch 7.15 and later
+    /// ([API](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/point-in-time-api.html)).
     SharedPit,
-    /// One PIT an index (OpenSearch 2.4): a shared one skips rows there.
+    /// One PIT for each index, because a shared PIT skips rows: OpenSearch 2.4 and later
+    /// ([API](https://docs.opensearch.org/latest/search-plugins/searching-data/point-in-time-api/)).
     PitPerIndex,
-    /// Sliced scroll.
+    /// Only sliced scrolls.
     ScrollOnly,
 }
 
 impl Server {
-    /// From when on Elasticsearch notes in `_ignored` the fields of which a value was left out for
-    /// `ignore_above`: of documents that are indexed since, so it is the index's version that counts.
+    /// The version since which Elasticsearch lists in `_ignored` the fields with a value dropped by `ignore_above`.
+    ///
+    /// The list is made when a document is indexed, so the version that created the index decides.
     pub const NOTES_IGNORED_KEYWORDS: (u32, u32) = (7, 15);
 
-    /// Whether `_ignored` names the fields of which a value was left out for `ignore_above`, as it
-    /// does those of malformed values everywhere.
+    /// Returns whether `_ignored` lists the fields with a value dropped by `ignore_above`. Every server lists those with a
+    /// value dropped by `ignore_malformed`.
     pub fn notes_ignored_keywords(&self) -> bool {
         match self.product {
             Product::Elasticsearch => {
@@ -67,7 +71,7 @@ impl Server {
         }
     }
 
-    /// How this server opens a point in time.
+    /// Returns the kind of search context that this server supports.
     pub fn pit_support(&self) -> PitSupport {
         let since = |version| self.version.is_none_or(|v| v >= version);
         match self.product {
@@ -88,14 +92,20 @@ impl Server {
     }
 }
 
-/// Asks `GET /`; where that is refused, `GET /_nodes/_local` for the version and
-/// `is_elasticsearch` for the product. The configuration's `server` goes before all.
+/// Returns the product and the version of the server.
+///
+/// The setting `server` of the connection has precedence. Otherwise `GET /` returns both. If the server refuses that,
+/// `GET /_nodes/_local` returns the version, and a response header or `GET /_security/_authenticate` reveals the product.
+///
+/// # Errors
+///
+/// If the setting `server` is invalid, or if the server does not respond or reports another error.
 pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
-    let operation = "ask the server's version";
+    let operation = "read the server's version";
     if let Some(text) = connection.declared_server() {
         return Server::parse_declared(text).ok_or_else(|| {
             Error::Refused(format!(
-                "connection \"{}\": server = \"{text}\" is not a server; write \"elasticsearch 8.8.2\" or \"opensearch 2.19.1\"",
+                "connection \"{}\": server = \"{text}\" is not a known server; write \"elasticsearch 8.8.2\" or \"opensearch 2.19.1\"",
                 connection.name()
             ))
         });
@@ -131,15 +141,15 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
     Ok(Server { product, version })
 }
 
-/// Tells the products apart for a user who may ask for neither version nor nodes. Some refusals
-/// carry `X-Elastic-Product`, those of security do not (8.8.2); but Elasticsearch tells whoever is
-/// signed in who they are, at a path that OpenSearch does not have.
+/// Returns whether the server is Elasticsearch, for a user without the permission to read the version. Some refusals have
+/// the header `X-Elastic-Product`, but those of the security module do not (8.8.2). `GET /_security/_authenticate` is
+/// allowed for every user of Elasticsearch, and OpenSearch has no such path.
 async fn is_elasticsearch(connection: &Connection, refused: &Request) -> bool {
-    let who = Request::new(Method::Get, paths::authenticate(), "ask who is signed in");
+    let who = Request::new(Method::Get, paths::authenticate(), "read the authenticated user");
     connection.is_elasticsearch(refused).await || connection.send(&who).await.is_ok()
 }
 
-/// A JSON answer to a GET.
+/// Sends a request and returns the response as JSON.
 pub(crate) async fn fetch_json(connection: &Connection, request: Request) -> Result<Value, Error> {
     let response = connection.send(&request).await?;
     response.json(&request.operation)

@@ -59,7 +59,9 @@ impl ServerError {
     /// Returns what the user can do about the error, as text that follows the reason. Empty if nothing is known.
     pub(crate) fn hint(&self) -> &'static str {
         match (self.status, self.kind.as_str()) {
-            (300..=399, _) => "; redirects are not followed, name the Elasticsearch node itself in this connection",
+            (300..=399, _) => {
+                "; redirects are not followed, name the Elasticsearch node itself in this connection"
+            }
             (401, _) => "; check the credentials of this connection",
             (403, _) => {
                 "; this user needs read and view_index_metadata on the index, and on OpenSearch the \

@@ -1,10 +1,10 @@
-//! Which slices a read is made of. Pure.
+//! The slices of a read. Pure.
 //!
 //! Owns: slice arithmetic. Must not know: requests.
 //!
-//! With as many slices as shards a slice is a shard, which costs nothing. More slices cut within a
-//! shard. Fewer are never asked for: on OpenSearch a slice over two shards skips rows in silence
-//! when it is paged by `search_after`; instead a partition reads several slices in turn.
+//! With as many slices as shards, each slice is one shard, which costs nothing. With more slices, the server divides the
+//! shards. Fewer slices are never used: on OpenSearch, a slice over two shards silently skips rows when it is paged by
+//! `search_after`. Instead, a partition reads several slices one after the other.
 
 use serde_json::Value;
 use std::num::NonZeroU32;
@@ -13,82 +13,84 @@ use std::sync::Arc;
 /// The servers' default for `index.max_slices_per_scroll` and `index.max_slices_per_pit`.
 pub(crate) const MAX_SLICES: u32 = 1024;
 
-/// Partitions of a scan whose table does not say how many: each is a task with a plan of its own.
+/// The most partitions of a scan whose table sets no number. Each partition is a task with its own copy of the plan.
 const MAX_PARTITIONS: usize = 256;
 
-/// One concrete index of a search context.
+/// A concrete index of a search context, or a group of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IndexShards {
-    /// Its name.
+    /// The name of the index, or the names of the group, separated by commas.
     pub index: String,
-    /// How many shards the name that was asked for reaches.
+    /// The number of shards that the requested index expression reaches.
     pub shards: u32,
-    /// The filter of the alias it was reached by.
+    /// The filter of the alias in the requested index expression, if it has one.
     pub filter: Option<Value>,
 }
 
-/// `slice: {id, max}` of a search.
+/// The parameter `slice: {id, max}` of a search, for a part of a
+/// [sliced point in time](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/point-in-time-api.html) or scroll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Which.
+    /// The number of the part, from 0.
     pub id: u32,
-    /// Of how many; above 1.
+    /// The number of parts, at least 2.
     pub max: u32,
 }
 
-/// The sort that is unique within a slice.
+/// The sort key that makes the position of each row unique within a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tiebreaker {
-    /// `_shard_doc`: unique over all shards of an Elasticsearch PIT.
+    /// `_shard_doc`: unique over all shards of a point in time (PIT) of Elasticsearch.
     ShardDoc,
     /// `_doc`: unique within one shard.
     Doc,
 }
 
-/// What a slice is read from.
+/// The search context of a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SliceSource {
     /// A point in time.
     Pit {
-        /// Its id, as opened. Slices of one PIT share it: it may have thousands of bytes.
+        /// The id of the point in time when it was opened. The slices of one PIT share it, because it may have thousands of
+        /// bytes.
         id: Arc<str>,
         /// How its pages are ordered.
         tiebreaker: Tiebreaker,
     },
-    /// A scroll of its own, opened when the slice is read.
+    /// The slice's own scroll, opened when the slice is read.
     Scroll,
 }
 
 /// One slice of a search context, which one partition reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slice {
-    /// Which, from 0, over all indices.
+    /// The number of the slice over all indices, from 0.
     pub ordinal: u32,
-    /// Of how many.
+    /// The number of slices over all indices.
     pub of: u32,
-    /// The index, or the name that was asked for where one PIT spans all.
+    /// The name of the index, or the requested index expression if one PIT spans several indices.
     pub index: String,
-    /// What it is read from.
+    /// The search context that the slice is read from.
     pub source: SliceSource,
-    /// The server-side cut; none where the slice is a whole index.
+    /// The part of the index on the server. `None` if the slice is a whole index.
     pub cut: Option<Cut>,
-    /// An alias's filter, where the server does not apply it by itself.
+    /// The filter of an alias, if the server does not apply it itself.
     pub filter: Option<Value>,
 }
 
 impl Slice {
-    /// As errors name it.
+    /// Returns the name of the slice for errors and logs, such as `index "flows" slice 3/8`.
     pub fn describe(&self) -> String {
         format!("index \"{}\" slice {}/{}", self.index, self.number(), self.of)
     }
 
-    /// Which, from 1. Whatever arrived as a slice has one.
+    /// Returns the number of the slice over all indices, from 1. It cannot overflow for any ordinal in a received plan.
     pub fn number(&self) -> u64 {
         u64::from(self.ordinal) + 1
     }
 }
 
-/// How many cuts each index gets: its shards, or its share of `wanted` where that is more.
+/// Returns the number of slices of each index: as many as its shards, or its share of `wanted` if that is more.
 pub fn plan_cuts(indices: &[IndexShards], wanted: Option<NonZeroU32>) -> Vec<u32> {
     let total: u64 = indices.iter().map(|i| u64::from(i.shards)).sum();
     let wanted = wanted.map_or(0, |n| u64::from(n.get()));
@@ -101,8 +103,10 @@ pub fn plan_cuts(indices: &[IndexShards], wanted: Option<NonZeroU32>) -> Vec<u32
         .collect()
 }
 
-/// Deals slices onto at most `partitions` partitions, or 256 if none is said, in their order: the
-/// slices of one PIT come to few partitions, which carry its id.
+/// Distributes slices over at most `partitions` partitions, or 256 if `None`.
+///
+/// The slices keep their order. So the slices of one point in time are in few partitions, which reduces the copies of its
+/// id.
 pub fn group_slices(slices: Vec<Slice>, partitions: Option<NonZeroU32>) -> Vec<Vec<Slice>> {
     let max = partitions.map_or(MAX_PARTITIONS, |n| n.get() as usize);
     let count = max.min(slices.len()).max(1);

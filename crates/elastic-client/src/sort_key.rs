@@ -1,27 +1,31 @@
-//! The order in which rows are wanted.
+//! The requested order of rows.
 //!
-//! Owns: how the server is asked for it. Must not know: which columns have an order that the server
-//! shares.
+//! Owns: the sort keys of a request. Must not know: for which columns the order of the server is that of SQL.
 
 use serde_json::{Value, json};
 
-/// A field to order by. Of several values the server takes the least if ascending, else the greatest.
+/// A field to order by, for
+/// [`sort`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/sort-search-results.html) of a search.
+///
+/// If a document has several values, the server uses the least one if ascending, else the greatest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SortKey {
-    /// The field.
+    /// The name of the field.
     pub field: String,
-    /// The greatest first.
+    /// Whether the greatest value comes first.
     pub descending: bool,
-    /// Documents without a value before all others, else after them.
+    /// Whether documents without a value come before all others. Otherwise they come last.
     pub missing_first: bool,
-    /// As what the field is taken where it is in no mapping, as mappings name types.
+    /// The type of the field, as mappings name it, for indices without this field.
     pub unmapped_type: String,
 }
 
 impl SortKey {
-    /// One key of the server, or two: it takes a number that is missing for the greatest or the least
-    /// that there can be, and a document may have that one. Asked again in the other direction, what is
-    /// missing is at the other end, on the right side of the number it was mistaken for.
+    /// Returns one or two sort keys of the server.
+    ///
+    /// The server replaces a missing number by the greatest or least number of the type, which a document may also have.
+    /// The second key has the opposite direction, where the replacement is at the other end. So it separates documents
+    /// without a value from those with that number.
     pub(crate) fn to_json(&self) -> Vec<Value> {
         let key = |descending: bool| {
             json!({ self.field.as_str(): {

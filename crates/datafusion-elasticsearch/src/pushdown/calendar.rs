@@ -5,7 +5,7 @@
 //! Truncation keeps the order. So each comparison of a truncated date is a comparison of the column with the start
 //! of a unit, or with the start of the next one.
 
-use super::column::{operand, exists};
+use super::column::{exists, operand};
 use super::compare::compare;
 use super::comparison::Comparison;
 use super::number::nanos;

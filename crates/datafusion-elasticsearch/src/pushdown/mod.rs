@@ -34,7 +34,7 @@ mod tests;
 
 use crate::functions::{CIDR, MATCH};
 use crate::options::Ignored;
-use column::{array_element, is_doc_values, keyed, is_missing, operand, exists};
+use column::{array_element, exists, is_doc_values, is_missing, keyed, operand};
 use compare::compare;
 use comparison::Comparison;
 use datafusion::common::tree_node::TreeNode;

@@ -1,4 +1,4 @@
-//! A cloud id → the address of its Elasticsearch. Pure.
+//! The URL of the Elasticsearch cluster of a cloud id. Pure.
 
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
@@ -7,13 +7,13 @@ use url::Url;
 
 use super::node::parse_node;
 
-/// People copy ids with and without the padding at their end.
+/// Users copy cloud ids with and without the padding at the end.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Returns the URL of the Elasticsearch of a cloud id; none if it is no cloud id.
+/// Returns the URL of the Elasticsearch cluster of a cloud id, or `None` if the text is not a cloud id.
 ///
 /// A cloud id is `name:base64("host$elasticsearch$kibana")`, where `host` and `elasticsearch` may end in a port.
 pub fn parse_cloud_id(text: &str) -> Option<Url> {

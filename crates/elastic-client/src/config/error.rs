@@ -1,80 +1,80 @@
-//! What can be wrong with how a connection is described. No message holds a secret, or a URL that may hold one.
+//! The errors of the settings of a connection. No message contains a secret, or a URL that may contain one.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a connection cannot be made as it is described.
+/// Why the settings of a connection cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A URL given by hand that cannot be used.
+    /// The URL that the user gave cannot be used.
     #[error("cannot use the given URL: {problem}")]
     Url {
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         problem: UrlProblem,
     },
-    /// A name that is none of the connections.
+    /// No connection has this name.
     #[error(
         "unknown connection {name:?}{}{}",
         origin.as_ref().map(|origin| format!(": {origin}")).unwrap_or_default(),
         hint(nearest.as_deref(), known)
     )]
     UnknownConnection {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// Where it was looked for, as [`ConnectionRegistry::with_origin`] was told.
+        /// Where the connections come from, as set by [`ConnectionRegistry::with_origin`].
         ///
         /// [`ConnectionRegistry::with_origin`]: crate::ConnectionRegistry::with_origin
         origin: Option<String>,
-        /// The connection that was probably meant.
+        /// The connection that the user probably meant.
         nearest: Option<String>,
-        /// All connections.
+        /// The names of all connections.
         known: Vec<String>,
     },
-    /// A secret's environment variable is not there.
+    /// The environment variable of a secret is not set.
     #[error("environment variable {variable:?}, which should hold a secret, is not set")]
     VariableUnset {
-        /// The variable.
+        /// The name of the environment variable.
         variable: String,
     },
-    /// A secret's environment variable holds nothing, or something that is no text.
+    /// The environment variable of a secret is empty, or is not valid UTF-8.
     #[error("environment variable {variable:?}, which should hold a secret, {problem}")]
     VariableUnusable {
-        /// The variable.
+        /// The name of the environment variable.
         variable: String,
-        /// What is wrong with it.
+        /// What is wrong with the value, as the end of a sentence.
         problem: &'static str,
     },
-    /// A secret's file cannot be read.
+    /// The file of a secret cannot be read.
     #[error("cannot read secret file {path:?}: {source}")]
     SecretFileUnreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A secret's file holds nothing.
+    /// The file of a secret is empty.
     #[error("secret file {path:?} is empty")]
     SecretFileEmpty {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
 }
 
-/// Why a URL is no node. The URL itself is in no message: it may hold a password.
+/// Why a URL cannot be that of an Elasticsearch node. No message contains the URL, because it may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlProblem {
-    /// Not a URL at all.
+    /// The text is not a URL.
     #[error("not a URL ({0}), expected one like \"https://host:9200\"")]
     Malformed(url::ParseError),
-    /// Another protocol.
+    /// The scheme is neither `http` nor `https`.
     #[error("expected a URL that starts with http:// or https://")]
     Scheme,
-    /// A user name or a password in it.
+    /// The URL contains a user name or a password.
     #[error("a URL must not hold credentials, which go into auth of the connection")]
     Credentials,
-    /// `?…` or `#…` at its end.
+    /// The URL has a query (`?…`) or a fragment (`#…`).
     #[error("a node's URL must not have a query or a fragment")]
     QueryOrFragment,
 }

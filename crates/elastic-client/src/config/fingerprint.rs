@@ -2,12 +2,12 @@
 
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of a certificate in DER.
+/// The SHA-256 fingerprint of a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// From 64 hexadecimal digits, with or without colons between each two.
+    /// Reads 64 hexadecimal digits, with or without colons between the bytes. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
         if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -20,7 +20,7 @@ impl Fingerprint {
         Some(Self(bytes))
     }
 
-    /// Of a certificate.
+    /// Returns the fingerprint of a certificate in DER.
     pub fn of(der: &[u8]) -> Self {
         Self(Sha256::digest(der).into())
     }

@@ -1,13 +1,14 @@
-//! The URL of a node. Pure.
+//! The URL of an Elasticsearch node. Pure.
 
 use super::error::UrlProblem;
 use url::Url;
 
-/// Reads the URL of a node, and makes its path end in `/`.
+/// Reads the URL of an Elasticsearch node, and makes its path end in `/`.
 ///
 /// # Errors
 ///
-/// If it is no URL, its scheme is neither `http` nor `https`, or it holds credentials, a query or a fragment.
+/// If the text is not a URL, if its scheme is neither `http` nor `https`, or if it contains credentials, a query or a
+/// fragment.
 pub fn parse_node(text: &str) -> Result<Url, UrlProblem> {
     let mut url = Url::parse(text).map_err(UrlProblem::Malformed)?;
     if !matches!(url.scheme(), "http" | "https") {

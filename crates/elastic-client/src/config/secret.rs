@@ -1,4 +1,4 @@
-//! Where a secret is, and reading it from there.
+//! The place of a secret, and reading the secret from there.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,21 @@ use secrecy::SecretString;
 
 use super::ConfigError;
 
-/// Where a secret is. It is not the secret: this may be shown.
+/// The place of a secret. Logs and errors may show it, because it does not contain the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// In the environment variable of that name.
+    /// The environment variable of this name.
     Env(String),
-    /// In that file, whose trailing line breaks do not count.
+    /// The file at this path. Line breaks at its end are not part of the secret.
     File(PathBuf),
 }
 
 impl SecretSource {
-    /// Reads the secret. One that is not there or is empty is an error that names the place.
+    /// Reads the secret.
+    ///
+    /// # Errors
+    ///
+    /// If the secret is missing, empty or not valid UTF-8. The error names the place.
     pub fn read(&self) -> Result<SecretString, ConfigError> {
         match self {
             Self::Env(variable) => from_variable(variable, std::env::var_os(variable)),

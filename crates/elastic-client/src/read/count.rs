@@ -1,7 +1,6 @@
-//! How many documents a slice has, on the server's word.
+//! The number of documents of a slice, as the server counts them.
 //!
-//! Owns: asking for that in place of reading. Must not know: how answers are checked, which is the
-//! reader's.
+//! Owns: counting instead of reading. Must not know: how responses are checked, which is the reader's task.
 
 use super::DecodePage;
 use super::reader::SliceReader;
@@ -9,13 +8,17 @@ use crate::error::Error;
 use std::sync::atomic::Ordering;
 
 impl<D: DecodePage> SliceReader<D> {
-    /// The number of the slice's documents; none of them is read. It is taken on the search context, by the
-    /// same count that a read is held against.
+    /// Returns the number of documents of the slice without reading them. It is the count of the search context, which
+    /// also verifies a read.
+    ///
+    /// # Errors
+    ///
+    /// If the request fails, or if the response is incomplete.
     pub async fn count(mut self) -> Result<u64, Error> {
         self.begin_count()?;
         let responses = self.responses().await?.unwrap_or_default();
         let Some(response) = responses.first() else {
-            return Err(Error::Protocol { operation: self.operation(), detail: "no answer".into() });
+            return Err(Error::Protocol { operation: self.operation(), detail: "expected a page, got none".into() });
         };
         let (envelope, _) = self
             .decoder

@@ -1,6 +1,7 @@
-//! A slice of a point in time.
+//! Reading a slice of a point in time.
 //!
-//! Owns: its id, its order, and the cursor. Must not know: who opened it, or what becomes of responses.
+//! Owns: the id, the order of rows, and the cursor. Must not know: how the point in time was opened, or how responses are
+//! used.
 
 use super::requests::SearchRequests;
 use crate::paths;
@@ -9,13 +10,13 @@ use crate::slices::Tiebreaker;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Where a read by point in time is.
+/// The state of a read by point in time.
 pub(super) struct PitRead {
-    /// The newest id.
+    /// The newest id of the point in time.
     id: Arc<str>,
     /// The order that is unique within the slice.
     tiebreaker: Tiebreaker,
-    /// The last row's sort values.
+    /// The sort values of the last row.
     cursor: Option<Vec<Value>>,
 }
 
@@ -24,19 +25,19 @@ impl PitRead {
         Self { id, tiebreaker, cursor: None }
     }
 
-    /// Takes over the id that a page gave, if it gave one.
+    /// Takes over the id of a response, if it has one.
     pub(super) fn renamed(&mut self, id: Option<String>) {
         if let Some(id) = id {
             self.id = id.into();
         }
     }
 
-    /// The next page begins after this row.
+    /// Moves the cursor to this row. The next page begins after it.
     pub(super) fn advance(&mut self, last_sort: Vec<Value>) {
         self.cursor = Some(last_sort);
     }
 
-    /// One for each of the page's parts. The same page may be asked for again.
+    /// Returns one request for each part of the page. The requests are idempotent.
     pub(super) fn page_requests(&self, page: &SearchRequests<'_>) -> Vec<Request> {
         let requests = (0..page.parts()).map(|part| {
             let mut body = self.body(page, part);
@@ -52,7 +53,7 @@ impl PitRead {
         requests.collect()
     }
 
-    /// Asks for the number of rows, and for none of them.
+    /// Returns a request for the number of rows, without rows.
     pub(super) fn count_request(&self, page: &SearchRequests<'_>) -> Request {
         let mut body = self.body(page, 0);
         body["size"] = json!(0);
@@ -66,7 +67,7 @@ impl PitRead {
         body
     }
 
-    /// The order that was asked for, then the unique one, by which pages are found again.
+    /// Returns the requested order, then the tiebreaker, which makes the position of each row unique.
     fn order(&self, page: &SearchRequests<'_>) -> Value {
         let unique = match self.tiebreaker {
             Tiebreaker::ShardDoc => "_shard_doc",

@@ -1,7 +1,7 @@
-//! Reading a slice by one of its two modes.
+//! Reading a slice by one of the two modes.
 //!
-//! Owns: the order of requests, and the checks that no row is missing. Must not know: how a mode names what it
-//! reads, or columns.
+//! Owns: the order of requests, and the checks that no row is missing. Must not know: the ids and bodies of a mode, or
+//! columns.
 
 use super::pit::PitRead;
 use super::requests::SearchRequests;
@@ -21,13 +21,13 @@ use std::time::Instant;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-/// How the slice is read, with the state of that.
+/// The mode of a read, with its state.
 pub(super) enum Mode {
     Pit(PitRead),
     Scroll(ScrollRead),
 }
 
-/// A page that lacks nothing.
+/// A page that passed all checks.
 pub(super) struct Checked {
     pub(super) total: u64,
     hits: usize,
@@ -35,7 +35,8 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Pages of a point in time have the same order each time, so the last row tells all of them.
+    /// Returns whether both responses have the same rows. In a point in time the order never changes, so the number of
+    /// rows and the last row are enough.
     fn has_rows_of(&self, other: &Self) -> bool {
         self.hits == other.hits && self.last_sort == other.last_sort
     }
@@ -45,14 +46,14 @@ pub(super) enum State {
     Start,
     /// One response for each of the page's requests.
     Fetching(JoinHandle<Result<Vec<Response>, Error>>),
-    /// The first page of a scroll, whose response is the only place where its id is.
+    /// The first page of a scroll. Only its response contains the scroll's id.
     Opening(JoinHandle<Result<Opened, Error>>),
-    /// Asked for when it is wanted.
+    /// The next page, which is requested only when the caller asks for it.
     Later(Vec<Request>),
     Done,
 }
 
-/// Reads one slice. Dropping it stops the read and frees its scroll.
+/// Reads one slice, page by page. Dropping the reader cancels the read and closes its scroll.
 pub struct SliceReader<D: DecodePage> {
     connection: Arc<Connection>,
     slice: Slice,
@@ -62,14 +63,14 @@ pub struct SliceReader<D: DecodePage> {
     pub(super) mode: Mode,
     pub(super) state: State,
     pub(super) page_size: PageSize,
-    /// The rows that the request under way asks for.
+    /// The number of rows that the request in flight asks for.
     asked: u32,
     total: Option<u64>,
     read: u64,
 }
 
 impl<D: DecodePage> SliceReader<D> {
-    /// Sends nothing yet.
+    /// Returns a reader of a slice. Sends no request.
     pub fn new(
         connection: Arc<Connection>,
         slice: Slice,
@@ -97,8 +98,13 @@ impl<D: DecodePage> SliceReader<D> {
         }
     }
 
-    /// The next page's rows; `None` only once every row that the server counted was returned, or as
-    /// many as are enough.
+    /// Returns the rows of the next page. Returns `None` after every row that the server counted was returned, or after
+    /// [`PageOptions::limit`] rows.
+    ///
+    /// # Errors
+    ///
+    /// If a request fails, if a response is incomplete, if rows are missing, if a page cannot be decoded, or if a document
+    /// has dropped values that [`PageOptions::ignored`] forbids.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
             if let Some(ignored) = &self.options.ignored {
@@ -126,14 +132,14 @@ impl<D: DecodePage> SliceReader<D> {
             add(&self.counters.decode_nanos, started.elapsed().as_nanos() as u64);
             let checked = self.check(envelope)?;
             if page.as_ref().is_some_and(|page| !page.has_rows_of(&checked)) {
-                let detail = "two requests for one page found other rows".into();
+                let detail = "the requests for one page returned different rows".into();
                 return Err(Error::Incomplete { operation: self.operation(), detail });
             }
             page.get_or_insert(checked);
             parts.push(rows);
         }
         let (Some(page), Some(last)) = (page, parts.pop()) else {
-            return Err(Error::Protocol { operation: self.operation(), detail: "no answer".into() });
+            return Err(Error::Protocol { operation: self.operation(), detail: "expected a page, got none".into() });
         };
         let rows = if parts.is_empty() {
             last
@@ -147,14 +153,14 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(Some(rows))
     }
 
-    /// What requests are made of, for as many rows as the page size is now.
+    /// Returns the mode, and the builder of requests for pages of the current page size.
     fn ask(&mut self) -> (&mut Mode, SearchRequests<'_>) {
         self.asked = self.page_size.rows();
         let page = SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked };
         (&mut self.mode, page)
     }
 
-    /// Asks for the first page.
+    /// Requests the first page.
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let (mode, page) = self.ask();
         self.state = match mode {
@@ -167,7 +173,7 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(())
     }
 
-    /// Asks for the number of rows alone, which a point in time tells without any of them.
+    /// Requests the number of rows. A point in time returns it without rows, a scroll with a page of one row.
     pub(super) fn begin_count(&mut self) -> Result<(), Error> {
         if let Mode::Pit(pit) = &self.mode {
             self.asked = 0;
@@ -179,12 +185,11 @@ impl<D: DecodePage> SliceReader<D> {
         self.begin()
     }
 
-    /// The answers to the requests under way; none if there are none.
+    /// Waits for the responses to the requests in flight. Returns `None` if no request is in flight.
     pub(super) async fn responses(&mut self) -> Result<Option<Vec<Response>>, Error> {
         let started = Instant::now();
         let responses = loop {
-            // The task stays in the state while it is waited for: if this future is dropped, `drop`
-            // has to find it.
+            // The task stays in the state until it ends, because `drop` must find it if this future is dropped.
             let fetched = match &mut self.state {
                 State::Start | State::Later(_) | State::Done => return Ok(None),
                 State::Fetching(task) => task.await,
@@ -228,8 +233,10 @@ impl<D: DecodePage> SliceReader<D> {
         Ok(Some(responses))
     }
 
-    /// A page carries no `_id` unless it is wanted, for it costs. Where the same page can be asked for
-    /// again, it is, with `_id`, so that the error names the document.
+    /// Returns the error of a page that cannot be decoded, with the document's `_id` if possible.
+    ///
+    /// Pages have no `_id` unless a column needs it, because it is slow to return. The same page of a point in time can be
+    /// requested again with `_id`.
     async fn name_document(&mut self, part: usize, source: DecodeError) -> Error {
         let mut source = source;
         if let Mode::Pit(pit) = &self.mode
@@ -251,29 +258,29 @@ impl<D: DecodePage> SliceReader<D> {
         SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked }.operation()
     }
 
-    /// Refuses an answer that may lack rows.
+    /// Refuses a response in which rows may be missing.
     pub(super) fn check(&mut self, page: Envelope) -> Result<Checked, Error> {
-        // The ids first: what is refused below has to be freed.
+        // The ids come first: a scroll must be closed also if its page is refused below.
         match &mut self.mode {
             Mode::Pit(pit) => pit.renamed(page.pit_id),
             Mode::Scroll(scroll) => scroll.renamed(page.scroll_id),
         }
         let incomplete = |detail: String| Error::Incomplete { operation: self.operation(), detail };
         if !page.complete {
-            return Err(incomplete("no _shards or no timed_out in the answer".into()));
+            return Err(incomplete("_shards or timed_out is missing".into()));
         }
         if page.timed_out {
-            return Err(incomplete("the server timed out and left rows out".into()));
+            return Err(incomplete("the server timed out and returned partial results".into()));
         }
-        // Elasticsearch 7 says so of every page of a scroll but the first, where it means that a page is full. Rows are
-        // held against the total of the first page in any case.
+        // Elasticsearch 7 sets it on every page of a scroll after the first, where it means that the page is full. The total
+        // of the first page verifies the rows in any case.
         let is_later_of_scroll = matches!(self.mode, Mode::Scroll(_)) && self.total.is_some();
         if page.terminated_early && !is_later_of_scroll {
-            return Err(incomplete("the server ended the search early and left rows out".into()));
+            return Err(incomplete("the server ended the search early and returned partial results".into()));
         }
         if page.clusters_incomplete > 0 {
             let clusters = page.clusters_incomplete;
-            return Err(incomplete(format!("{clusters} remote clusters left rows out")));
+            return Err(incomplete(format!("{clusters} remote clusters returned partial or no results")));
         }
         if page.shards_failed > 0 {
             let reason = page.shard_failure.unwrap_or_else(|| "no reason given".into());
@@ -281,16 +288,16 @@ impl<D: DecodePage> SliceReader<D> {
         }
         if page.shards_total == Some(0) {
             return Err(incomplete(
-                "the server searched no shard, as it does of a frozen index: unfreeze it".into(),
+                "the server searched no shard, as for a frozen index; unfreeze the index".into(),
             ));
         }
-        // A row twice could otherwise stand for a row less.
+        // Otherwise a duplicate row could hide a missing one.
         if page.hits > self.asked as usize {
-            return Err(incomplete(format!("{} rows on a page of {}", page.hits, self.asked)));
+            return Err(incomplete(format!("{} rows on a page of at most {}", page.hits, self.asked)));
         }
         let total = match (self.total, page.total) {
             (Some(total), Some(now)) if now != total => {
-                return Err(incomplete(format!("{total} rows at first, and now {now}")));
+                return Err(incomplete(format!("the first page counted {total} rows, and this page counted {now}")));
             }
             (Some(total), _) => total,
             (None, Some(total)) => {
@@ -298,7 +305,7 @@ impl<D: DecodePage> SliceReader<D> {
                 self.total = Some(total);
                 total
             }
-            (None, None) => return Err(incomplete("no exact hits.total".into())),
+            (None, None) => return Err(incomplete("hits.total is missing or not exact".into())),
         };
         Ok(Checked { total, hits: page.hits, last_sort: page.last_sort })
     }
@@ -306,7 +313,7 @@ impl<D: DecodePage> SliceReader<D> {
     fn take_over(&mut self, page: Checked, bytes: usize) -> Result<(), Error> {
         let total = page.total;
         self.read += page.hits as u64;
-        // Servers fill every page but the last one. Where a limit ends the read, nothing else would tell.
+        // Servers fill every page but the last one. If a limit ends the read, only this check can find a missing row.
         let short = page.hits < self.asked as usize;
         if self.read > total || (short && self.read < total) {
             return Err(Error::Incomplete {
@@ -316,7 +323,7 @@ impl<D: DecodePage> SliceReader<D> {
         }
         add(&self.counters.documents, page.hits as u64);
         let enough = self.options.limit.is_some_and(|limit| self.read >= u64::from(limit.get()));
-        // The last page proves the end: it has fewer rows than asked for, or none.
+        // The last page proves the end: it has fewer rows than requested, or none.
         let end = self.read == total && short;
         if end || enough {
             self.free();
@@ -327,7 +334,7 @@ impl<D: DecodePage> SliceReader<D> {
             let Some(cursor) = page.last_sort else {
                 return Err(Error::Protocol {
                     operation: self.operation(),
-                    detail: "a row without sort".into(),
+                    detail: "a row has no sort values".into(),
                 });
             };
             pit.advance(cursor);
@@ -339,8 +346,8 @@ impl<D: DecodePage> SliceReader<D> {
             Mode::Scroll(scroll) => vec![scroll.next_request(&page)?],
             Mode::Pit(pit) => pit.page_requests(&page),
         };
-        // The next page is under way while this one is used: two in memory, never more, and only one
-        // if it is large.
+        // The next page is requested while the caller uses this one. So at most two pages are in memory, and only one if it
+        // is large.
         self.state = match bytes > 2 * TARGET_BYTES {
             true => State::Later(requests),
             false => State::Fetching(self.fetch(requests)),
@@ -352,11 +359,11 @@ impl<D: DecodePage> SliceReader<D> {
         let connection = Arc::clone(&self.connection);
         let fetch =
             async move { try_join_all(requests.iter().map(|request| connection.send(request))).await };
-        // What is logged of a page names its slice.
+        // Log entries of a page contain the slice of the current span.
         tokio::spawn(fetch.in_current_span())
     }
 
-    /// Frees what this reader opened.
+    /// Closes the scroll that this reader opened.
     pub(super) fn free(&mut self) {
         match &mut self.mode {
             Mode::Pit(_) => {}
@@ -370,7 +377,7 @@ impl<D: DecodePage> Drop for SliceReader<D> {
         match (std::mem::replace(&mut self.state, State::Done), &mut self.mode) {
             (State::Opening(task), Mode::Scroll(scroll)) => scroll.free_when_opened(task),
             (State::Fetching(task), _) => task.abort(),
-            // Only a scroll is opened here.
+            // A reader opens only scrolls.
             (State::Opening(_), Mode::Pit(_)) => {}
             (State::Start | State::Later(_) | State::Done, _) => {}
         }

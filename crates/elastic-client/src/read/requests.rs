@@ -1,7 +1,7 @@
-//! What every search of a slice has.
+//! The common parts of every search of a slice.
 //!
-//! Owns: bodies, the fields and the order of rows in them, and the largest response that is taken. Must not know: how
-//! a point in time or a scroll is named, or what becomes of responses.
+//! Owns: the body of a search, with its fields and the order of rows, and the largest response. Must not know: the ids of
+//! points in time and scrolls, or how responses are used.
 
 use super::{FieldsRequest, PageOptions};
 use crate::paging::MAX_BYTES;
@@ -19,23 +19,23 @@ pub(super) struct SearchRequests<'a> {
 }
 
 impl SearchRequests<'_> {
-    /// As errors name the read.
+    /// Returns the operation, as errors name it.
     pub(super) fn operation(&self) -> String {
         format!("search: {}", self.slice.describe())
     }
 
-    /// How many requests a page takes.
+    /// Returns the number of requests for each page.
     pub(super) fn parts(&self) -> usize {
         self.options.fields.len()
     }
 
-    /// Refuses a response that is too large, but of one row, which has to be taken whatever it is.
+    /// Limits the size of the response, except for a page of one row, which cannot be made smaller.
     pub(super) fn bounded(&self, page: Request) -> Request {
         let parts = self.parts().max(1);
         if self.rows > 1 { page.with_max_bytes(MAX_BYTES / parts) } else { page }
     }
 
-    /// The order that was asked for.
+    /// Returns the requested order of rows.
     pub(super) fn order(&self) -> Vec<Value> {
         self.options.order.iter().flat_map(SortKey::to_json).collect()
     }
@@ -51,7 +51,7 @@ impl SearchRequests<'_> {
         self.options.fields.get(part).cloned().unwrap_or_default()
     }
 
-    /// What of a response is sent.
+    /// Returns the filter for the parts of a response that the server sends.
     pub(super) fn filter_path(&self, part: usize) -> String {
         let fields = self.fields(part);
         let mut path =
@@ -67,7 +67,7 @@ impl SearchRequests<'_> {
         path
     }
 
-    /// The body, but for what is read and in which order.
+    /// Returns the body of a search, without the search context and the order of rows.
     pub(super) fn body(&self, part: usize) -> Value {
         let fields = self.fields(part);
         let mut query = self.options.query.clone();

@@ -1,6 +1,7 @@
-//! A slice that is read by a scroll of its own.
+//! Reading a slice by its own
+//! [scroll](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/scroll-api.html).
 //!
-//! Owns: opening it, its id, and freeing it. Must not know: what becomes of rows.
+//! Owns: opening the scroll, its id, and closing it. Must not know: how rows are used.
 
 use super::PageOptions;
 use super::requests::SearchRequests;
@@ -9,7 +10,7 @@ use crate::error::Error;
 use crate::open_contexts::OpenContext;
 use crate::paging::{MAX_BYTES, PageSize};
 use crate::paths;
-use crate::request::{Method, Idempotence, Request, Response};
+use crate::request::{Idempotence, Method, Request, Response};
 use crate::slices::Slice;
 use serde::Deserialize;
 use serde_json::json;
@@ -17,10 +18,10 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-/// Where a read by scroll is.
+/// The state of a read by scroll.
 pub(super) struct ScrollRead {
     connection: Arc<Connection>,
-    /// The newest id, once it is open.
+    /// The newest id, after the scroll was opened.
     id: Option<String>,
 }
 
@@ -35,8 +36,10 @@ impl ScrollRead {
         Self { connection, id: None }
     }
 
-    /// All pages of a scroll have as many rows as its first, so what fits is found out before, by
-    /// searches that open nothing: of documents by 1 and 25, of doc values by one of a thousand.
+    /// Returns the page size that fits, from searches that open no search context.
+    ///
+    /// All pages of a scroll have as many rows as the first one, so the size must be known before. Documents are sampled with
+    /// 1 and 25 rows, doc values with 1,000 rows.
     pub(super) async fn sample(
         &self,
         slice: &Slice,
@@ -52,7 +55,7 @@ impl ScrollRead {
             let mut body = page.body(0);
             body["sort"] = json!(["_doc"]);
             body["track_total_hits"] = json!(false);
-            // Only what holds a state can be sliced.
+            // The server slices only a search context.
             body.as_object_mut().map(|body| body.remove("slice"));
             let request = page.search(path, 0, &body).with_max_bytes(MAX_BYTES);
             match self.connection.send(&request).await {
@@ -60,7 +63,7 @@ impl ScrollRead {
                     let sampled: Sampled =
                         serde_json::from_slice(&response.body).map_err(|e| Error::Protocol {
                             operation: page.operation(),
-                            detail: format!("no hits in the sample: {e}"),
+                            detail: format!("the sample is not a search response: {e}"),
                         })?;
                     size = size.after(sampled.hits.hits.len(), response.body.len());
                 }
@@ -74,7 +77,7 @@ impl ScrollRead {
         Ok(size)
     }
 
-    /// Asks for the first page, in a task that goes on if its caller is dropped: what it opens has to be freed.
+    /// Requests the first page, in a task that continues if its caller is dropped, because the scroll must be closed.
     pub(super) fn open(&self, page: &SearchRequests<'_>) -> Result<JoinHandle<Result<Opened, Error>>, Error> {
         let request = opening_request(page)?;
         let connection = Arc::clone(&self.connection);
@@ -82,7 +85,7 @@ impl ScrollRead {
             let response = match connection.send(&request).await {
                 Ok(response) => response,
                 Err(error) => {
-                    // Opened it is all the same.
+                    // The scroll is open although its page was too large.
                     if let Error::TooLarge { head, .. } = &error
                         && let Some(id) = scroll_id_in_head(head)
                     {
@@ -97,7 +100,7 @@ impl ScrollRead {
             }
             Ok(Opened { response, id })
         };
-        // What is logged of a page names its slice.
+        // Log entries of a page contain the slice of the current span.
         Ok(self.connection.spawn_counted(open.in_current_span()))
     }
 
@@ -109,8 +112,7 @@ impl ScrollRead {
         self.id = Some(id);
     }
 
-    /// Takes over the id that a page gave, if it gave another one: it replaces the one before, and the scroll is
-    /// freed by the newest.
+    /// Takes over the id of a page, if it differs from the current one. The newest id closes the scroll.
     pub(super) fn renamed(&mut self, id: Option<String>) {
         if let Some(id) = id
             && self.id.as_ref() != Some(&id)
@@ -122,10 +124,10 @@ impl ScrollRead {
         }
     }
 
-    /// The next page, which is sent once: a scroll moves on whether or not its response arrived.
+    /// Returns the request for the next page. It is not idempotent: the scroll advances even if the response is lost.
     pub(super) fn next_request(&self, page: &SearchRequests<'_>) -> Result<Request, Error> {
         let Some(id) = &self.id else {
-            return Err(Error::Protocol { operation: page.operation(), detail: "no _scroll_id".into() });
+            return Err(Error::Protocol { operation: page.operation(), detail: "_scroll_id is missing".into() });
         };
         let body = json!({ "scroll_id": id, "scroll": page.options.read.keep_alive.to_string() });
         let request = Request::new(Method::Post, paths::scroll(), page.operation())
@@ -135,14 +137,14 @@ impl ScrollRead {
         Ok(page.bounded(request))
     }
 
-    /// Frees it in the background.
+    /// Closes the scroll in the background.
     pub(super) fn free(&mut self) {
         if let Some(id) = self.id.take() {
             self.connection.free_soon(OpenContext::Scroll(id));
         }
     }
 
-    /// Frees in the background what this task opens.
+    /// Closes the scroll that this task opens, in the background.
     pub(super) fn free_when_opened(&self, task: JoinHandle<Result<Opened, Error>>) {
         let connection = Arc::clone(&self.connection);
         self.connection.spawn_counted(async move {
@@ -158,14 +160,14 @@ fn opening_request(page: &SearchRequests<'_>) -> Result<Request, Error> {
     if page.parts() > 1 {
         let fields: usize = page.options.fields.iter().map(|fields| fields.doc_values.len()).sum();
         return Err(Error::Refused(format!(
-            "index \"{index}\": {fields} columns are read from doc values, for which a page is asked for several \
-             times, and a page of a scroll is given once; name fewer columns, exclude some by the table option \
-             exclude, or read = \"pit\""
+            "index \"{index}\": {fields} columns are read from doc values, which takes several requests for each \
+             page, but a scroll returns a page only once; select fewer columns, exclude some by the table option \
+             exclude, or set read = \"pit\""
         )));
     }
     let mut body = page.body(0);
     let order = page.order();
-    // A scroll needs no unique order: no page of it is found again.
+    // A scroll needs no tiebreaker, because the server stores the position.
     body["sort"] = if order.is_empty() { json!(["_doc"]) } else { json!(order) };
     let path = paths::search_index(index)?;
     let keep_alive = page.options.read.keep_alive.to_string();
@@ -180,7 +182,7 @@ fn scroll_id(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<Opened>(body).ok()?._scroll_id
 }
 
-/// Servers send it before all else.
+/// Returns the scroll's id from the head of a response. Servers send it first.
 fn scroll_id_in_head(head: &[u8]) -> Option<String> {
     let id = head.strip_prefix(br#"{"_scroll_id":""#)?;
     let end = id.iter().position(|byte| *byte == b'"')?;
