@@ -1,0 +1,46 @@
+//! What counts and decides, as a run sees it.
+//!
+//! Owns: the interface. Must not know: clusters.
+
+use crate::job::Job;
+use crate::manifest::{Finding, WindowTimes};
+use async_trait::async_trait;
+
+/// The result of counting and deciding one window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The number of documents that the server counted.
+    pub documents: u64,
+    /// The findings.
+    pub findings: Vec<Finding>,
+    /// The whole object of `detect --format json`.
+    pub report: serde_json::Value,
+    /// The counts of each address as a Parquet file: address, outgoing, incoming.
+    pub counts: bytes::Bytes,
+}
+
+/// Counts the flows of a window and decides which addresses stand out.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Returns the number of documents of a window now, by a cheap count.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses or does not respond.
+    async fn count(
+        &self,
+        job: &Job,
+        window: WindowTimes,
+    ) -> Result<u64, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Reads a window and decides.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read completely.
+    async fn run(
+        &self,
+        job: &Job,
+        window: WindowTimes,
+    ) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>>;
+}

@@ -1,0 +1,22 @@
+//! Jobs on a schedule: what a job is, which windows it covers, what its store holds, and who gets its findings.
+//!
+//! Owns: job files, windows, the store with its manifests and leases, sinks, and the order of a run. Must not know: how
+//! flows are counted (an [`Engine`] does), DataFusion, Ballista, or command-line options.
+//!
+//! A run of a window is idempotent. It holds the job's lease, counts, writes the counts, and writes the manifest last: a
+//! revision without a manifest does not exist. Then it delivers the findings to the sinks; a delivery is recorded once it
+//! has succeeded, so the next run delivers what is still owed.
+
+mod alert;
+mod engine;
+mod error;
+mod job;
+mod manifest;
+
+pub use alert::{Alert, AlertState};
+pub use engine::{Engine, Outcome};
+pub use error::{Error, Result};
+pub use job::{
+    DetectionSpec, Job, Limits, ScheduleSpec, SinkSpec, SourceSpec, StoreSpec, WindowSpec,
+};
+pub use manifest::{Finding, Manifest, WindowTimes};
