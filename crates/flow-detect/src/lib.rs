@@ -18,7 +18,7 @@ pub use detection::{ColumnStatistics, Detection, Direction, Finding, Statistics,
 pub use error::{Error, Result};
 pub use sigma::Sigma;
 pub use spec::DetectSpec;
-pub use sql::{counts_by_join_sql, counts_sql, plan_sql};
+pub use sql::{counts_by_join_sql, counts_sql, decide_sql, documents_sql, plan_sql};
 pub use validate::validate;
 pub use warning::Warning;
 

@@ -43,6 +43,26 @@ pub fn counts_sql(spec: &DetectSpec) -> String {
     format!("WITH\n{}\nSELECT address, outgoing, incoming FROM counts ORDER BY address", counts_cte(spec))
 }
 
+/// Returns the statement of the decision alone: the rows of [`plan_sql`], from a table with rows of [`counts_sql`]. An
+/// address that has several rows, such as one of each window, has the sum of their counts.
+pub fn decide_sql(table: &str, sigma: Sigma) -> String {
+    format!(
+        "\
+WITH
+counts AS (
+  SELECT
+    address,
+    CAST(sum(outgoing) AS BIGINT) AS outgoing,
+    CAST(sum(incoming) AS BIGINT) AS incoming
+  FROM {table}
+  GROUP BY address
+),
+{decision}",
+        table = quote_identifier(table),
+        decision = decision_sql(sigma),
+    )
+}
+
 /// Returns a statement with the rows of [`counts_sql`], computed by a full outer join of two counts as in the notebook,
 /// so that one can be checked against the other on the same data.
 pub fn counts_by_join_sql(spec: &DetectSpec) -> String {
@@ -217,21 +237,33 @@ fn shown(x: &str) -> String {
     )
 }
 
-/// Returns a query with a row for each flow that has an address in `field`.
-fn direction(spec: &DetectSpec, field: &str, outgoing: &str, incoming: &str) -> String {
-    let field = quote_identifier(field);
+/// Returns a statement with the number of documents of the window, with and without addresses.
+pub fn documents_sql(spec: &DetectSpec) -> String {
+    let table = quote_identifier(&spec.table);
+    format!("SELECT count(*) AS documents FROM {table} WHERE true{}", scope(spec))
+}
+
+/// Returns the conditions of the window and of the filter, each after an AND.
+fn scope(spec: &DetectSpec) -> String {
     let time = quote_identifier(&spec.time_field);
-    let mut predicate = format!("{field} IS NOT NULL");
+    let mut conditions = String::new();
     if let Some(since) = spec.since {
-        predicate += &format!("\n      AND {time} >= {}", instant(since));
+        conditions += &format!("\n      AND {time} >= {}", instant(since));
     }
     if let Some(until) = spec.until {
-        predicate += &format!("\n      AND {time} < {}", instant(until));
+        conditions += &format!("\n      AND {time} < {}", instant(until));
     }
     if let Some(filter) = &spec.filter {
         // On lines of its own, so that a comment at its end does not hide the closing parenthesis.
-        predicate += &format!("\n      AND (\n{filter}\n      )");
+        conditions += &format!("\n      AND (\n{filter}\n      )");
     }
+    conditions
+}
+
+/// Returns a query with a row for each flow that has an address in `field`.
+fn direction(spec: &DetectSpec, field: &str, outgoing: &str, incoming: &str) -> String {
+    let field = quote_identifier(field);
+    let predicate = format!("{field} IS NOT NULL{}", scope(spec));
     format!(
         "    SELECT CAST({field} AS VARCHAR) AS address, {outgoing} AS outgoing, {incoming} AS incoming
     FROM {table}

@@ -27,6 +27,26 @@ pub enum Error {
         /// What is wrong, with the key, the value and what was expected.
         problem: String,
     },
+    /// A text is not a duration.
+    #[error("{text:?} is not a duration: {problem}")]
+    Span {
+        /// The text.
+        text: String,
+        /// What is wrong, and what is expected.
+        problem: &'static str,
+    },
+    /// The windows of a job are wrong, or it has no such window.
+    #[error("{problem}")]
+    Window {
+        /// What is wrong, with the key, the value and what was expected.
+        problem: String,
+    },
+    /// An entry of an allow-list is wrong.
+    #[error("detection.allow: \"{entry}\" is not an address or a range such as 10.0.0.0/8")]
+    Allow {
+        /// The entry.
+        entry: String,
+    },
     /// The store failed.
     #[error("store {url}: {operation}: {source}")]
     Store {
@@ -82,6 +102,16 @@ pub enum Error {
         sink: String,
         /// What is wrong.
         problem: String,
+    },
+    /// The reader of a sink's output has closed its end of the pipe.
+    #[error(
+        "sink \"{sink}\" of job \"{job}\": the reader of the output has closed the pipe; the findings stay in the store, and the next run delivers them"
+    )]
+    OutputClosed {
+        /// The job.
+        job: String,
+        /// The sink's name.
+        sink: String,
     },
     /// The engine failed.
     #[error("job \"{job}\", window {window}: {source}")]

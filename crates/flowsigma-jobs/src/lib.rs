@@ -8,15 +8,28 @@
 //! has succeeded, so the next run delivers what is still owed.
 
 mod alert;
+mod allowed;
 mod engine;
 mod error;
 mod job;
+mod job_file;
 mod manifest;
+mod new;
+mod sink;
+pub mod sinks;
+mod span;
+mod window;
 
 pub use alert::{Alert, AlertState};
+pub use allowed::Allowed;
 pub use engine::{Engine, Outcome};
 pub use error::{Error, Result};
 pub use job::{
     DetectionSpec, Job, Limits, ScheduleSpec, SinkSpec, SourceSpec, StoreSpec, WindowSpec,
 };
+pub use job_file::{JobFile, json_schema, read_folder};
 pub use manifest::{Finding, Manifest, WindowTimes};
+pub use new::{KnownFields, NewJob, known_fields, write_job_file};
+pub use sink::Sink;
+pub use span::Span;
+pub use window::Calendar;

@@ -138,7 +138,7 @@ pub(crate) async fn detect(
     args.source.settle()?;
     let runner = Runner::start(Arc::clone(&registry), config, args.scheduler.as_deref(), interrupt).await?;
     let context = runner.cluster().context();
-    let (_, schema) = args.source.create_table(&registry, context, &spec.time_field).await?;
+    let (_, schema) = args.source.create_table(&registry, context, TABLE, &spec.time_field).await?;
     check_fields(&schema, &spec)?;
     let plan = context.sql(&plan_sql(&spec)).await?.into_unoptimized_plan();
     let mut rows = Vec::new();
@@ -171,7 +171,7 @@ pub(crate) async fn plan(
     }
     // DataFusion's own planner: the plan of a cluster's planner shows only that the statement is submitted.
     let context = SessionContext::new_with_state(session_state(&registry, session_config(&registry, None)));
-    let (tables, schema) = args.source.create_table(&registry, &context, &spec.time_field).await?;
+    let (tables, schema) = args.source.create_table(&registry, &context, TABLE, &spec.time_field).await?;
     check_fields(&schema, &spec)?;
     let sql = plan_sql(&spec);
     let plan = context.sql(&sql).await?.into_unoptimized_plan();

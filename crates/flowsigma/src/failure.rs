@@ -59,6 +59,15 @@ impl Failure {
         }
     }
 
+    /// Returns the error of this failure, for the record of a window.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Refused(error) | Self::Failed(error) => error,
+            Self::Interrupted { .. } => anyhow::anyhow!("the run was interrupted"),
+            Self::Unread => anyhow::anyhow!("the reader of stdout closed it"),
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Failed(_) => 1,

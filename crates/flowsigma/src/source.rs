@@ -11,6 +11,7 @@ use clap::Args;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
 use elastic_client::{ConfigError, ConnectionConfig, ConnectionRegistry, UrlProblem};
+use flowsigma_jobs::Job;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,20 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl Source {
+    /// Returns the source of a job.
+    pub(crate) fn of_job(job: &Job) -> Self {
+        let source = &job.source;
+        Self {
+            origin: Origin { connection: Some(source.connection.clone()), url: None, file: None },
+            index: Some(source.index.clone()),
+            query: source.query.clone(),
+            sample: source.sample.map(|share| share.to_string()),
+            seed: source.seed,
+            slices: job.limits.slices,
+            options: source.options.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        }
+    }
+
     /// Reads the base query if it is in a file, and draws the seed if none is given, so that the report names the
     /// values that are used. Call it once, before anything else.
     pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
@@ -133,6 +148,7 @@ impl Source {
         &self,
         registry: &ConnectionRegistry,
         context: &SessionContext,
+        table: &str,
         time_field: &str,
     ) -> anyhow::Result<(Vec<String>, SchemaRef)> {
         let mut statements = Vec::new();
@@ -141,21 +157,21 @@ impl Source {
                 let create = create_file_table(path)?;
                 context.sql(&create).await?;
                 let files = context.table_provider("flow_file").await?;
-                let view = create_view(&files.schema(), path, time_field)?;
+                let view = create_view(&files.schema(), path, table, time_field)?;
                 context.sql(&view).await?;
                 statements.extend([create, view]);
             }
             None => {
-                let create = self.create_index_table(registry)?;
+                let create = self.create_index_table(registry, table)?;
                 context.sql(&create).await?;
                 statements.push(create);
             }
         }
-        let schema = context.table_provider(TABLE).await?.schema();
+        let schema = context.table_provider(table).await?.schema();
         Ok((statements, schema))
     }
 
-    fn create_index_table(&self, registry: &ConnectionRegistry) -> anyhow::Result<String> {
+    fn create_index_table(&self, registry: &ConnectionRegistry, table: &str) -> anyhow::Result<String> {
         let connection = match (&self.origin.connection, &self.origin.url) {
             (Some(name), _) => name.as_str(),
             (None, Some(url)) => {
@@ -197,7 +213,7 @@ impl Source {
         let location = quote(&format!("elasticsearch://{connection}/{index}"));
         let options =
             if options.is_empty() { String::new() } else { format!("\nOPTIONS ({})", options.join(", ")) };
-        Ok(format!("CREATE EXTERNAL TABLE {TABLE} STORED AS ELASTICSEARCH\nLOCATION {location}{options}"))
+        Ok(format!("CREATE EXTERNAL TABLE {table} STORED AS ELASTICSEARCH\nLOCATION {location}{options}"))
     }
 }
 
@@ -254,7 +270,7 @@ fn folder_extension(folder: &Path) -> anyhow::Result<String> {
 
 /// Returns a view with the leaves of nested columns under dotted names, like the columns of an index, and the time
 /// field as a timestamp.
-fn create_view(schema: &Schema, path: &Path, time_field: &str) -> anyhow::Result<String> {
+fn create_view(schema: &Schema, path: &Path, table: &str, time_field: &str) -> anyhow::Result<String> {
     let mut columns = Vec::new();
     for field in schema.fields() {
         push_leaves(&quote_name(field.name()), field.name(), field.data_type(), time_field, &mut columns);
@@ -262,7 +278,7 @@ fn create_view(schema: &Schema, path: &Path, time_field: &str) -> anyhow::Result
     if columns.is_empty() {
         bail!("--file {}: it has no rows, so that its columns are unknown", path.display());
     }
-    Ok(format!("CREATE VIEW {TABLE} AS SELECT\n  {}\nFROM flow_file", columns.join(",\n  ")))
+    Ok(format!("CREATE VIEW {table} AS SELECT\n  {}\nFROM flow_file", columns.join(",\n  ")))
 }
 
 fn push_leaves(path: &str, name: &str, data_type: &DataType, time_field: &str, columns: &mut Vec<String>) {

@@ -1,0 +1,158 @@
+//! Counting and deciding one window of a job, on a cluster.
+//!
+//! Owns: the statements of a window. Must not know: stores, leases, sinks or schedules.
+
+use crate::counts::Counts;
+use crate::failure::Failure;
+use crate::report::{Coverage, Report};
+use crate::run::{Done, Runner};
+use crate::scope::{Fields, Scope, Window, show_bound};
+use crate::source::Source;
+use anyhow::Context;
+use async_trait::async_trait;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::Int64Type;
+use elastic_client::ConnectionRegistry;
+use flow_detect::{DetectSpec, Detection, Direction, Sigma, counts_sql, documents_sql};
+use flowsigma_jobs::{Engine, Finding, Job, Outcome, WindowTimes};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+type Problem = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the windows of jobs.
+pub(crate) struct JobEngine {
+    registry: Arc<ConnectionRegistry>,
+    runner: Runner,
+    /// The number of tables so far: runs beside each other share a session.
+    tables: AtomicU64,
+}
+
+/// The table of one run; dropped from the session with this value.
+struct RunTable<'a> {
+    engine: &'a JobEngine,
+    spec: DetectSpec,
+    source: Source,
+}
+
+impl Drop for RunTable<'_> {
+    fn drop(&mut self) {
+        self.engine.runner.cluster().context().deregister_table(self.spec.table.as_str()).ok();
+    }
+}
+
+impl JobEngine {
+    pub(crate) fn new(registry: Arc<ConnectionRegistry>, runner: Runner) -> Self {
+        Self { registry, runner, tables: AtomicU64::new(0) }
+    }
+
+    async fn create_table(&self, job: &Job, window: WindowTimes) -> anyhow::Result<RunTable<'_>> {
+        let table = format!("flows_{}", self.tables.fetch_add(1, Ordering::Relaxed));
+        let source = Source::of_job(job);
+        let context = self.runner.cluster().context();
+        source.create_table(&self.registry, context, &table, &job.source.time_field).await?;
+        let spec = DetectSpec {
+            table,
+            time_field: job.source.time_field.clone(),
+            source_field: job.source.source_field.clone(),
+            destination_field: job.source.destination_field.clone(),
+            since: Some(window.start.as_millisecond()),
+            until: Some(window.end.as_millisecond()),
+            filter: job.source.filter.clone(),
+            sigma: sigma(job)?,
+        };
+        Ok(RunTable { engine: self, spec, source })
+    }
+
+    async fn execute(&self, sql: &str) -> Result<(Vec<RecordBatch>, Done), Failure> {
+        let plan = self.runner.cluster().context().sql(sql).await?.into_unoptimized_plan();
+        let mut rows = Vec::new();
+        let done = self
+            .runner
+            .run(plan, &mut |batch| {
+                rows.push(batch);
+                Ok(())
+            })
+            .await?;
+        Ok((rows, done))
+    }
+
+    async fn documents(&self, table: &RunTable<'_>) -> Result<u64, Failure> {
+        let (rows, _) = self.execute(&documents_sql(&table.spec)).await?;
+        let count = rows.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0));
+        let count = count.context("the count of documents has no row")?;
+        let count = count.as_primitive_opt::<Int64Type>().context("the count of documents is not a BIGINT")?;
+        Ok(u64::try_from(count.value(0))?)
+    }
+}
+
+/// Returns the threshold of a job, exactly as its file has it.
+pub(crate) fn sigma(job: &Job) -> anyhow::Result<Sigma> {
+    let sigma = job.detection.sigma;
+    sigma.to_string().parse().with_context(|| format!("job \"{}\": detection.sigma = {sigma}", job.name))
+}
+
+/// Removes findings with too few flows, and those of allowed addresses.
+pub(crate) fn keep_wanted(detection: &mut Detection, job: &Job) -> anyhow::Result<()> {
+    let allowed = flowsigma_jobs::Allowed::try_new(&job.detection.allow)?;
+    detection.findings.retain(|finding| {
+        let count = match finding.direction {
+            Direction::Outgoing => finding.outgoing,
+            Direction::Incoming => finding.incoming,
+        };
+        count >= job.detection.minimum_count && !allowed.contains(&finding.address)
+    });
+    Ok(())
+}
+
+/// Returns the findings as manifests have them.
+pub(crate) fn findings(detection: &Detection) -> anyhow::Result<Vec<Finding>> {
+    Ok(serde_json::from_value(serde_json::to_value(&detection.findings)?)?)
+}
+
+fn scope_of(table: &RunTable<'_>) -> anyhow::Result<Scope> {
+    let spec = &table.spec;
+    Ok(Scope {
+        place: table.source.place(),
+        since: show_bound(spec.since),
+        until: show_bound(spec.until),
+        filter: spec.filter.clone(),
+        sigma: serde_json::from_str(&spec.sigma.to_string())?,
+        fields: Fields {
+            time: spec.time_field.clone(),
+            source: spec.source_field.clone(),
+            destination: spec.destination_field.clone(),
+        },
+        window: Window::Asked,
+    })
+}
+
+fn problem(failure: Failure) -> Problem {
+    failure.into_error().into()
+}
+
+#[async_trait]
+impl Engine for JobEngine {
+    async fn count(&self, job: &Job, window: WindowTimes) -> Result<u64, Problem> {
+        let table = self.create_table(job, window).await?;
+        self.documents(&table).await.map_err(problem)
+    }
+
+    async fn run(&self, job: &Job, window: WindowTimes) -> Result<Outcome, Problem> {
+        let table = self.create_table(job, window).await?;
+        // Counted first: a document that arrives in between makes the window late, and it is run again.
+        let documents = self.documents(&table).await.map_err(problem)?;
+        let (rows, done) = self.execute(&counts_sql(&table.spec)).await.map_err(problem)?;
+        let coverage = Coverage::of(&done, table.source.is_index())?;
+        let mut counts = Counts::default();
+        for batch in &rows {
+            counts.push(batch)?;
+        }
+        let file = counts.to_parquet()?;
+        let mut detection = counts.decide(table.spec.sigma).await?;
+        keep_wanted(&mut detection, job)?;
+        let findings = findings(&detection)?;
+        let report = Report::new(detection, coverage, scope_of(&table)?, table.spec.sigma);
+        Ok(Outcome { documents, findings, report: serde_json::to_value(&report)?, counts: file.into() })
+    }
+}
