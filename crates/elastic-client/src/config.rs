@@ -45,6 +45,18 @@ pub struct ConnectionConfig {
     /// The longest time for all attempts of one request, with the waits between them. The default is 600 s, or `timeout` if
     /// that is longer.
     pub deadline: Option<Duration>,
+    /// Whether documents may be written. The default is that they may only be read.
+    pub access: Access,
+}
+
+/// What may be done by a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Documents may be read.
+    #[default]
+    Read,
+    /// Documents may be read and written.
+    Write,
 }
 
 /// The credentials of requests.
@@ -141,6 +153,7 @@ impl ConnectionConfig {
             headers: BTreeMap::new(),
             server: None,
             max_requests: None,
+            access: Access::Read,
             timeout: None,
             deadline: None,
         })

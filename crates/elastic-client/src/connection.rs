@@ -7,7 +7,7 @@
 //! that no configuration names. It also has no limit on the size of a response, and does not retry.
 
 use crate::concurrency_limit::ConcurrencyLimit;
-use crate::config::ConnectionConfig;
+use crate::config::{Access, ConnectionConfig};
 use crate::error::{ContextOwner, Error};
 use crate::health::Health;
 use crate::open_contexts::OpenContexts;
@@ -57,6 +57,7 @@ pub struct Connection {
     in_flight: ConcurrencyLimit,
     retry: RetryPolicy,
     deadline: Duration,
+    access: Access,
     reached: AtomicBool,
     retries: AtomicU64,
     open_contexts: OpenContexts,
@@ -167,6 +168,7 @@ impl Connection {
             in_flight: ConcurrencyLimit::new(config.max_requests.map_or(DEFAULT_MAX_REQUESTS, |n| n.get())),
             retry: RetryPolicy::default(),
             deadline,
+            access: config.access,
             reached: AtomicBool::new(false),
             retries: AtomicU64::new(0),
             open_contexts: OpenContexts::default(),
@@ -176,6 +178,11 @@ impl Connection {
     /// Returns the name of the connection, which is the same in the configuration of every process.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns what may be done by this connection.
+    pub fn access(&self) -> Access {
+        self.access
     }
 
     /// Returns the URLs of the Elasticsearch nodes, at least one, in the order of the configuration. They contain no

@@ -44,7 +44,7 @@ mod tls;
 mod transport_error;
 
 pub use config::{
-    Auth, ClientCertificate, ConfigError, ConnectionConfig, Fingerprint, HeaderSource, Proxy, SecretSource,
+    Access, Auth, ClientCertificate, ConfigError, ConnectionConfig, Fingerprint, HeaderSource, Proxy, SecretSource,
     Tls, UrlProblem, Verify, parse_cloud_id, parse_node,
 };
 pub use connection::Connection;

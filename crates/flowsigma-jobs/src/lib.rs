@@ -7,20 +7,28 @@
 //! revision without a manifest does not exist. Then it delivers the findings to the sinks; a delivery is recorded once it
 //! has succeeded, so the next run delivers what is still owed.
 
+mod advance;
 mod alert;
+mod alerts;
 mod allowed;
 mod engine;
 mod error;
 mod job;
 mod job_file;
+mod lease;
 mod manifest;
 mod new;
+mod run;
+pub mod serve;
 mod sink;
 pub mod sinks;
 mod span;
+mod store;
 mod window;
 
+pub use advance::{Advance, BackfillRedo, Control, Settled, plan_backfill};
 pub use alert::{Alert, AlertState};
+pub use alerts::alerts;
 pub use allowed::Allowed;
 pub use engine::{Engine, Outcome};
 pub use error::{Error, Result};
@@ -28,8 +36,11 @@ pub use job::{
     DetectionSpec, Job, Limits, ScheduleSpec, SinkSpec, SourceSpec, StoreSpec, WindowSpec,
 };
 pub use job_file::{JobFile, json_schema, read_folder};
+pub use lease::{Lease, this_process};
 pub use manifest::{Finding, Manifest, WindowTimes};
 pub use new::{KnownFields, NewJob, known_fields, write_job_file};
+pub use run::{Late, Redo, Run, Runner, State, WindowState, states};
 pub use sink::Sink;
 pub use span::Span;
+pub use store::{Failure, Published, Recount, Store};
 pub use window::Calendar;

@@ -16,7 +16,7 @@ pub trait Sink: Send + Sync {
     /// Returns the sink's name, unique within a job. A delivery is recorded under it.
     fn name(&self) -> &str;
 
-    /// Delivers the alerts of the manifest's revision. Without an alert the sink may still note that the window was run.
+    /// Delivers the alerts of the manifest's revision. A run calls it only with alerts.
     ///
     /// # Errors
     ///

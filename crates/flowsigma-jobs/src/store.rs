@@ -32,7 +32,6 @@ pub(crate) use window::Revision;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use jiff::Timestamp;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -69,9 +68,10 @@ impl Store {
     /// The folder of a `file` URL is created with mode 0700 if it is missing. Nothing is sent to a server.
     ///
     /// A cloud's endpoint is named by options: `endpoint` or `region` for S3, `base_url` for GCS unless it is Google's,
-    /// `endpoint` or `account_name` for Azure. An `http` endpoint also needs `allow_http = "true"`. Credentials come from
-    /// the environment only. A service that hands out credentials, such as instance metadata, is asked only if an option
-    /// names it. No redirect is followed, and a request to any other host is refused before a connection is made.
+    /// `endpoint` or `account_name` for Azure. An `http` endpoint also needs `allow_http = "true"`. Credentials come
+    /// from the environment only. A service that hands out credentials, such as instance metadata, is asked only if an
+    /// option names it. No redirect is followed, and a request to any other host is refused before a connection is
+    /// made.
     ///
     /// # Errors
     ///
@@ -110,8 +110,10 @@ impl Store {
         self.check_job(job)?;
         let mut objects = self.objects.list(Some(&layout::leases(job)));
         let mut generations = BTreeSet::new();
-        while let Some(object) =
-            objects.try_next().await.map_err(|e| self.failed(format!("list the leases of job \"{job}\""), e))?
+        while let Some(object) = objects
+            .try_next()
+            .await
+            .map_err(|e| self.failed(format!("list the leases of job \"{job}\""), e))?
         {
             generations.extend(object.location.filename().and_then(layout::parse_lease));
         }
@@ -120,9 +122,7 @@ impl Store {
 
     /// Returns a lease generation, or `None` if it was deleted since it was listed.
     pub(crate) async fn lease<T: DeserializeOwned>(&self, job: &str, generation: u64) -> Result<Option<T>> {
-        let path = layout::lease(job, generation);
-        let Some(bytes) = self.get(&path).await? else { return Ok(None) };
-        Ok(Some(self.parse(&path, &bytes)?))
+        self.record(&layout::lease(job, generation)).await
     }
 
     /// Creates a lease generation.
@@ -145,7 +145,10 @@ impl Store {
         if layout::is_job_name(job) {
             return Ok(());
         }
-        Err(self.corrupt(format!("{job:?}"), "this is not a job's name; use lower-case letters, digits and \"-\""))
+        Err(self.corrupt(
+            format!("{job:?}"),
+            "this is not a job's name; use lower-case letters, digits and \"-\"",
+        ))
     }
 
     fn failed(&self, operation: String, source: object_store::Error) -> Error {
@@ -156,18 +159,24 @@ impl Store {
         Error::Corrupt { url: self.url.to_string(), path: path.to_string(), problem: problem.into() }
     }
 
+    /// Creates an object, unless it exists.
+    async fn create_only(&self, path: &Path, bytes: Bytes) -> Result<Published> {
+        let options = PutOptions::from(PutMode::Create);
+        match self.objects.put_opts(path, PutPayload::from_bytes(bytes), options).await {
+            Ok(_) => Ok(Published::Written),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Published::Exists),
+            Err(e) => Err(self.failed(format!("create {path}"), e)),
+        }
+    }
+
     /// Creates an object. If the object exists with the same content, an earlier attempt has written it, whose response
     /// was lost.
     async fn create(&self, path: &Path, bytes: Bytes) -> Result<Published> {
-        let options = PutOptions::from(PutMode::Create);
-        match self.objects.put_opts(path, PutPayload::from_bytes(bytes.clone()), options).await {
-            Ok(_) => Ok(Published::Written),
-            Err(object_store::Error::AlreadyExists { .. }) => match self.get(path).await? {
-                Some(there) if there == bytes => Ok(Published::Written),
-                _ => Ok(Published::Exists),
-            },
-            Err(e) => Err(self.failed(format!("create {path}"), e)),
+        let published = self.create_only(path, bytes.clone()).await?;
+        if published == Published::Exists && self.get(path).await?.is_some_and(|there| there == bytes) {
+            return Ok(Published::Written);
         }
+        Ok(published)
     }
 
     async fn create_json<T: serde::Serialize>(&self, path: &Path, object: &T) -> Result<Published> {
@@ -185,7 +194,8 @@ impl Store {
     }
 
     fn parse<T: DeserializeOwned>(&self, path: &Path, bytes: &[u8]) -> Result<T> {
-        serde_json::from_slice(bytes).map_err(|e| self.corrupt(path, format!("this is not what flowsigma writes: {e}")))
+        serde_json::from_slice(bytes)
+            .map_err(|e| self.corrupt(path, format!("this is not what flowsigma writes: {e}")))
     }
 
     /// Returns an object's content, or `None` if it is missing.
@@ -213,11 +223,6 @@ impl Store {
         let listed = listed.map_err(|e| self.failed(format!("list {path}"), e))?;
         Ok(listed.common_prefixes.iter().filter_map(|p| p.filename()).map(str::to_owned).collect())
     }
-}
-
-/// Returns the time of an object's last change.
-fn last_modified(object: &object_store::ObjectMeta) -> Option<Timestamp> {
-    Timestamp::from_millisecond(object.last_modified.timestamp_millis()).ok()
 }
 
 #[cfg(test)]

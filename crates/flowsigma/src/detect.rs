@@ -3,23 +3,27 @@
 //! Owns: turning arguments into a statement, and its rows into findings. Must not know: how the rows are computed, or
 //! how findings are printed.
 
+use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::kept;
 use crate::output::{Format, print};
 use crate::report::{Coverage, Report};
 use crate::run::{Runner, open_unless_interrupted};
 use crate::scope::{Fields, Scope, Window, show_bound};
-use crate::source::{Source, TABLE};
+use crate::source::{Source, TABLE, name_and_value};
 use crate::time::{Zone, parse_bound, show_time};
 use anyhow::{Context, bail};
 use ballista_elasticsearch::{Cluster, session_config, session_state};
 use clap::Args;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::EsScanExec;
 use elastic_client::{ConnectionRegistry, ContextKind};
-use flow_detect::{DetectSpec, Sigma, plan_sql, read_detection, validate};
+use flow_detect::{DetectSpec, Sigma, counts_sql, plan_sql, read_detection, validate};
+use flowsigma_jobs::{Store, WindowTimes};
 use flowsigma_node::Config;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -59,6 +63,17 @@ pub(crate) struct DetectArgs {
     /// this process]. plan only checks that the scheduler responds
     #[arg(long, value_name = "URL")]
     scheduler: Option<String>,
+    /// Keep the counts of each address in a store, for detect --from-store: file:///path,
+    /// s3://bucket/path, gs://bucket/path or az://container/path. Needs --since or --until
+    #[arg(long, value_name = "URL", conflicts_with = "from_store")]
+    store: Option<String>,
+    /// An option of the object store, such as region=eu-central-1; repeatable. Credentials come from
+    /// the environment
+    #[arg(long = "store-option", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    store_options: Vec<(String, String)>,
+    /// The name under which counts are in the store [default: detect to keep, the only one to read]
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -136,11 +151,18 @@ pub(crate) async fn detect(
 ) -> Result<(), Failure> {
     let spec = args.spec()?;
     args.source.settle()?;
+    if let Some(url) = args.source.from_store() {
+        let store = kept::open(url, &args.store_options)?;
+        return detect_kept(&args, &spec, &store).await;
+    }
+    let keeps = args.store.as_deref().map(|url| kept::open(url, &args.store_options)).transpose()?;
+    let window = keeps.as_ref().map(|_| window_of(&spec)).transpose()?;
     let runner = Runner::start(Arc::clone(&registry), config, args.scheduler.as_deref(), interrupt).await?;
     let context = runner.cluster().context();
     let (_, schema) = args.source.create_table(&registry, context, TABLE, &spec.time_field).await?;
     check_fields(&schema, &spec)?;
-    let plan = context.sql(&plan_sql(&spec)).await?.into_unoptimized_plan();
+    let sql = if keeps.is_some() { counts_sql(&spec) } else { plan_sql(&spec) };
+    let plan = context.sql(&sql).await?.into_unoptimized_plan();
     let mut rows = Vec::new();
     let done = runner
         .run(plan, &mut |batch| {
@@ -148,10 +170,54 @@ pub(crate) async fn detect(
             Ok(())
         })
         .await?;
-    let detection = read_detection(&rows).map_err(Failure::running)?;
     let coverage = Coverage::of(&done, args.source.is_index()).map_err(Failure::running)?;
     let scope = args.scope(&spec)?;
-    Report::new(detection, coverage, scope, args.sigma).print(args.format).map_err(Failure::running)
+    let (Some(store), Some(window)) = (keeps, window) else {
+        let detection = read_detection(&rows).map_err(Failure::running)?;
+        return Report::new(detection, coverage, scope, args.sigma).print(args.format).map_err(Failure::running);
+    };
+    keep(&args, &store, window, &rows, coverage, scope).await.map_err(Failure::running)
+}
+
+/// Keeps the counts in `rows`, decides over them, and prints the findings.
+async fn keep(
+    args: &DetectArgs,
+    store: &Store,
+    window: WindowTimes,
+    rows: &[RecordBatch],
+    coverage: Coverage,
+    scope: Scope,
+) -> anyhow::Result<()> {
+    let mut counts = Counts::default();
+    for batch in rows {
+        counts.push(batch)?;
+    }
+    let file = counts.to_parquet()?;
+    let documents = coverage.documents();
+    let report = Report::new(counts.decide(args.sigma).await?, coverage, scope, args.sigma);
+    let job = args.job.as_deref().unwrap_or("detect");
+    let json = serde_json::to_value(&report)?;
+    let kept = kept::keep(store, job, window, documents, file, report.detection(), json).await?;
+    report.with_window(kept).print(args.format)
+}
+
+/// Decides over kept counts, and prints the findings.
+async fn detect_kept(args: &DetectArgs, spec: &DetectSpec, store: &Store) -> Result<(), Failure> {
+    let kept = kept::read(store, args.job.as_deref(), spec.since, spec.until).await?;
+    let detection = kept.counts.decide(args.sigma).await.map_err(Failure::running)?;
+    let report = Report::new(detection, Coverage::of_store(kept.documents), args.scope(spec)?, args.sigma);
+    report.with_windows(kept.windows).print(args.format).map_err(Failure::running)
+}
+
+/// Returns the window of a detection whose counts are kept.
+fn window_of(spec: &DetectSpec) -> anyhow::Result<WindowTimes> {
+    let (Some(since), Some(until)) = (spec.since, spec.until) else {
+        bail!("--store keeps the counts of a window: give --since and --until");
+    };
+    Ok(WindowTimes {
+        start: jiff::Timestamp::from_millisecond(since)?,
+        end: jiff::Timestamp::from_millisecond(until)?,
+    })
 }
 
 /// Prints the plan of `detect` without reading a document.

@@ -20,6 +20,12 @@ pub(crate) enum Failure {
         /// Whether the job was cancelled and its search contexts were closed.
         cleaned_up: bool,
     },
+    /// Another run holds the lease of the job. Nothing was run. Exit code 3.
+    Leased(anyhow::Error),
+    /// The run is done, but a sink does not have the findings. Exit code 4.
+    Owed(anyhow::Error),
+    /// There are findings, and `--fail-on-findings` is given. Exit code 10.
+    Findings,
     /// The reader of stdout closed it. Exit code 141, the convention of shells for SIGPIPE.
     Unread,
 }
@@ -35,7 +41,12 @@ impl Failure {
     pub(crate) fn after_others(self) -> Self {
         match self {
             Self::Refused(error) => Self::Failed(error),
-            Self::Failed(_) | Self::Interrupted { .. } | Self::Unread => self,
+            Self::Failed(_)
+            | Self::Leased(_)
+            | Self::Owed(_)
+            | Self::Findings
+            | Self::Interrupted { .. }
+            | Self::Unread => self,
         }
     }
 
@@ -43,26 +54,34 @@ impl Failure {
     pub(crate) fn not_cleaned_up(self) -> Self {
         match self {
             Self::Interrupted { .. } => Self::Interrupted { cleaned_up: false },
-            Self::Refused(_) | Self::Failed(_) | Self::Unread => self,
+            Self::Refused(_)
+            | Self::Failed(_)
+            | Self::Leased(_)
+            | Self::Owed(_)
+            | Self::Findings
+            | Self::Unread => self,
         }
     }
 
     /// Prints the failure for people, on one line of stderr.
     pub(crate) fn tell(&self) {
         match self {
-            Self::Refused(e) | Self::Failed(e) => eprintln!("error: {}", one_line(e.as_ref())),
+            Self::Refused(e) | Self::Failed(e) | Self::Leased(e) | Self::Owed(e) => {
+                eprintln!("error: {}", one_line(e.as_ref()));
+            }
             Self::Interrupted { cleaned_up: true } => {
                 eprintln!("interrupted: the job was cancelled and its search contexts were closed");
             }
             Self::Interrupted { cleaned_up: false } => eprintln!("interrupted"),
-            Self::Unread => {}
+            Self::Findings | Self::Unread => {}
         }
     }
 
     /// Returns the error of this failure, for the record of a window.
     pub(crate) fn into_error(self) -> anyhow::Error {
         match self {
-            Self::Refused(error) | Self::Failed(error) => error,
+            Self::Refused(error) | Self::Failed(error) | Self::Leased(error) | Self::Owed(error) => error,
+            Self::Findings => anyhow::anyhow!("there are findings"),
             Self::Interrupted { .. } => anyhow::anyhow!("the run was interrupted"),
             Self::Unread => anyhow::anyhow!("the reader of stdout closed it"),
         }
@@ -72,6 +91,9 @@ impl Failure {
         ExitCode::from(match self {
             Self::Failed(_) => 1,
             Self::Refused(_) => 2,
+            Self::Leased(_) => 3,
+            Self::Owed(_) => 4,
+            Self::Findings => 10,
             Self::Interrupted { .. } => 130,
             Self::Unread => 141,
         })

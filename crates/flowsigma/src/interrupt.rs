@@ -8,13 +8,14 @@
 use ballista_elasticsearch::delete_embedded_files;
 use flowsigma_node::shutdown_signal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// Handles Ctrl-C and SIGTERM for as long as the process lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
-    running: Arc<AtomicBool>,
+    /// The number of runs: windows of a job are run at the same time.
+    running: Arc<AtomicUsize>,
     asked: Arc<AtomicBool>,
     notify: Arc<Notify>,
 }
@@ -30,7 +31,7 @@ impl Interrupt {
         tokio::spawn(async move {
             while shutdown_signal().await.is_ok() {
                 let running = listener.running.load(Ordering::SeqCst);
-                if !running || listener.asked.swap(true, Ordering::SeqCst) {
+                if running == 0 || listener.asked.swap(true, Ordering::SeqCst) {
                     delete_embedded_files();
                     std::process::exit(130);
                 }
@@ -42,8 +43,9 @@ impl Interrupt {
 
     /// Begins a run.
     pub(crate) fn begin(&self) -> Running<'_> {
-        self.asked.store(false, Ordering::SeqCst);
-        self.running.store(true, Ordering::SeqCst);
+        if self.running.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.asked.store(false, Ordering::SeqCst);
+        }
         Running(self)
     }
 }
@@ -60,6 +62,6 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.running.store(false, Ordering::SeqCst);
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -6,9 +6,12 @@
 //! was run (wrong input, or a required server does not respond), 130 interrupted, 141 stdout was closed.
 
 mod cluster;
+mod counts;
 mod detect;
 mod failure;
 mod interrupt;
+mod job;
+mod kept;
 mod output;
 mod progress;
 mod prompt;
@@ -18,6 +21,7 @@ mod scope;
 mod source;
 mod sql;
 mod statement;
+mod store;
 mod time;
 
 use crate::failure::Failure;
@@ -65,6 +69,10 @@ enum Command {
     #[command(after_help = "Example: flowsigma sql -c \"CREATE EXTERNAL TABLE f STORED AS ELASTICSEARCH \
                             LOCATION 'elasticsearch://prod/flows'; SELECT count(*) FROM f\"")]
     Sql(sql::SqlArgs),
+    /// Run detections over one window of time after another
+    Job(Box<job::JobArgs>),
+    /// List, show and delete what a store of counts holds
+    Store(store::StoreArgs),
     /// Create the certificates and configuration files of a cluster
     Cluster(cluster::ClusterArgs),
 }
@@ -102,6 +110,8 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Detect(args) => detect::detect(*args, &config, Arc::clone(&registry), interrupt).await,
         Command::Plan(args) => detect::plan(*args, &config, Arc::clone(&registry), interrupt).await,
         Command::Sql(args) => sql::sql(args, &config, Arc::clone(&registry), interrupt).await,
+        Command::Job(args) => job::job(*args, &config, Arc::clone(&registry), interrupt).await,
+        Command::Store(args) => store::store(args).await,
         Command::Cluster(args) => cluster::cluster(args),
     };
     // However the command ended, this frees the search contexts that servers still hold for this process.

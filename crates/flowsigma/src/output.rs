@@ -2,6 +2,7 @@
 //!
 //! Owns: the formats. Must not know: what the rows mean. Rows go to stdout, and nothing else does.
 
+use comfy_table::{Table, presets};
 use datafusion::arrow::csv;
 use datafusion::arrow::json::writer::JsonArray;
 use datafusion::arrow::json::{Writer, WriterBuilder};
@@ -23,6 +24,13 @@ pub(crate) enum Format {
     Json,
     /// CSV with a header, for spreadsheets
     Csv,
+}
+
+/// Returns an empty table for people.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(header);
+    table
 }
 
 /// Prints the rows of one statement as they arrive. A table is printed once it is complete.

@@ -2,11 +2,12 @@
 //!
 //! Owns: its form, and the proof that every matching document was read. Must not know: how findings are computed.
 
-use crate::output::{Format, print};
+use crate::kept::Window;
+use crate::output::{Format, print, table};
 use crate::run::Done;
 use crate::scope::Scope;
 use anyhow::bail;
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use elastic_client::ContextKind;
 use flow_detect::{ColumnStatistics, Detection, Direction, Sigma};
 use indicatif::HumanCount;
@@ -33,6 +34,19 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
+    /// Returns the coverage of counts that were kept: the documents of their windows.
+    pub(crate) fn of_store(documents: u64) -> Self {
+        Self {
+            documents,
+            matched: documents,
+            slices: 0,
+            consistency: None,
+            read_from: "a store",
+            failed_shards: 0,
+            retries: 0,
+        }
+    }
+
     /// Returns the coverage of a job. Both directions scan the same documents, except those without the address, so the
     /// greater scan is what was covered.
     ///
@@ -65,6 +79,11 @@ impl Coverage {
         })
     }
 
+    /// Returns the number of documents that were read.
+    pub(crate) fn documents(&self) -> u64 {
+        self.documents
+    }
+
     fn sentence(&self) -> String {
         let mut text =
             format!("{} of {} documents read", HumanCount(self.documents), HumanCount(self.matched));
@@ -89,6 +108,12 @@ pub(crate) struct Report {
     scope: Scope,
     /// Reasons why the findings decide less than they seem to. Most often there are none.
     warnings: Vec<Warning>,
+    /// The window whose counts are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<Window>,
+    /// The windows of a store that were decided together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    windows: Vec<Window>,
 }
 
 /// A reason not to rely on the findings alone.
@@ -109,7 +134,21 @@ impl Report {
         if detection.statistics.outgoing.count == 0 {
             warnings.push(Warning { code: "no_documents", message: scope.nothing_found() });
         }
-        Self { detection, coverage, scope, warnings }
+        Self { detection, coverage, scope, warnings, window: None, windows: Vec::new() }
+    }
+
+    /// Returns the report with the window whose counts are kept.
+    pub(crate) fn with_window(self, window: Window) -> Self {
+        Self { window: Some(window), ..self }
+    }
+
+    /// Returns the report with the windows of a store that were decided together.
+    pub(crate) fn with_windows(self, windows: Vec<Window>) -> Self {
+        Self { windows, ..self }
+    }
+
+    pub(crate) fn detection(&self) -> &Detection {
+        &self.detection
     }
 
     pub(crate) fn print(&self, format: Format) -> anyhow::Result<()> {
@@ -189,12 +228,6 @@ impl Report {
         }
         table
     }
-}
-
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(header);
-    table
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl Runner {
                         }
                         None => Failure::Failed(error),
                     },
-                    Failure::Refused(_) | Failure::Interrupted { .. } | Failure::Unread => failure,
+                    other => other,
                 };
                 match job.cancel().await {
                     Ok(()) => Err(failure),

@@ -16,6 +16,8 @@ pub(crate) struct Place {
     pub(crate) url: Option<String>,
     /// The file or folder of `--file`.
     pub(crate) file: Option<String>,
+    /// The store of `--from-store`.
+    pub(crate) store: Option<String>,
     /// The index, pattern or alias.
     pub(crate) index: Option<String>,
     /// The base query as given: its JSON, or the text of a URI query.
@@ -111,7 +113,10 @@ impl Scope {
     }
 
     fn place(&self) -> String {
-        let Place { file, connection, url, index, .. } = &self.place;
+        let Place { file, connection, url, index, store, .. } = &self.place;
+        if let Some(store) = store {
+            return format!("store {store}");
+        }
         let index = index.as_deref().unwrap_or_default();
         match (file, connection, url) {
             (Some(file), ..) => format!("file {file:?}"),
@@ -150,6 +155,7 @@ mod tests {
             connection: Some("prod".into()),
             url: None,
             file: None,
+            store: None,
             index: Some("flows-*".into()),
             query: None,
             sample: None,

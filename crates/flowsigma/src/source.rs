@@ -47,6 +47,11 @@ struct Origin {
     /// .gz. On a cluster every executor must have it under the same path
     #[arg(long, value_name = "PATH", conflicts_with_all = ["index", "query", "sample", "slices", "options"])]
     file: Option<PathBuf>,
+    /// A store of counts, of detect --store or of a job: decide again, without a request to the index.
+    /// --since and --until choose windows
+    #[arg(long, value_name = "URL", conflicts_with_all = ["index", "query", "sample", "slices", "options", "filter",
+        "scheduler"])]
+    from_store: Option<String>,
 }
 
 /// The arguments that choose an index or files, and the part of them to read.
@@ -55,7 +60,7 @@ pub(crate) struct Source {
     #[command(flatten)]
     origin: Origin,
     /// Index, pattern or alias
-    #[arg(long, required_unless_present = "file")]
+    #[arg(long, required_unless_present_any = ["file", "from_store"])]
     index: Option<String>,
     /// Base query: JSON, or a file with it
     #[arg(long, value_name = "FILE-or-JSON")]
@@ -74,7 +79,7 @@ pub(crate) struct Source {
     options: Vec<(String, String)>,
 }
 
-fn name_and_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("it has no \"=\"; write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -84,7 +89,12 @@ impl Source {
     pub(crate) fn of_job(job: &Job) -> Self {
         let source = &job.source;
         Self {
-            origin: Origin { connection: Some(source.connection.clone()), url: None, file: None },
+            origin: Origin {
+                connection: Some(source.connection.clone()),
+                url: None,
+                file: None,
+                from_store: None,
+            },
             index: Some(source.index.clone()),
             query: source.query.clone(),
             sample: source.sample.map(|share| share.to_string()),
@@ -121,6 +131,7 @@ impl Source {
             connection: self.origin.connection.clone(),
             url: self.origin.url.clone(),
             file: self.origin.file.as_ref().map(|path| path.display().to_string()),
+            store: self.origin.from_store.clone(),
             index: self.index.clone(),
             query: self.query.as_ref().map(json),
             sample: self.sample.clone(),
@@ -133,9 +144,15 @@ impl Source {
         Some(("slices".to_owned(), Value::String(self.slices?.to_string())))
     }
 
-    /// Returns whether a base query or a file already chooses what is read, so that there is no default time range.
+    /// Returns whether a base query, a file or a store already chooses what is read, so that there is no default time
+    /// range.
     pub(crate) fn is_narrowed(&self) -> bool {
-        self.query.is_some() || self.origin.file.is_some()
+        self.query.is_some() || self.origin.file.is_some() || self.origin.from_store.is_some()
+    }
+
+    /// Returns the URL of the store from which counts are read.
+    pub(crate) fn from_store(&self) -> Option<&str> {
+        self.origin.from_store.as_deref()
     }
 
     /// Returns whether it is an index, whose documents a server counts.
@@ -178,7 +195,7 @@ impl Source {
                 registry.insert(URL_CONNECTION, &connection_of_url(url)?)?;
                 URL_CONNECTION
             }
-            (None, None) => bail!("one of --connection, --url and --file is required"),
+            (None, None) => bail!("one of --connection, --url, --file and --from-store is required"),
         };
         let index = self.index.as_deref().context("--index is required")?;
         let mut options = Vec::new();

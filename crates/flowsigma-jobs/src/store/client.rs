@@ -3,16 +3,17 @@
 //! Owns: that no redirect is followed, no proxy of the environment is used, and no host is asked that the configuration
 //! does not name. Must not know: which service it talks to.
 //!
-//! The [`ClientOptions`] of `object_store` have no option for redirects: its own client follows up to ten of them, to any
-//! host, and honors `HTTPS_PROXY`. The builders of all three services accept an [`HttpConnector`], which every request
-//! goes through, those for credentials too. So this one builds the reqwest client itself, and refuses an origin that is
-//! not listed before a connection is made. A redirect is then a response with status 3xx, which `object_store` reports as
-//! an error.
+//! The [`ClientOptions`] of `object_store` have no option for redirects: its own client follows up to ten of them, to
+//! any host, and honors `HTTPS_PROXY`. The builders of all three services accept an [`HttpConnector`], which every
+//! request goes through, those for credentials too. So this one builds the reqwest client itself, and refuses an origin
+//! that is not listed before a connection is made. A redirect is then a response with status 3xx, which `object_store`
+//! reports as an error.
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use object_store::client::{
-    ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpService,
 };
 use object_store::{ClientOptions, Error};
 use reqwest::redirect::Policy;
@@ -86,7 +87,9 @@ impl HttpService for Guarded {
         match origin {
             Ok(origin) if self.allowed.contains(&origin) => self.client.call(request).await,
             Ok(Origin(text)) => Err(HttpError::new(HttpErrorKind::Unknown, NotNamed(text))),
-            Err(_) => Err(HttpError::new(HttpErrorKind::Unknown, NotNamed("a URL that cannot be read".into()))),
+            Err(_) => {
+                Err(HttpError::new(HttpErrorKind::Unknown, NotNamed("a URL that cannot be read".into())))
+            }
         }
     }
 }

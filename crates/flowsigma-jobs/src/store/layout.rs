@@ -28,8 +28,7 @@ pub(super) enum Kind {
 
 /// Returns whether a text can be the name of a job: lower-case letters, digits and `-`.
 pub(super) fn is_job_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// Returns a time in the form of paths, such as `20260101T000000Z`. Fractions of a second are cut off.
@@ -176,7 +175,9 @@ mod tests {
             let parts = path.prefix_match(&window("j", hour())).unwrap();
             assert_eq!(kind(parts), Some(expected), "{path}");
         }
-        for text in ["r1/manifest.json", "r000000/manifest.json", "r000001/else", "r000001/recounts/x.json", "x"] {
+        for text in
+            ["r1/manifest.json", "r000000/manifest.json", "r000001/else", "r000001/recounts/x.json", "x"]
+        {
             let path = Path::from(text);
             assert_eq!(kind(path.parts()), None, "{text}");
         }

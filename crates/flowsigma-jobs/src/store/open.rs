@@ -2,19 +2,21 @@
 //!
 //! Owns: which URLs, options and environment variables are accepted, and which hosts they name. Must not know: jobs.
 //!
-//! Options name hosts and behaviour, the environment holds credentials, and nothing is in both: an option for a secret is
-//! refused, and an endpoint of the environment is not read. Instance metadata and token services are hosts like any
+//! Options name hosts and behaviour, the environment holds credentials, and nothing is in both: an option for a secret
+//! is refused, and an endpoint of the environment is not read. Instance metadata and token services are hosts like any
 //! other: without the option that names one, it is not asked.
 
 use super::client::{Connector, Origin};
 use super::services::{Service, cloud};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use url::Url;
+
+const FORMS: &str = "file:///path, s3://bucket/path, gs://bucket/path or az://container/path";
 
 /// The environment: the value of a variable.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -28,13 +30,13 @@ pub(super) fn open(
     text: &str,
     options: &BTreeMap<String, String>,
     environment: Environment<'_>,
-) -> Result<Arc<dyn ObjectStore>> {
+) -> crate::Result<Arc<dyn ObjectStore>> {
     let refused = |problem: String| Error::StoreUrl { url: without_credentials(text), problem };
-    let url = Url::parse(text).map_err(|e| {
-        refused(format!("this is not a URL ({e}); use file:///path, s3://bucket/path, gs://bucket/path or az://container/path"))
-    })?;
+    let url = Url::parse(text).map_err(|e| refused(format!("this is not a URL ({e}); use {FORMS}")))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(refused("the URL has a user or a password; credentials come from the environment".into()));
+        return Err(refused(
+            "the URL has a user or a password; credentials come from the environment".into(),
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(refused("the URL has a query or a fragment; use [store.options]".into()));
@@ -70,7 +72,8 @@ fn local(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn Object
         .map_err(|()| "this is not a folder of this host; use file:///path with three slashes".to_owned())?;
     create_folder(&folder).map_err(|e| format!("the folder cannot be created: {e}"))?;
     // With the clean-up, the folders of a dropped job are removed with their last object.
-    let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| e.to_string())?.with_automatic_cleanup(true);
+    let store =
+        LocalFileSystem::new_with_prefix(&folder).map_err(|e| e.to_string())?.with_automatic_cleanup(true);
     Ok(Arc::new(store))
 }
 
@@ -102,7 +105,9 @@ impl Hosts {
             return Err(format!("option {option}: use https://host[:port] or http://host[:port]"));
         }
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-            return Err(format!("option {option}: the URL has a user, a password or a query; use https://host[:port]"));
+            return Err(format!(
+                "option {option}: the URL has a user, a password or a query; use https://host[:port]"
+            ));
         }
         self.allowed.insert(Origin::of(&url));
         Ok(url)

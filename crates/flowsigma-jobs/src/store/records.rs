@@ -64,7 +64,7 @@ impl Store {
         bytes: Bytes,
     ) -> Result<Published> {
         self.check_job(job)?;
-        self.create(&layout::counts(job, window, revision), bytes).await
+        self.create_only(&layout::counts(job, window, revision), bytes).await
     }
 
     /// Writes the counts of a revision over those of a run that was killed before it published its manifest.
@@ -91,7 +91,9 @@ impl Store {
     pub async fn read_counts(&self, job: &str, window: WindowTimes, revision: u32) -> Result<Bytes> {
         self.check_job(job)?;
         let path = layout::counts(job, window, revision);
-        self.get(&path).await?.ok_or_else(|| self.corrupt(path, "the counts are missing; run the window again"))
+        self.get(&path)
+            .await?
+            .ok_or_else(|| self.corrupt(path, "the counts are missing; run the window again"))
     }
 
     /// Creates the manifest of a revision, which makes the revision exist.
@@ -264,11 +266,13 @@ impl Store {
     }
 
     /// Reads a JSON object, its version first: one of another version may have other fields.
-    async fn record<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+    pub(super) async fn record<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
         let Some(bytes) = self.get(path).await? else { return Ok(None) };
         let Version { version } = self.parse(path, &bytes)?;
         if version != VERSION {
-            let problem = format!("this has version {version}, and this program reads version {VERSION}; use the program that wrote it");
+            let problem = format!(
+                "this has version {version}, and this program reads version {VERSION}; use the program that wrote it"
+            );
             return Err(self.corrupt(path, problem));
         }
         self.parse(path, &bytes).map(Some)

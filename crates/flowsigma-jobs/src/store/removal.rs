@@ -2,12 +2,13 @@
 //!
 //! Owns: the order in which objects are deleted. Must not know: who asks for it.
 
+use super::Store;
 use super::layout::{self, Kind};
-use super::{Store, last_modified};
 use crate::error::Result;
 use crate::manifest::WindowTimes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
 /// How old counts without a manifest must be to be removed: older than any run.
@@ -43,7 +44,7 @@ impl Store {
     }
 
     /// Deletes counts that a killed run has left: those of a revision without a manifest that are older than a day.
-    /// Returns how many.
+    /// Returns how many. The caller holds the job's lease and runs no window meanwhile.
     ///
     /// # Errors
     ///
@@ -57,7 +58,8 @@ impl Store {
             for object in &objects {
                 let Some(Kind::Counts(revision)) = kind(&object.location) else { continue };
                 let is_old = last_modified(object).is_some_and(|at| now.duration_since(at) > LEFTOVER);
-                let has_manifest = || objects.iter().any(|o| kind(&o.location) == Some(Kind::Manifest(revision)));
+                let has_manifest =
+                    || objects.iter().any(|o| kind(&o.location) == Some(Kind::Manifest(revision)));
                 if is_old && !has_manifest() {
                     self.delete(&object.location).await?;
                     removed += 1;
@@ -67,7 +69,7 @@ impl Store {
         Ok(removed)
     }
 
-    async fn list(&self, folder: &Path) -> Result<Vec<object_store::ObjectMeta>> {
+    async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
         let objects = self.objects.list(Some(folder)).try_collect().await;
         objects.map_err(|e| self.failed(format!("list {folder}"), e))
     }
@@ -83,4 +85,9 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Returns the time of an object's last change.
+fn last_modified(object: &ObjectMeta) -> Option<Timestamp> {
+    Timestamp::from_millisecond(object.last_modified.timestamp_millis()).ok()
 }

@@ -130,8 +130,10 @@ pub(super) fn cloud(
         .collect();
     check_credentials(service, options, &secrets)?;
     let hosts = hosts(service, bucket, options)?;
-    let settings =
-        options.iter().map(|(k, v)| (k.to_lowercase(), v)).chain(secrets.iter().map(|(k, v)| (k.to_lowercase(), v)));
+    let settings = options
+        .iter()
+        .map(|(k, v)| (k.to_lowercase(), v))
+        .chain(secrets.iter().map(|(k, v)| (k.to_lowercase(), v)));
     let store = build(service, bucket, settings, hosts).map_err(|e| {
         // object_store shows some values that it cannot parse.
         secrets.values().fold(e.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
@@ -145,11 +147,17 @@ fn check_options(service: Service, options: &BTreeMap<String, String>) -> Result
     for (key, value) in options {
         if !known.contains(&key.as_str()) {
             let known = known.join(", ");
-            return Err(format!("option {key}: not known, or a secret, which the environment must hold; use {known}"));
+            return Err(format!(
+                "option {key}: not known, or a secret, which the environment must hold; use {known}"
+            ));
         }
         let is_flag = matches!(
             key.as_str(),
-            "allow_http" | "request_payer" | "sse_bucket_key_enabled" | "unsigned_payload" | "virtual_hosted_style_request"
+            "allow_http"
+                | "request_payer"
+                | "sse_bucket_key_enabled"
+                | "unsigned_payload"
+                | "virtual_hosted_style_request"
         );
         if is_flag && !matches!(value.as_str(), "true" | "false") {
             return Err(format!("option {key}: {value:?} is neither \"true\" nor \"false\""));
@@ -203,7 +211,9 @@ fn hosts(service: Service, bucket: &str, options: &BTreeMap<String, String>) -> 
         None => hosts.add(name, &default?)?,
     };
     if endpoint.scheme() == "http" && option("allow_http") != Some("true") {
-        return Err(format!("option {name}: the URL is http, without encryption; use https, or set allow_http = \"true\""));
+        return Err(format!(
+            "option {name}: the URL is http, without encryption; use https, or set allow_http = \"true\""
+        ));
     }
     Ok(hosts)
 }
@@ -211,7 +221,7 @@ fn hosts(service: Service, bucket: &str, options: &BTreeMap<String, String>) -> 
 /// As object_store has it. It is always set, because the file of a service account may name another.
 const GCS: &str = "https://storage.googleapis.com";
 
-/// A lease must be renewed within its duration, so a request is given up before object_store would: after three minutes.
+/// A request is given up after a minute, in place of the three of object_store: a lease must be renewed in time.
 fn retry() -> RetryConfig {
     RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns: finding windows and revisions by one listing. Must not know: why a window has several revisions.
 
+use super::Store;
 use super::layout::{self, Kind};
-use super::{Store, last_modified};
 use crate::error::Result;
 use crate::manifest::{Manifest, WindowTimes};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -25,13 +25,15 @@ pub(crate) struct WindowObjects {
 #[derive(Default)]
 pub(super) struct RevisionObjects {
     pub(super) manifest: bool,
-    /// The time at which the counts were written.
-    pub(super) counts: Option<Timestamp>,
     pub(super) recounts: BTreeSet<Timestamp>,
     pub(super) deliveries: BTreeSet<String>,
 }
 
 impl WindowObjects {
+    fn revision(&mut self, revision: u32) -> &mut RevisionObjects {
+        self.revisions.entry(revision).or_default()
+    }
+
     /// Returns the revisions with a manifest, in ascending order.
     pub(crate) fn published(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
         self.revisions.iter().filter(|(_, objects)| objects.manifest).map(|(revision, _)| *revision)
@@ -57,15 +59,16 @@ impl Store {
         let folder = layout::window(job, window);
         let mut found = WindowObjects::default();
         let mut objects = self.objects.list(Some(&folder));
-        while let Some(object) = objects.try_next().await.map_err(|e| self.failed(format!("list {folder}"), e))? {
+        while let Some(object) =
+            objects.try_next().await.map_err(|e| self.failed(format!("list {folder}"), e))?
+        {
             let Some(kind) = object.location.prefix_match(&folder).and_then(layout::kind) else { continue };
-            let mut revision = |n| found.revisions.entry(n).or_default();
             match kind {
                 Kind::Failed => found.failed = true,
-                Kind::Manifest(n) => revision(n).manifest = true,
-                Kind::Counts(n) => revision(n).counts = last_modified(&object),
-                Kind::Recount(n, at) => _ = revision(n).recounts.insert(at),
-                Kind::Delivery(n, sink) => _ = revision(n).deliveries.insert(sink),
+                Kind::Counts(_) => {}
+                Kind::Manifest(n) => found.revision(n).manifest = true,
+                Kind::Recount(n, at) => _ = found.revision(n).recounts.insert(at),
+                Kind::Delivery(n, sink) => _ = found.revision(n).deliveries.insert(sink),
             }
         }
         Ok(found)
@@ -83,7 +86,10 @@ impl Store {
         // Tools leave hidden folders on file systems.
         for name in self.folders(&folder).await?.iter().filter(|name| !name.starts_with('.')) {
             let Some(window) = layout::parse_window(name) else {
-                return Err(self.corrupt(folder.join(name.as_str()), "this is not the folder of a window; move it away"));
+                return Err(self.corrupt(
+                    folder.join(name.as_str()),
+                    "this is not the folder of a window; move it away",
+                ));
             };
             windows.insert(window);
         }
@@ -132,7 +138,8 @@ impl Store {
         let mut history = Vec::new();
         for revision in objects.published() {
             if let Some(manifest) = self.manifest(job, window, revision).await? {
-                let deliveries = objects.revisions.get(&revision).map(|r| r.deliveries.clone()).unwrap_or_default();
+                let deliveries =
+                    objects.revisions.get(&revision).map(|r| r.deliveries.clone()).unwrap_or_default();
                 history.push(Revision { manifest, deliveries });
             }
         }

@@ -15,7 +15,7 @@ use super::access::{parse_access, parse_files, texts};
 use super::table::{Table, position};
 use super::{ClusterMembers, ClusterTls, ClusterToken, Config, ConfigFileError};
 use elastic_client::{
-    Auth, ClientCertificate, ConnectionConfig, Fingerprint, HeaderSource, Proxy, Tls, Verify, parse_cloud_id,
+    Access, Auth, ClientCertificate, ConnectionConfig, Fingerprint, HeaderSource, Proxy, Tls, Verify, parse_cloud_id,
     parse_node,
 };
 
@@ -34,6 +34,7 @@ const CONNECTION_KEYS: &[&str] = &[
     "max_requests",
     "timeout",
     "deadline",
+    "write",
 ];
 const TLS_KEYS: &[&str] = &["ca_file", "ca_fingerprint", "client_cert_file", "client_key_file", "verify"];
 const PROXY_AUTH_KEYS: &[&str] = &["username", "password_env", "password_file"];
@@ -110,6 +111,8 @@ fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigFileErr
         }
         _ => None,
     })?;
+    let writes = table.take("write", "true or false", DeValue::as_bool)?;
+    let access = if writes == Some(true) { Access::Write } else { Access::Read };
     let duration = |key: &str| {
         table.take(key, "a duration above zero like \"500ms\", \"60s\" or \"2m\"", |value| {
             value.as_str().and_then(parse_duration)
@@ -123,6 +126,7 @@ fn parse_connection(table: &Table<'_>) -> Result<ConnectionConfig, ConfigFileErr
         headers: parse_headers(table)?,
         server: table.text("server")?,
         max_requests,
+        access,
         timeout: duration("timeout")?,
         deadline: duration("deadline")?,
     })

@@ -1,5 +1,5 @@
 use super::*;
-use elastic_client::{Auth, ClientCertificate, HeaderSource, Proxy, Tls, Verify};
+use elastic_client::{Access, Auth, ClientCertificate, HeaderSource, Proxy, Tls, Verify};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use url::Url;
@@ -11,6 +11,7 @@ auth = { type = "basic", username = "flows", password_env = "ES_PASSWORD" }
 tls = { ca_file = "ca.pem" }
 server = "opensearch 2.19.1"
 max_requests = 8
+write = true
 timeout = "60s"
 deadline = "5m"
 
@@ -54,6 +55,7 @@ fn a_full_file() {
         headers: BTreeMap::new(),
         server: Some("opensearch 2.19.1".into()),
         max_requests: NonZeroUsize::new(8),
+        access: Access::Write,
         timeout: Some(Duration::from_secs(60)),
         deadline: Some(Duration::from_secs(300)),
     };

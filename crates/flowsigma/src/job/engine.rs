@@ -17,6 +17,7 @@ use flow_detect::{DetectSpec, Detection, Direction, Sigma, counts_sql, documents
 use flowsigma_jobs::{Engine, Finding, Job, Outcome, WindowTimes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_util::sync::CancellationToken;
 
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
@@ -26,6 +27,8 @@ pub(crate) struct JobEngine {
     runner: Runner,
     /// The number of tables so far: runs beside each other share a session.
     tables: AtomicU64,
+    /// Cancelled by Ctrl-C, so that no further window is begun.
+    stop: CancellationToken,
 }
 
 /// The table of one run; dropped from the session with this value.
@@ -43,7 +46,19 @@ impl Drop for RunTable<'_> {
 
 impl JobEngine {
     pub(crate) fn new(registry: Arc<ConnectionRegistry>, runner: Runner) -> Self {
-        Self { registry, runner, tables: AtomicU64::new(0) }
+        Self { registry, runner, tables: AtomicU64::new(0), stop: CancellationToken::new() }
+    }
+
+    /// Returns the token that Ctrl-C cancels.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    fn problem(&self, failure: Failure) -> Problem {
+        if matches!(failure, Failure::Interrupted { .. }) {
+            self.stop.cancel();
+        }
+        failure.into_error().into()
     }
 
     async fn create_table(&self, job: &Job, window: WindowTimes) -> anyhow::Result<RunTable<'_>> {
@@ -127,22 +142,18 @@ fn scope_of(table: &RunTable<'_>) -> anyhow::Result<Scope> {
     })
 }
 
-fn problem(failure: Failure) -> Problem {
-    failure.into_error().into()
-}
-
 #[async_trait]
 impl Engine for JobEngine {
     async fn count(&self, job: &Job, window: WindowTimes) -> Result<u64, Problem> {
         let table = self.create_table(job, window).await?;
-        self.documents(&table).await.map_err(problem)
+        self.documents(&table).await.map_err(|failure| self.problem(failure))
     }
 
     async fn run(&self, job: &Job, window: WindowTimes) -> Result<Outcome, Problem> {
         let table = self.create_table(job, window).await?;
         // Counted first: a document that arrives in between makes the window late, and it is run again.
-        let documents = self.documents(&table).await.map_err(problem)?;
-        let (rows, done) = self.execute(&counts_sql(&table.spec)).await.map_err(problem)?;
+        let documents = self.documents(&table).await.map_err(|failure| self.problem(failure))?;
+        let (rows, done) = self.execute(&counts_sql(&table.spec)).await.map_err(|failure| self.problem(failure))?;
         let coverage = Coverage::of(&done, table.source.is_index())?;
         let mut counts = Counts::default();
         for batch in &rows {
