@@ -74,8 +74,8 @@ impl Runner<'_> {
     /// The first window is that of `window.from`. Without it, it is the earliest of `calendar` that the store knows, or
     /// else the newest that is due.
     ///
-    /// A window that fails does not keep later ones from being tried. It is in [`Advance::failed`], and the next advance
-    /// tries it again. A lost lease ends the advance, and is the last error there.
+    /// A window that fails does not keep later ones from being tried. It is in [`Advance::failed`], and the next
+    /// advance tries it again. A lost lease ends the advance, and is the last error there.
     ///
     /// `settled` is what the advance before has learned. Pass the same value each time, or a default one: it then looks
     /// at each window of the store.
@@ -89,7 +89,14 @@ impl Runner<'_> {
         settled: &mut Settled,
         control: Control<'_>,
     ) -> Result<Advance> {
-        let mut pass = Pass { runner: *self, calendar, control, settled, tally: Tally::new(self.sinks), lost: false };
+        let mut pass = Pass {
+            runner: *self,
+            calendar,
+            control,
+            settled,
+            tally: Tally::new(&self.job.name, self.sinks),
+            lost: false,
+        };
         let ready = pass.look().await?;
         pass.run_missing(ready.missing, &ready.published).await;
         pass.count_again(ready.rechecks).await;
@@ -128,13 +135,16 @@ impl Pass<'_> {
         self.lost || self.control.stop.is_cancelled()
     }
 
-    /// Looks at the windows that may need something: those that did at the end of the last advance, or all in the store.
+    /// Looks at the windows that may need something: those that did at the end of the last advance, or all in the
+    /// store.
     async fn look(&mut self) -> Result<Ready> {
         let (runner, calendar, now) = (self.runner, self.calendar, self.now());
         let is_first = self.settled.begin(runner.digest, now);
         let windows = if is_first {
             let known = runner.store.windows(&runner.job.name).await?;
-            let first = calendar.first().or_else(|| known.iter().copied().find(|window| look::is_of(calendar, *window)));
+            let first = calendar
+                .first()
+                .or_else(|| known.iter().copied().find(|window| look::is_of(calendar, *window)));
             self.settled.next = first.or_else(|| calendar.newest_due(now)).map(|window| window.start);
             known
         } else {
@@ -170,6 +180,9 @@ impl Pass<'_> {
                     self.tally.owes(window, owed);
                 }
             }
+        }
+        if is_first {
+            self.settled.looked_through(now);
         }
         Ok(ready)
     }
@@ -289,7 +302,6 @@ impl Pass<'_> {
             }
             Err(error) => {
                 self.lost |= matches!(error, Error::LeaseLost { .. });
-                tracing::warn!(job = self.runner.job.name, window = %window.start, %error, "a window failed");
                 self.settled.open.insert(window);
                 self.tally.failed(error);
                 self.report(None);

@@ -10,13 +10,15 @@ mod setup;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{Format, print};
-use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use elastic_client::ConnectionRegistry;
-use flowsigma_jobs::{BackfillRedo, JobFile, Redo, json_schema, plan_backfill, states};
+use flowsigma_jobs::{
+    Advance, BackfillRedo, Control, JobFile, Redo, Run, Settled, json_schema, plan_backfill, states,
+};
 use flowsigma_node::Config;
 use jiff::Timestamp;
-use output::{print_advance, print_runs, print_states};
+pub(crate) use output::print_states;
+use output::{RunPrinter, Summary};
 use setup::Setup;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -171,17 +173,35 @@ async fn run(
     let calendar = file.calendar()?;
     let window = window.map(|start| calendar.window_at(start)).transpose()?;
     let setup = Setup::start(file, config, registry, shared.scheduler.as_deref(), interrupt).await?;
+    let printer = RunPrinter::new(shared.format);
     let result = match window {
-        Some(window) => {
-            let run = setup.runner().run_window(window, Redo::No).await;
-            run.map_err(Failure::running).and_then(|run| print_runs(&[run], shared.format))
-        }
+        Some(window) => match setup.runner().run_window(window, Redo::No).await {
+            Ok(run) => {
+                printer.push(&run);
+                printer.finish().map(|summary| summary.with_run(run))
+            }
+            Err(error) => Err(Failure::running(error)),
+        },
         None => {
-            let advance = setup.runner().advance(&calendar, setup.stop()).await;
-            advance.map_err(Failure::running).and_then(|advance| print_advance(&advance, shared.format))
+            let progress = |_: &Advance, run: Option<&Run>| push_counted(&printer, run);
+            let control = Control { stop: setup.stop(), progress: &progress };
+            let advance = setup.runner().advance(&calendar, &mut Settled::default(), control).await;
+            finish(printer, advance)
         }
     };
     setup.end(result, shared.fail_on_findings).await
+}
+
+/// Prints a window that was counted: what sinks were owed of an earlier run was printed by that run.
+fn push_counted(printer: &RunPrinter, run: Option<&Run>) {
+    if let Some(run) = run.filter(|run| run.counted) {
+        printer.push(run);
+    }
+}
+
+fn finish(printer: RunPrinter, advance: flowsigma_jobs::Result<Advance>) -> Result<Summary, Failure> {
+    let advance = advance.map_err(Failure::running)?;
+    printer.finish().map(|summary| summary.with_advance(advance))
 }
 
 async fn windows(args: WindowsArgs) -> Result<(), Failure> {
@@ -221,10 +241,10 @@ async fn backfill(
     }
     let windows: Vec<_> = windows.collect();
     let setup = Setup::start(file, config, registry, shared.scheduler.as_deref(), interrupt).await?;
-    let advance = setup.runner().backfill(windows, redo.into(), concurrency, setup.stop()).await;
-    let result = advance
-        .map_err(Failure::running)
-        .context_of_failure("backfill")
-        .and_then(|advance| print_advance(&advance, shared.format));
+    let printer = RunPrinter::new(shared.format);
+    let progress = |_: &Advance, run: Option<&Run>| push_counted(&printer, run);
+    let control = Control { stop: setup.stop(), progress: &progress };
+    let advance = setup.runner().backfill(windows.into_iter(), redo.into(), concurrency, control).await;
+    let result = finish(printer, advance);
     setup.end(result, shared.fail_on_findings).await
 }

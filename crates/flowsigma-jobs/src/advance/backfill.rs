@@ -2,8 +2,8 @@
 //!
 //! Owns: which of them are run again. Must not know: which windows a job has.
 //!
-//! A backfill that was stopped or killed is begun again with the same windows. Those that are done are not counted again,
-//! unless all are asked for.
+//! A backfill that was stopped or killed is begun again with the same windows. Those that are done are not counted
+//! again, unless all are asked for.
 
 use super::{Advance, Control, Tally};
 use crate::error::{Error, Result};
@@ -77,15 +77,15 @@ impl Runner<'_> {
         control: Control<'_>,
     ) -> Result<Advance> {
         let calendar = &Calendar::try_new(&self.job.window)?;
-        let mut tally = Tally::new(self.sinks);
+        let mut tally = Tally::new(&self.job.name, self.sinks);
         let lost = AtomicBool::new(false);
         let is_stopped = || control.stop.is_cancelled() || lost.load(Ordering::Relaxed);
         let begun = std::iter::from_fn(|| if is_stopped() { None } else { windows.next() });
         let runner = *self;
         let mut runs = stream::iter(begun)
-            .map(|window| async move { (window, runner.backfill_window(calendar, window, redo).await) })
+            .map(|window| runner.backfill_window(calendar, window, redo))
             .buffer_unordered(concurrency.get());
-        while let Some((window, result)) = runs.next().await {
+        while let Some(result) = runs.next().await {
             match result {
                 Ok(Ran { run, before, is_late }) => {
                     tally.ran(&run, before, is_late);
@@ -96,7 +96,6 @@ impl Runner<'_> {
                     if matches!(error, Error::LeaseLost { .. }) {
                         lost.store(true, Ordering::Relaxed);
                     }
-                    tracing::warn!(job = self.job.name, window = %window.start, %error, "a window failed");
                     tally.failed(error);
                     tally.advance.behind += 1;
                     (control.progress)(tally.current(), None);

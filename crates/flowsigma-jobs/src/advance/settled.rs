@@ -29,9 +29,14 @@ impl Settled {
         let is_believed = self.digest == digest
             && self.looked.is_some_and(|looked| looked <= now && now.duration_since(looked) < BELIEVED);
         if !is_believed {
-            *self = Self { digest: digest.into(), looked: Some(now), ..Self::default() };
+            *self = Self { digest: digest.into(), ..Self::default() };
         }
         !is_believed
+    }
+
+    /// Remembers that the whole store was looked through.
+    pub(super) fn looked_through(&mut self, now: Timestamp) {
+        self.looked = Some(now);
     }
 
     /// Remembers whether a window needs something.

@@ -19,6 +19,7 @@ struct Owed {
 
 pub(super) struct Tally<'a> {
     pub(super) advance: Advance,
+    job: &'a str,
     sinks: BTreeSet<&'a str>,
     owed: BTreeMap<WindowTimes, Owed>,
     /// The sinks that a delivery has failed at.
@@ -26,9 +27,9 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn new(sinks: &'a [Box<dyn Sink>]) -> Self {
+    pub(super) fn new(job: &'a str, sinks: &'a [Box<dyn Sink>]) -> Self {
         let sinks = sinks.iter().map(|sink| sink.name()).collect();
-        Self { advance: Advance::default(), sinks, owed: BTreeMap::new(), failing: BTreeSet::new() }
+        Self { advance: Advance::default(), job, sinks, owed: BTreeMap::new(), failing: BTreeSet::new() }
     }
 
     /// Adds a run. `before` is the number of documents of the revision before. Returns whether a sink is owed.
@@ -39,7 +40,8 @@ impl<'a> Tally<'a> {
             advance.counted += 1;
             advance.documents += documents;
             advance.late += if is_late { documents } else { 0 };
-            advance.findings += run.alerts.iter().filter(|alert| alert.state == AlertState::New).count() as u64;
+            advance.findings +=
+                run.alerts.iter().filter(|alert| alert.state == AlertState::New).count() as u64;
         }
         for failure in &run.failures {
             if let Error::Sink { sink, .. } | Error::OutputClosed { sink, .. } = failure {
@@ -69,6 +71,7 @@ impl<'a> Tally<'a> {
 
     /// Adds a failure.
     pub(super) fn failed(&mut self, error: Error) {
+        tracing::warn!(job = self.job, %error, "a window failed");
         self.advance.failed.push(error);
     }
 

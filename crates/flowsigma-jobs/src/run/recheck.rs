@@ -58,7 +58,7 @@ impl Runner<'_> {
         let end = window.end.checked_add(recheck.signed_duration()).unwrap_or(Timestamp::MAX);
         let last = objects.last_recount(revision);
         // Documents may have come while the window was read.
-        let documents = if now < end {
+        let documents = if last.unwrap_or(manifest.started) < end {
             let counted = self.engine.count(self.job, window).await;
             let documents = counted.map_err(|source| Error::Engine {
                 job: job.into(),

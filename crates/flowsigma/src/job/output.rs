@@ -4,8 +4,9 @@
 
 use crate::failure::Failure;
 use crate::output::{Format, print, table};
-use flowsigma_jobs::{Alert, AlertState, Run, WindowState};
+use flowsigma_jobs::{Advance, Alert, AlertState, Run, WindowState};
 use serde_json::{Value, json};
+use std::sync::{Mutex, PoisonError};
 
 /// What a command has done, for its exit code.
 #[derive(Debug, Default)]
@@ -14,31 +15,120 @@ pub(crate) struct Summary {
     pub(crate) findings: usize,
     /// The sinks that do not have all findings.
     pub(crate) owed: Vec<String>,
-    /// The errors of windows that failed, and of sinks.
+    /// The errors of windows and of sinks.
     pub(crate) failures: Vec<String>,
     /// Whether a window failed.
     pub(crate) failed: bool,
 }
 
-/// Prints the runs of windows, and returns what was done.
-pub(crate) fn print_runs(runs: &[Run], format: Format) -> Result<Summary, Failure> {
-    let mut summary = Summary::default();
-    for run in runs {
-        summary.findings += run.manifest.findings.len();
-        summary.failures.extend(run.failures.iter().map(ToString::to_string));
-        for sink in &run.owed {
-            if !summary.owed.contains(sink) {
-                summary.owed.push(sink.clone());
+impl Summary {
+    /// Returns the summary with the run of one window.
+    pub(crate) fn with_run(mut self, run: Run) -> Self {
+        self.failures.extend(run.failures.iter().map(ToString::to_string));
+        self.owed = run.owed;
+        self
+    }
+
+    /// Returns the summary with what was done in many windows.
+    pub(crate) fn with_advance(mut self, advance: Advance) -> Self {
+        self.failed = !advance.failed.is_empty();
+        let errors = advance.failed.iter().chain(&advance.undelivered);
+        self.failures.extend(errors.map(ToString::to_string));
+        self.owed = advance.owed;
+        self
+    }
+}
+
+/// Prints the runs of windows: JSON and CSV as they end, tables once all have ended.
+pub(crate) struct RunPrinter {
+    format: Format,
+    collected: Mutex<Collected>,
+}
+
+#[derive(Default)]
+struct Collected {
+    windows: Vec<[String; 5]>,
+    alerts: Vec<[String; 6]>,
+    findings: usize,
+    header_printed: bool,
+    /// The first error while printing, such as that the reader closed stdout.
+    error: Option<anyhow::Error>,
+}
+
+impl RunPrinter {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, collected: Mutex::default() }
+    }
+
+    /// Prints the run of a window.
+    pub(crate) fn push(&self, run: &Run) {
+        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        collected.findings += run.manifest.findings.len();
+        let printed = match self.format {
+            Format::Json => print(&format!("{}\n", object(run))),
+            Format::Csv => csv_of(run, !std::mem::replace(&mut collected.header_printed, true))
+                .and_then(|text| print(&text)),
+            Format::Table => {
+                collected.push(run);
+                Ok(())
             }
+        };
+        if let Err(error) = printed {
+            collected.error.get_or_insert(error);
         }
     }
-    let text = match format {
-        Format::Json => runs.iter().map(|run| format!("{}\n", object(run))).collect(),
-        Format::Csv => findings_csv(runs)?,
-        Format::Table => tables(runs),
-    };
-    print(&text).map_err(Failure::running)?;
-    Ok(summary)
+
+    /// Ends the output.
+    pub(crate) fn finish(self) -> Result<Summary, Failure> {
+        let collected = self.collected.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = collected.error {
+            return Err(Failure::running(error));
+        }
+        if matches!(self.format, Format::Table) {
+            print(&collected.tables()).map_err(Failure::running)?;
+        }
+        Ok(Summary { findings: collected.findings, ..Summary::default() })
+    }
+}
+
+impl Collected {
+    fn push(&mut self, run: &Run) {
+        let manifest = &run.manifest;
+        let start = manifest.window.start.to_string();
+        self.windows.push([
+            start.clone(),
+            manifest.window.end.to_string(),
+            manifest.revision.to_string(),
+            manifest.documents.to_string(),
+            manifest.findings.len().to_string(),
+        ]);
+        self.alerts.extend(run.alerts.iter().map(|alert| {
+            let finding = &alert.finding;
+            let flows = if finding.direction == "outgoing" { finding.outgoing } else { finding.incoming };
+            [
+                start.clone(),
+                finding.address.clone(),
+                finding.direction.clone(),
+                flows.to_string(),
+                format!("{:.3}", finding.z),
+                state(alert).to_owned(),
+            ]
+        }));
+    }
+
+    fn tables(self) -> String {
+        if self.windows.is_empty() {
+            return "No window was due.\n".to_owned();
+        }
+        let mut windows = table(["start", "end", "revision", "documents", "findings"]);
+        windows.add_rows(self.windows);
+        if self.alerts.is_empty() {
+            return format!("{windows}\n");
+        }
+        let mut alerts = table(["start", "address", "direction", "flows", "z", "state"]);
+        alerts.add_rows(self.alerts);
+        format!("{windows}\n{alerts}\n")
+    }
 }
 
 /// Returns the object of `detect --format json` with the window.
@@ -52,7 +142,6 @@ fn object(run: &Run) -> Value {
         "revision": manifest.revision,
     });
     object["documents"] = json!(manifest.documents);
-    object["counted"] = json!(run.counted);
     object["owed"] = json!(run.owed);
     object
 }
@@ -65,62 +154,27 @@ fn state(alert: &Alert) -> &'static str {
     }
 }
 
-fn findings_csv(runs: &[Run]) -> Result<String, Failure> {
+fn csv_of(run: &Run, header: bool) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let header = ["start", "end", "revision", "address", "direction", "outgoing", "incoming", "z"];
-    writer.write_record(header)?;
-    for run in runs {
-        let manifest = &run.manifest;
-        for finding in &manifest.findings {
-            writer.write_record([
-                &manifest.window.start.to_string(),
-                &manifest.window.end.to_string(),
-                &manifest.revision.to_string(),
-                &finding.address,
-                &finding.direction,
-                &finding.outgoing.to_string(),
-                &finding.incoming.to_string(),
-                &finding.z.to_string(),
-            ])?;
-        }
+    if header {
+        writer.write_record([
+            "start", "end", "revision", "address", "direction", "outgoing", "incoming", "z",
+        ])?;
     }
-    let bytes = writer.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(String::from_utf8(bytes)?)
-}
-
-fn tables(runs: &[Run]) -> String {
-    let mut windows = table(["start", "end", "revision", "documents", "findings", ""]);
-    let mut alerts = table(["start", "address", "direction", "flows", "z", "state"]);
-    let mut any = false;
-    for run in runs {
-        let manifest = &run.manifest;
-        windows.add_row([
-            manifest.window.start.to_string(),
-            manifest.window.end.to_string(),
-            manifest.revision.to_string(),
-            manifest.documents.to_string(),
-            manifest.findings.len().to_string(),
-            if run.counted { "counted" } else { "was done" }.to_owned(),
-        ]);
-        for alert in &run.alerts {
-            any = true;
-            let finding = &alert.finding;
-            let flows = if finding.direction == "outgoing" { finding.outgoing } else { finding.incoming };
-            alerts.add_row([
-                manifest.window.start.to_string(),
-                finding.address.clone(),
-                finding.direction.clone(),
-                flows.to_string(),
-                format!("{:.3}", finding.z),
-                state(alert).to_owned(),
-            ]);
-        }
+    let manifest = &run.manifest;
+    for finding in &manifest.findings {
+        writer.write_record([
+            &manifest.window.start.to_string(),
+            &manifest.window.end.to_string(),
+            &manifest.revision.to_string(),
+            &finding.address,
+            &finding.direction,
+            &finding.outgoing.to_string(),
+            &finding.incoming.to_string(),
+            &finding.z.to_string(),
+        ])?;
     }
-    match (runs.is_empty(), any) {
-        (true, _) => "No window is due.\n".to_owned(),
-        (false, true) => format!("{windows}\n{alerts}\n"),
-        (false, false) => format!("{windows}\n"),
-    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
 /// Prints the states of windows.
