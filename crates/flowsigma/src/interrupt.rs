@@ -41,6 +41,11 @@ impl Interrupt {
         this
     }
 
+    /// Returns a handler that no signal reaches.
+    pub(crate) fn never() -> Self {
+        Self { running: Arc::default(), asked: Arc::default(), notify: Arc::default() }
+    }
+
     /// Begins a run.
     pub(crate) fn begin(&self) -> Running<'_> {
         if self.running.fetch_add(1, Ordering::SeqCst) == 0 {

@@ -5,6 +5,7 @@
 
 mod engine;
 mod output;
+mod serve;
 mod setup;
 
 use crate::failure::Failure;
@@ -47,6 +48,9 @@ enum Command {
         flowsigma job run hourly-flows.toml\n  \
         flowsigma job run hourly-flows.toml --window 2026-01-01T00:00:00Z --format json")]
     Run(RunArgs),
+    /// Run all jobs of a folder as they become due, with probes and metrics
+    #[command(after_help = "Example: flowsigma job serve /etc/flowsigma/jobs --listen 127.0.0.1:9464")]
+    Serve(serve::ServeArgs),
     /// List windows with their states: done, missing, failed, late, owed
     #[command(after_help = "Example: flowsigma job windows hourly-flows.toml --since 2026-01-01T00:00:00Z")]
     Windows(WindowsArgs),
@@ -157,6 +161,7 @@ pub(crate) async fn job(
         }
         Command::Schema => Ok(print(&format!("{}\n", serde_json::to_string_pretty(&json_schema())?))?),
         Command::Run(args) => run(args, config, registry, interrupt).await,
+        Command::Serve(args) => serve::serve(args, config, registry, interrupt).await,
         Command::Windows(args) => windows(args).await,
         Command::Backfill(args) => backfill(args, config, registry, interrupt).await,
     }

@@ -65,9 +65,9 @@ impl RunPrinter {
         let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
         collected.findings += run.manifest.findings.len();
         let printed = match self.format {
-            Format::Json => print(&format!("{}\n", object(run))),
+            Format::Json => print(&format!("{}\n", object(run))).map_err(anyhow::Error::from),
             Format::Csv => csv_of(run, !std::mem::replace(&mut collected.header_printed, true))
-                .and_then(|text| print(&text)),
+                .and_then(|text| Ok(print(&text)?)),
             Format::Table => {
                 collected.push(run);
                 Ok(())
@@ -84,10 +84,11 @@ impl RunPrinter {
         if let Some(error) = collected.error {
             return Err(Failure::running(error));
         }
+        let findings = collected.findings;
         if matches!(self.format, Format::Table) {
             print(&collected.tables()).map_err(Failure::running)?;
         }
-        Ok(Summary { findings: collected.findings, ..Summary::default() })
+        Ok(Summary { findings, ..Summary::default() })
     }
 }
 
