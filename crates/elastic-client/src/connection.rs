@@ -388,12 +388,14 @@ impl Connection {
 /// Reads a body into one buffer of the announced length, so that a page is in memory once. Of a body that is too large,
 /// only the first [`HEAD`] bytes are kept.
 async fn read_body(response: &mut reqwest::Response, max: Option<usize>) -> Result<Bytes, Failure> {
-    let announced = response.content_length().map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let mut body = BytesMut::with_capacity(announced.min(max.unwrap_or(LARGEST_BELIEVED)));
+    let announced = response.content_length().map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(max.unwrap_or(LARGEST_BELIEVED)));
     while let Some(chunk) = response.chunk().await.map_err(|e| Failure::Transport(e.into()))? {
         body.extend_from_slice(&chunk);
-        let bytes = announced.max(body.len());
-        if let Some(max) = max.filter(|max| bytes > *max && body.len() >= HEAD) {
+        let known = announced.unwrap_or(0).max(body.len());
+        if let Some(max) = max.filter(|max| known > *max && body.len() >= HEAD) {
+            // Elasticsearch 9 announces no length. The rest, which is not received, may be as large as the part before.
+            let bytes = announced.map_or(known.saturating_mul(2), |_| known);
             return Err(Failure::TooLarge { max, bytes, head: Bytes::copy_from_slice(&body[..HEAD]) });
         }
     }

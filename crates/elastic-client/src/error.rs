@@ -121,7 +121,8 @@ pub enum Error {
         operation: String,
         /// The largest size that the request allows, in bytes.
         max: usize,
-        /// The size in bytes: as announced by the server, or else the part that was received.
+        /// The size in bytes, as announced by the server. If none was announced, it is estimated as twice the part that
+        /// was received.
         bytes: usize,
         /// The first 64 KiB of the response.
         head: Bytes,

@@ -137,7 +137,7 @@ fn depth_is_bounded() {
 }
 
 #[test]
-fn what_is_accepted_is_not_too_deep_to_travel() {
+fn what_is_accepted_is_not_too_deep_to_be_sent() {
     // A `not` is one level, and its translation to `bool` is three. The text has 64 levels, the translation 185.
     let text = format!(
         r#"{{"filtered":{{"filter":{}{{"match_all":{{}}}}{}}}}}"#,
