@@ -93,7 +93,9 @@ async fn ctrl_c_does_not_wait_for_a_server_that_hangs() {
                     // Elasticsearch has one for the pattern that `plan` names.
                     let last = seen.path.contains("hanging-b") || seen.path.contains("hanging-*");
                     hangs |= opens && last;
-                    if opens && last || hangs && all_hangs { Fault::Hold } else { Fault::None }
+                    // `plan` opens both at the same time: the other one's response comes in any order.
+                    let held = opens && last || hangs && all_hangs && !opens;
+                    if held { Fault::Hold } else { Fault::None }
                 };
                 let proxy = Proxy::start(&url, rule).await.unwrap();
                 let table = |name: &str| {
@@ -109,7 +111,10 @@ async fn ctrl_c_does_not_wait_for_a_server_that_hangs() {
                 };
                 let running = captured(args).spawn().unwrap();
                 proxy.wait_for_held(1).await.unwrap();
-                let open = count_open_contexts(&direct).await.unwrap();
+                // Both are open, whether or not the client knows it.
+                while count_open_contexts(&direct).await.unwrap() < 2 {
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                }
                 let asked = Instant::now();
                 signal(running.id(), "-INT");
                 let ended =
@@ -120,13 +125,12 @@ async fn ctrl_c_does_not_wait_for_a_server_that_hangs() {
                 // A process that ends by itself waits up to 10 s for what is being closed.
                 assert!(took < Duration::from_secs(8), "{how}: {took:?}");
                 // The one that was open is closed; of the other nobody knows the id.
-                let one_for_all = command == "plan"
-                    && open == 2
-                    && !proxy.seen().iter().any(|s| s.path.contains("point_in_time"));
+                let one_for_all =
+                    command == "plan" && !proxy.seen().iter().any(|s| s.path.contains("point_in_time"));
                 let left = if one_for_all { 2 } else { 1 };
                 let deadline = Instant::now() + Duration::from_secs(20);
                 while count_open_contexts(&direct).await.unwrap() > left {
-                    assert!(Instant::now() < deadline, "{how}: more than {left} of {open} open");
+                    assert!(Instant::now() < deadline, "{how}: more than {left} open");
                     tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 for index in ["hanging-a", "hanging-b"] {

@@ -1,4 +1,4 @@
-//! Every way to prove who asks, and the least that whoever asks must be allowed.
+//! Every kind of credentials, and the least privileges that a user needs.
 
 use crate::golden::{alone, assert_golden, assert_nothing_open, detect, remake};
 use crate::security::{admin, make_api_key, refusal, registry};
@@ -71,7 +71,7 @@ async fn an_api_key_needs_read_and_view_index_metadata_and_nothing_else() {
     assert_nothing_open(&admin).await;
 }
 
-/// How the snapshot is refused.
+/// The error of a search context that is refused.
 async fn refused_read(config: &str) -> String {
     let connection = registry(config).get("test").unwrap();
     let request = elastic_client::ContextRequest {

@@ -271,7 +271,7 @@ async fn assert_exact(cases: Vec<Case>) {
     let expected = expected(&url).await;
     let ended = futures::stream::iter(cases).map(|case| dies(&url, case, &expected));
     let wrong: Vec<String> =
-        ended.buffer_unordered(AT_A_TIME).filter_map(async |end| end.err()).collect().await;
+        ended.buffer_unordered(AT_A_TIME).filter_map(|end| std::future::ready(end.err())).collect().await;
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n\n"));
     assert_nothing_open(&connection).await;
 }

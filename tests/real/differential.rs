@@ -39,8 +39,8 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-/// The same one unless it is asked for: whoever runs the tests is not to look for the next bug of
-/// DataFusion.
+/// The same seed in each run unless FLOWSIGMA_SEED is set, so that a run does not fail by a bug of DataFusion that
+/// another seed would find.
 fn seed() -> u64 {
     let seed = match std::env::var("FLOWSIGMA_SEED").as_deref() {
         Ok("random") => rand::random::<u32>().into(),
@@ -179,7 +179,7 @@ async fn run(ctx: &SessionContext, sql: &str) -> Result<Response> {
     Ok(Response { rows, plan })
 }
 
-/// Both tables over one snapshot, which thousands of queries then need not open.
+/// Both tables over one point in time, so that thousands of queries need not open their own.
 async fn hold(ctx: &SessionContext) -> QueryContexts {
     let sql = "SELECT id FROM pushed UNION ALL SELECT id FROM unpushed";
     let plan = ctx.state().create_logical_plan(sql).await.unwrap();

@@ -106,7 +106,7 @@ impl Bench {
 #[ignore = "run scripts/test --hosts"]
 async fn the_golden_numbers_over_hosts_that_share_no_file_and_no_loopback() {
     for url in servers() {
-        let _alone = alone(&url).await;
+        let _alone = (alone("hosts").await, alone(&url).await);
         let bench = Bench::new(&url).await;
         let where_ = ["detect", "--format", "json", "--connection", "prod", "--index", "hosts"];
         let operation = ["--query", NOTEBOOK_QUERY, "--slices", "8"];
@@ -125,7 +125,7 @@ async fn the_golden_numbers_over_hosts_that_share_no_file_and_no_loopback() {
 #[ignore = "run scripts/test --hosts"]
 async fn an_executor_that_falls_silent_costs_no_row_and_comes_back() {
     for url in servers() {
-        let _alone = alone(&url).await;
+        let _alone = (alone("hosts").await, alone(&url).await);
         let mut bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
@@ -142,7 +142,7 @@ async fn an_executor_that_falls_silent_costs_no_row_and_comes_back() {
 #[ignore = "run scripts/test --hosts"]
 async fn a_server_that_falls_silent_and_comes_back_costs_no_row() {
     for url in servers() {
-        let _alone = alone(&url).await;
+        let _alone = (alone("hosts").await, alone(&url).await);
         let bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
@@ -166,7 +166,7 @@ async fn a_server_that_falls_silent_and_comes_back_costs_no_row() {
 #[ignore = "run scripts/test --hosts"]
 async fn a_server_that_stays_silent_is_an_error_that_names_it() {
     for url in servers() {
-        let _alone = alone(&url).await;
+        let _alone = (alone("hosts").await, alone(&url).await);
         let mut bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
@@ -190,7 +190,7 @@ async fn a_server_that_stays_silent_is_an_error_that_names_it() {
 #[ignore = "run scripts/test --hosts"]
 async fn a_scheduler_that_is_silent_for_a_minute_is_said_and_serves_again() {
     for url in servers() {
-        let _alone = alone(&url).await;
+        let _alone = (alone("hosts").await, alone(&url).await);
         let mut bench = Bench::new(&url).await;
         let mut client = bench.long_scan();
         bench.in_the_middle(&mut client).await;
@@ -212,7 +212,7 @@ async fn a_scheduler_that_is_silent_for_a_minute_is_said_and_serves_again() {
 #[ignore = "run scripts/test --hosts"]
 async fn a_client_needs_no_way_to_an_executor() {
     for url in servers() {
-        let _alone = alone(&url).await;
+        let _alone = (alone("hosts").await, alone(&url).await);
         let bench = Bench::new(&url).await;
         let _astray = EXECUTORS.map(|host| Astray::send("client", host).unwrap());
         let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/hosts' \
@@ -229,7 +229,7 @@ async fn a_client_needs_no_way_to_an_executor() {
 #[ignore = "run scripts/test --hosts"]
 async fn another_host_gets_nothing_without_a_certificate_for_it() {
     for url in servers() {
-        let _alone = alone(&url).await;
+        let _alone = (alone("hosts").await, alone(&url).await);
         let bench = Bench::new(&url).await;
         let cluster = &bench.cluster;
         let authority = || cluster.authority().to_owned();

@@ -42,7 +42,7 @@ impl Bench {
         Self::draining(url, rules, policy, "0").await
     }
 
-    /// Executors wait for `drain` seconds for their tasks when they are told to end.
+    /// Executors wait for `drain` seconds for their tasks on SIGTERM.
     pub(crate) async fn draining(
         url: &str,
         rules: [fn(&Seen) -> Fault; 2],
@@ -300,7 +300,7 @@ async fn executors_whose_scheduler_stays_away_stop_reading_and_end() {
         for i in [0, 1] {
             bench.cluster.wait_for_end(i, WORK).unwrap();
         }
-        // The client has closed the point in time, so whoever still reads from it is told to stop.
+        // The client has closed the point in time, so the server refuses every further read of it.
         let pages: usize = bench.proxies.iter().map(Proxy::pages).sum();
         assert!(pages < 100, "{pages} of 1,730 pages were read for nobody");
     }

@@ -156,7 +156,7 @@ impl Bench {
         assert_nothing_open(&self.connection).await;
     }
 
-    /// A scroll belongs to who reads its slice, so whoever reads that again opens another one.
+    /// A scroll belongs to the task that reads its slice. A task that reads the slice again opens another one.
     async fn a_job_reads_the_scrolls_again_that_a_node_has_lost(&mut self) {
         let ctx = embedded_context(Arc::clone(&self.registry)).await.unwrap();
         let with = options(&[("read", "scroll"), ("metadata", "true"), ("page_size", "1")]);

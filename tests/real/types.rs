@@ -338,7 +338,7 @@ async fn values_that_the_server_left_out_are_an_error_and_null_on_request() {
     }
 }
 
-/// What is picked from `_source` is a part of it that servers print anew.
+/// What is picked from `_source` is a part of it, and servers format it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_source_does_not_tell_as_it_was_is_an_error() {
     for url in servers() {

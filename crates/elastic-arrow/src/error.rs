@@ -1,128 +1,131 @@
-//! The one error of this crate.
+//! The error of this crate.
 //!
-//! Owns: what went wrong, in words that stand alone. Must not know who reads it.
+//! Owns: the causes, with messages that can be understood without context. Must not know: callers.
 
 use std::fmt;
 
 use arrow::error::ArrowError;
 
-/// Why a mapping could not become columns, or a page could not become a batch.
+/// Why mappings could not become columns, or a page could not become a batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A type this crate has no column for.
+    /// The type of a field has no column type.
     #[error(
-        "field \"{field}\" of index \"{index}\" has type \"{field_type}\", which has no column type; with the option unknown_types = json it is a column of JSON text, by exclude it is none"
+        "field \"{field}\" of index \"{index}\" has type \"{field_type}\", which \
+         has no column type; set the option unknown_types = json to read it as JSON text, \
+         or name the field in exclude"
     )]
     UnknownType {
-        /// The index.
+        /// The name of the index.
         index: String,
-        /// The field.
+        /// The dotted name of the field.
         field: String,
-        /// Its type, as the mapping spells it.
+        /// The type, as the mapping names it.
         field_type: String,
     },
-    /// A mapping that is not one.
+    /// The mapping is invalid.
     #[error("mapping of index \"{index}\" is not usable at \"{field}\": {reason}")]
     InvalidMapping {
-        /// The index.
+        /// The name of the index.
         index: String,
-        /// The field, or `mappings` for the whole.
+        /// The dotted name of the field, or `mappings` for the whole mapping.
         field: String,
-        /// What is wrong with it.
+        /// What is wrong with the mapping.
         reason: String,
     },
-    /// One name, several types, and no type that holds them all without loss.
+    /// A field has several types, and no column type can represent all of them without loss.
     #[error(
-        "field \"{field}\" has types that do not fit one column: {types}; by the option exclude it is none"
+        "field \"{field}\" has types that do not fit one column: {types}; \
+         name the field in the option exclude"
     )]
     Conflict {
-        /// The field.
+        /// The dotted name of the field.
         field: String,
-        /// Each type with its indices.
+        /// Each type, with some of its indices.
         types: String,
     },
-    /// A column that no answer can hold.
+    /// The server cannot return the values of a column.
     #[error("column \"{column}\" cannot be read: {reason}")]
     Unavailable {
-        /// The column.
+        /// The name of the column.
         column: String,
-        /// Why.
+        /// Why the values cannot be returned.
         reason: String,
     },
-    /// Two columns of one name.
-    #[error("column \"{column}\" is asked for twice")]
+    /// Two columns have the same name.
+    #[error("column \"{column}\" is requested twice")]
     DuplicateColumn {
-        /// The column.
+        /// The name of the column.
         column: String,
     },
-    /// An answer that is no search answer: cut off, or of another shape.
-    #[error("search answer of {bytes} bytes cannot be parsed: {source}")]
+    /// The response is not a search response, or is truncated.
+    #[error("search response of {bytes} bytes cannot be parsed: {source}")]
     Malformed {
-        /// How many bytes came.
+        /// The size of the response, in bytes.
         bytes: usize,
-        /// Where parsing stopped.
+        /// The parser's error, with its position.
         #[source]
         source: serde_json::Error,
     },
-    /// An answer whose strings might not fit Arrow's 32 bit offsets.
-    #[error("search answer of {bytes} bytes is over the limit of {limit} bytes")]
+    /// The response is so large that its strings may exceed Arrow's 32-bit offsets.
+    #[error("search response of {bytes} bytes exceeds the limit of {limit} bytes")]
     TooLarge {
-        /// How many bytes came.
+        /// The size of the response, in bytes.
         bytes: usize,
-        /// How many are allowed.
+        /// The largest size of a response, in bytes.
         limit: usize,
     },
-    /// A value that its column cannot hold.
+    /// A value does not fit its column.
     #[error("{place}: field \"{field}\" of type {field_type} cannot hold {value}: {reason}")]
     Misfit {
-        /// The document.
+        /// The document with the value.
         place: Box<Place>,
-        /// The column.
+        /// The name of the column.
         field: String,
-        /// Its type.
+        /// The type of the column, as the mapping names it.
         field_type: String,
-        /// The value, cut to 100 characters.
+        /// The value, truncated to 100 characters.
         value: String,
-        /// Why it does not fit.
+        /// Why the value does not fit.
         reason: &'static str,
     },
-    /// Several values in a column of one.
+    /// A document has several values for a column that is not a list.
     #[error("{place}: field \"{field}\" has more than one value, declare it: arrays = \"{field}\"")]
     MultipleValues {
-        /// The document.
+        /// The document with the value.
         place: Box<Place>,
-        /// The column.
+        /// The name of the column.
         field: String,
     },
-    /// A hit without `_id` or `_index`, which was asked for.
-    #[error("{place}: the answer lacks \"{field}\", which was asked for")]
+    /// A hit has no `_id`, `_index` or `_source`, although a column needs it.
+    #[error("{place}: \"{field}\" was requested and is missing in the response")]
     MissingMetadata {
-        /// The document.
+        /// The document with the value.
         place: Box<Place>,
-        /// `_id` or `_index`.
+        /// `_id`, `_index` or `_source`.
         field: String,
     },
-    /// Arrow refused the arrays.
+    /// Arrow could not build the batch.
     #[error("record batch cannot be built: {0}")]
     Arrow(#[from] ArrowError),
 }
 
 impl Error {
-    /// Whether asking the server once more may help: only a broken answer.
+    /// Returns whether the same request may succeed if it is sent again. Only a malformed response is retryable.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Malformed { .. })
     }
 }
 
-/// Where in a page a document stands, as far as the answer tells.
+/// The document of a value, as far as the response identifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its index.
+    /// The index of the document, if the response has it.
     pub index: Option<String>,
-    /// Its `_id`.
+    /// The `_id` of the document, if the response has it.
     pub id: Option<String>,
-    /// Its row in the page, from 0.
+    /// The row of the document in the page, from 0.
     pub row: usize,
 }
 

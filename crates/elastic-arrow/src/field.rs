@@ -1,7 +1,7 @@
 //! Field types and columns.
 //!
-//! Owns: what a column is, its Arrow type, and where its values are read from. Must not know
-//! mappings as JSON, nor pages.
+//! Owns: the description of a column: its Arrow type, and where its values are read from. Must not know: mappings as
+//! JSON, or pages.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,79 +9,85 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-/// A multi-field whose terms are the texts of its field, as they are.
+/// A keyword [multi-field](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/multi-fields.html) whose terms
+/// are the unchanged texts of its parent field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeywordSubfield {
-    /// Its dotted name.
+    /// The dotted name of the multi-field.
     pub name: String,
-    /// The smallest `ignore_above`: longer texts have no term.
+    /// The smallest
+    /// [`ignore_above`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/ignore-above.html) of all indices.
+    /// Longer texts have no term.
     pub ignore_above: Option<u32>,
 }
 
-/// The key of an Arrow field's metadata under which the server's type stands, where the Arrow type does not
-/// say how values compare.
+/// The key in an Arrow field's metadata for the server's type of the field. It is set if the Arrow type does not define
+/// how values compare.
 pub const TYPE_KEY: &str = "elasticsearch.type";
 
-/// The value under [`TYPE_KEY`] of a column whose texts are addresses, in their canonical spelling.
+/// The value of [`TYPE_KEY`] for a column of IP addresses. Its texts are addresses in their canonical form.
 pub const IP_TYPE: &str = "ip";
 
-/// The type of a field. Objects are not columns, their leaves are.
+/// The type of a field, as [mappings name
+/// it](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/mapping-types.html). An object is not a column, but
+/// its leaves are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FieldType {
-    /// `keyword`.
+    /// The type `keyword`.
     Keyword,
-    /// `constant_keyword`.
+    /// The type `constant_keyword`.
     ConstantKeyword,
-    /// `wildcard`.
+    /// The type `wildcard`.
     Wildcard,
-    /// `text`, `match_only_text`, `search_as_you_type`.
+    /// The types `text`, `match_only_text` and `search_as_you_type`.
     Text,
-    /// `ip`.
+    /// The type `ip`.
     Ip,
-    /// `byte`.
+    /// The type `byte`.
     Byte,
-    /// `short`.
+    /// The type `short`.
     Short,
-    /// `integer`, `token_count`.
+    /// The types `integer` and `token_count`.
     Integer,
-    /// `long`.
+    /// The type `long`.
     Long,
-    /// `unsigned_long`.
+    /// The type `unsigned_long`.
     UnsignedLong,
-    /// `half_float`.
+    /// The type `half_float`.
     HalfFloat,
-    /// `float`.
+    /// The type `float`.
     Float,
-    /// `double`.
+    /// The type `double`.
     Double,
-    /// `scaled_float`.
+    /// The type `scaled_float`.
     ScaledFloat,
-    /// `boolean`.
+    /// The type `boolean`.
     Boolean,
-    /// `date`.
+    /// The type `date`, in milliseconds.
     Date,
-    /// `date_nanos`.
+    /// The type `date_nanos`, in nanoseconds.
     DateNanos,
-    /// `binary`: its base64 text.
+    /// The type `binary`. The column has its base64 text.
     Binary,
-    /// `version`.
+    /// The type `version`.
     Version,
-    /// `geo_point`: JSON text.
+    /// The type `geo_point`. The column has JSON text.
     GeoPoint,
-    /// `flattened`, `flat_object`: JSON text.
+    /// The types `flattened` and `flat_object`. The column has JSON text.
     Flattened,
-    /// `nested`: JSON text.
+    /// The type `nested`. The column has JSON text.
     Nested,
-    /// An object with `"enabled": false`: JSON text.
+    /// An object with `"enabled": false`. The column has JSON text.
     Object,
-    /// Any other type, on request: JSON text.
+    /// Any other type, by name. The column has JSON text. It exists only on request, see
+    /// [`UnknownTypes`](crate::UnknownTypes).
     Unknown(String),
-    /// A column about the document.
+    /// A column with metadata of the document.
     Metadata(MetaField),
 }
 
 impl FieldType {
-    /// The leaf type a mapping calls `name`, or `None`.
+    /// Returns the type that mappings call `name`, or `None` if it has no column type.
     pub(crate) fn from_mapping(name: &str) -> Option<Self> {
         Some(match name {
             "keyword" => Self::Keyword,
@@ -110,7 +116,7 @@ impl FieldType {
         })
     }
 
-    /// Whether the column holds JSON text rather than a value.
+    /// Returns whether the column has JSON text instead of a value.
     pub fn is_json(&self) -> bool {
         match self {
             Self::GeoPoint | Self::Flattened | Self::Nested | Self::Object | Self::Unknown(_) => true,
@@ -137,7 +143,7 @@ impl FieldType {
         }
     }
 
-    /// The Arrow type of one value.
+    /// Returns the Arrow type of one value.
     pub fn value_type(&self) -> DataType {
         match self {
             Self::Byte => DataType::Int8,
@@ -166,7 +172,7 @@ impl FieldType {
         }
     }
 
-    /// The format doc values are asked in, so that they come back exact.
+    /// Returns the format in which the server prints doc values exactly, if it is not the default one.
     pub(crate) fn doc_value_format(&self) -> Option<String> {
         match self {
             Self::Date => Some("epoch_millis".to_owned()),
@@ -208,19 +214,19 @@ impl fmt::Display for FieldType {
     }
 }
 
-/// What is known about a document besides its fields.
+/// The metadata of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MetaField {
-    /// `_id`.
+    /// The document's `_id`.
     Id,
-    /// `_index`.
+    /// The concrete index of the document, `_index`.
     Index,
-    /// `_source`: the document as JSON text.
+    /// The document as JSON text, `_source`.
     Source,
 }
 
 impl MetaField {
-    /// The column's name.
+    /// Returns the name of the column.
     pub fn name(self) -> &'static str {
         match self {
             Self::Id => "_id",
@@ -230,62 +236,63 @@ impl MetaField {
     }
 }
 
-/// Which part of a hit holds a column's values.
+/// The part of a hit from which the values of a column are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadFrom {
-    /// `fields`, asked for by `docvalue_fields`.
+    /// The part `fields`, which the request parameter
+    /// [`docvalue_fields`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/search-fields.html) fills.
     DocValues {
-        /// The `format` to ask for.
+        /// The requested `format`. `None` for the default one.
         format: Option<String>,
     },
-    /// `_source`, at the column's `source_path`.
+    /// The part `_source`, at the column's `source_path`.
     Source,
-    /// The hit itself.
+    /// The keys of the hit itself, such as `_id`.
     Metadata,
-    /// Nowhere: decoding the column is an error, having it in the schema is not.
+    /// The values cannot be read. The column may be in a schema, but decoding it is an error.
     Unavailable {
-        /// Why.
+        /// Why the values cannot be read.
         reason: String,
     },
 }
 
-/// One column: a leaf field under its dotted name.
+/// A column: a leaf field of one or several indices, or metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// The dotted name, also for queries.
+    /// The dotted name of the field, which is also its name in queries.
     pub name: String,
-    /// The type, widened over all indices.
+    /// The type of the column, which can represent the values of all indices.
     pub field_type: FieldType,
-    /// Where values are read from.
+    /// The part of a hit from which the values are read.
     pub read_from: ReadFrom,
-    /// Declared an array: a list column.
+    /// Whether the column is a list, as declared by [`SchemaOptions::arrays`](crate::SchemaOptions::arrays).
     pub array: bool,
-    /// The path in `_source`; differs from `name` for aliases and multi-fields.
+    /// The path in `_source`. It differs from `name` for aliases and multi-fields.
     pub source_path: String,
-    /// Searchable in every index (`"index": false` nowhere).
+    /// Whether the field is indexed, and so searchable, in every index.
     pub indexed: bool,
-    /// Has doc values in every index.
+    /// Whether the field has doc values in every index.
     pub doc_values: bool,
-    /// For text: a keyword multi-field without `normalizer`.
+    /// A keyword multi-field without `normalizer`, if the field is a text that has one in every index.
     pub keyword_subfield: Option<KeywordSubfield>,
-    /// Has a `normalizer` in some index: doc values and terms are not the text as sent.
+    /// Whether the field has a `normalizer` in some index. Then its doc values and terms differ from the original text.
     pub normalizer: bool,
-    /// The smallest `ignore_above`: longer values have neither terms nor doc values.
+    /// The smallest `ignore_above` of all indices. Longer values have neither terms nor doc values.
     pub ignore_above: Option<u32>,
-    /// Has a `null_value` in some index: an explicit null is found and read as that value.
+    /// Whether the field has a `null_value` in some index. Then an explicit null is searched and read as that value.
     pub null_value: bool,
-    /// Of dates: the server can print any number of milliseconds by the format of every index, as it
-    /// does when it orders by the field.
+    /// For dates: whether the server can print any date in the format of every index. It prints dates when it sorts by
+    /// the field.
     pub prints_any_date: bool,
-    /// Has different types in different indices, widened to `field_type`.
+    /// Whether the field has different types in different indices.
     pub mixed: bool,
-    /// What else the field is named in some index where it is an alias, or there are several paths to
-    /// it in `_source`: what servers note of it, they note under these.
+    /// Other names of the field: the targets of an alias, and other paths in `_source`. In `_ignored` the server lists
+    /// the field under these names.
     pub targets: BTreeSet<String>,
 }
 
 impl Column {
-    /// A metadata column.
+    /// Returns a column of metadata.
     pub(crate) fn metadata(meta: MetaField, read_from: ReadFrom) -> Self {
         Self {
             name: meta.name().to_owned(),
@@ -305,14 +312,14 @@ impl Column {
         }
     }
 
-    /// The Arrow type: a list for arrays.
+    /// Returns the Arrow type of the column, which is a list for arrays.
     pub fn data_type(&self) -> DataType {
         let value = self.field_type.value_type();
         if self.array { DataType::List(Arc::new(Field::new_list_field(value, true))) } else { value }
     }
 
-    /// The Arrow field, always nullable. That of an `ip` column says so in its metadata: the order of
-    /// addresses is not that of their texts.
+    /// Returns the Arrow field, which is always nullable. The field of an `ip` column has [`TYPE_KEY`] in its metadata,
+    /// because the order of addresses differs from the order of their texts.
     pub fn to_arrow(&self) -> Field {
         let field = Field::new(&self.name, self.data_type(), true);
         match self.field_type {
@@ -321,7 +328,7 @@ impl Column {
         }
     }
 
-    /// The field and format to ask for in `docvalue_fields`, if read from there.
+    /// Returns the field and the format for `docvalue_fields`, if the column is read from doc values.
     pub fn doc_value_field(&self) -> Option<(&str, Option<&str>)> {
         match &self.read_from {
             ReadFrom::DocValues { format } => Some((&self.name, format.as_deref())),
@@ -329,7 +336,7 @@ impl Column {
         }
     }
 
-    /// The path to ask for in `_source`, if read from there.
+    /// Returns the path in `_source`, if the column is read from there.
     pub fn source_field(&self) -> Option<&str> {
         match &self.read_from {
             ReadFrom::Source => Some(&self.source_path),
@@ -338,7 +345,7 @@ impl Column {
     }
 }
 
-/// The Arrow schema of `columns`, in their order.
+/// Returns the Arrow schema of `columns`, in their order.
 pub fn to_schema(columns: &[Column]) -> SchemaRef {
     let fields: Vec<Field> = columns.iter().map(Column::to_arrow).collect();
     Arc::new(Schema::new(fields))

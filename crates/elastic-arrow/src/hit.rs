@@ -1,7 +1,7 @@
-//! One hit into one row.
+//! Reading one hit into one row.
 //!
-//! Owns: the keys of a hit: `fields`, `_source`, `_id`, `_index`, `sort`. Must not know the page
-//! around it, nor what a value becomes.
+//! Owns: the keys of a hit: `fields`, `_source`, `_id`, `_index`, `sort`. Must not know: the page around it, or how a
+//! value is converted.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -35,10 +35,10 @@ enum HitKey {
     Other,
 }
 
-/// One hit; its value is the text of its sort values.
+/// Reads one hit into a row. Returns the JSON text of its sort values.
 pub(crate) struct HitSeed<'a, 'd> {
     pub(crate) rows: &'a mut Rows<'d>,
-    /// Where among the doc value columns the next key is expected.
+    /// The expected position of the next key among the doc value columns.
     pub(crate) hint: &'a mut usize,
 }
 
@@ -137,7 +137,7 @@ impl<'de> Visitor<'de> for FieldsSeed<'_, '_> {
     }
 }
 
-/// A key of `fields` as a position among the doc value columns.
+/// Reads a key of `fields` as a position among the doc value columns.
 struct FieldKey<'d> {
     layout: &'d Layout,
     hint: usize,
@@ -163,7 +163,7 @@ impl<'de> Visitor<'de> for FieldKey<'_> {
     }
 }
 
-/// The values of one field, an array or a value alone.
+/// Reads the values of one field: an array or a single value.
 struct ValuesSeed<'a, 'd> {
     rows: &'a mut Rows<'d>,
     column: usize,
@@ -191,7 +191,7 @@ impl<'de> Visitor<'de> for ValuesSeed<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        self.rows.keep(self.column, Err(Misfit::value("an object", "an object is no value")));
+        self.rows.keep(self.column, Err(Misfit::value("an object", "an object is not a value")));
         Ok(())
     }
 

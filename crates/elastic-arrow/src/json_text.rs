@@ -1,6 +1,6 @@
 //! Values as JSON text.
 //!
-//! Owns: taking a value as it stands. Must not know: what it is a value of.
+//! Owns: reading a value as unchanged JSON text. Must not know: the field of the value.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer};
 use serde_json::value::RawValue;
 
-/// A value as JSON text, untouched.
+/// Returns the next value as unchanged JSON text.
 pub(crate) fn json_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
     let raw = <&'de RawValue>::deserialize(deserializer)?;
     Ok(Cow::Borrowed(raw.get()))
 }
 
-/// The same as a seed.
+/// [`json_text`] as a seed.
 pub(crate) struct JsonText;
 
 impl<'de> DeserializeSeed<'de> for JsonText {

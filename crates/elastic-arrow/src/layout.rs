@@ -1,6 +1,6 @@
-//! Which columns a page has, and where in a hit each of them is found.
+//! The columns of a page, and the place of each column in a hit.
 //!
-//! Owns: the plan of a decoder, made once and never changed. Must not know: pages, or the values in them.
+//! Owns: the immutable plan of a decoder. Must not know: pages, or the values in them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,24 +11,25 @@ use crate::field::{Column, FieldType, MetaField, ReadFrom, to_schema};
 use crate::source_tree::SourceTree;
 use crate::values::MAX_DEPTH;
 
-/// The columns of a decoder, by where a hit has them.
+/// The columns of a decoder, by their place in a hit.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) columns: Vec<Column>,
     pub(crate) schema: SchemaRef,
-    /// Doc value columns in their order, which responses mostly keep.
+    /// The doc value columns in their order. Responses usually have the same order.
     pub(crate) doc_values: Vec<usize>,
-    /// Name to position in `doc_values`.
+    /// The position in `doc_values` of each name.
     by_name: HashMap<String, usize>,
     pub(crate) source: SourceTree,
     pub(crate) metadata: Vec<(MetaField, usize)>,
 }
 
 impl Layout {
-    /// The layout of these columns.
+    /// Returns the layout of these columns.
     ///
     /// # Errors
-    /// If one of them is `Unavailable` or there twice.
+    ///
+    /// If a column is `Unavailable`, if two columns have the same name, or if a path in `_source` is too deep.
     pub(crate) fn try_new(columns: Vec<Column>) -> Result<Self, Error> {
         let schema = to_schema(&columns);
         let mut layout = Self {
@@ -68,7 +69,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The position of `name` in `doc_values`, which is `hint` more often than not.
+    /// Returns the position of `name` in `doc_values`, which usually is `hint`.
     pub(crate) fn position_of(&self, name: &str, hint: usize) -> Option<usize> {
         let hinted = self.doc_values.get(hint).filter(|column| self.columns[**column].name == name);
         if hinted.is_some() { Some(hint) } else { self.by_name.get(name).copied() }

@@ -1,21 +1,21 @@
-//! What one index says of its fields, before several indices become one schema.
+//! The fields of one index, before the indices are merged to one schema.
 //!
-//! Owns: the form alone. Must not know: mappings, nor what is merged.
+//! Owns: the data types only. Must not know: mappings, or the merge.
 
 use crate::field::Column;
 use std::collections::BTreeSet;
 
-/// The leaves of one index.
+/// The fields of one index.
 pub(crate) struct IndexFields {
     pub(crate) index: String,
     pub(crate) leaves: Vec<Leaf>,
-    /// Names of objects, which no leaf of another index may have.
+    /// The names of objects. A leaf of another index must not have the same name.
     pub(crate) objects: BTreeSet<String>,
 }
 
-/// One leaf: its column as this index alone has it.
+/// A leaf field, with its column for this index alone.
 pub(crate) struct Leaf {
     pub(crate) column: Column,
-    /// Why `_source` does not hold its values, if it does not.
+    /// Why the values are not in `_source`. `None` if they are.
     pub(crate) not_in_source: Option<String>,
 }

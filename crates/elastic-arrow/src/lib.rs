@@ -1,11 +1,11 @@
 //! Elasticsearch and OpenSearch documents as Arrow.
 //!
-//! Owns: an index mapping into columns and an Arrow schema, and the bytes of one search answer into
-//! a `RecordBatch`. Must not know HTTP, connections, retries or DataFusion.
+//! Owns: turning index mappings into columns and an Arrow schema, and the bytes of a search response into a
+//! `RecordBatch`. Must not know: HTTP, connections, retries or DataFusion.
 //!
-//! A module uses those before it only:
-//! - `error`, `field`, `leaf`, `merge`, `mapping`: mappings become columns;
-//! - `time`, `values`, `source_tree`, `layout`, `rows`, `json_text`, `source`, `hit`, `page`: pages become batches.
+//! A module uses only modules that precede it in this list:
+//! - `error`, `field`, `leaf`, `merge`, `mapping`: from mappings to columns;
+//! - `time`, `values`, `source_tree`, `layout`, `rows`, `json_text`, `source`, `hit`, `page`: from pages to batches.
 
 mod error;
 mod field;

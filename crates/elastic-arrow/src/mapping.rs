@@ -1,7 +1,7 @@
-//! Mappings into columns.
+//! From mappings to columns.
 //!
-//! Owns: which leaves a mapping has, their types, and what can be read of each from where. Must not
-//! know pages, nor how several indices become one schema (`merge.rs`).
+//! Owns: the leaf fields of a mapping, their types, and where the values of each can be read. Must not know: pages, or
+//! how several indices are merged to one schema (`merge`).
 
 mod definition;
 mod source_rule;
@@ -20,28 +20,29 @@ use source_rule::SourceRule;
 /// The mapping of one index.
 #[derive(Clone, Debug)]
 pub struct IndexMapping {
-    /// The index.
+    /// The name of the index.
     pub index: String,
-    /// The value of `mappings` in `GET index/_mapping`.
+    /// The value of `mappings` in the response of
+    /// [`GET index/_mapping`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/indices-get-mapping.html).
     pub mapping: Value,
 }
 
-/// How mappings become columns.
+/// The options for turning mappings into columns.
 #[derive(Clone, Debug, Default)]
 pub struct SchemaOptions {
-    /// Dotted names of columns that hold several values.
+    /// The dotted names of fields with several values, which become list columns.
     pub arrays: BTreeSet<String>,
-    /// Dotted names of fields that are no columns, nor those below them.
+    /// The dotted names of fields that become no columns, including their sub-fields.
     pub exclude: BTreeSet<String>,
-    /// Metadata columns, in this order before all others.
+    /// The metadata columns. They come first, in this order.
     pub metadata: Vec<MetaField>,
-    /// What to do with a type that has no column type.
+    /// How a field whose type has no column type is handled.
     pub unknown_types: UnknownTypes,
-    /// Where values over `ignore_above` are read.
+    /// Where keyword columns with `ignore_above` are read.
     pub long_keywords: LongKeywords,
-    /// Indices of which they are read from `_source` in any case.
+    /// The names of indices whose keyword columns with `ignore_above` are always read from `_source`.
     pub long_in_source_of: BTreeSet<String>,
-    /// Whether constant keywords can be read.
+    /// Whether the values of a `constant_keyword` can be read.
     pub constant_keywords: ConstantKeywords,
 }
 
@@ -52,37 +53,44 @@ impl SchemaOptions {
     }
 }
 
-/// Whether the doc values of a `constant_keyword` are its value.
+/// Whether the doc values of a
+/// [`constant_keyword`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/keyword.html) are its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConstantKeywords {
-    /// They are.
+    /// The doc values are its value, as on Elasticsearch.
     #[default]
     DocValues,
-    /// They are the index's name, as OpenSearch has them.
+    /// The doc values are the name of the index, as on OpenSearch. So the column cannot be read.
     Unreadable,
 }
 
-/// Where a keyword column with `ignore_above` is read, whose doc values lack what is longer.
+/// Where a keyword column with
+/// [`ignore_above`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/ignore-above.html) is read. Its doc
+/// values do not contain longer values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LongKeywords {
-    /// From doc values: whoever reads finds out otherwise that some are lacking, or takes null.
+    /// From doc values. The caller must detect dropped values in another way, or accept null.
     #[default]
     DocValues,
-    /// From `_source`, which has them.
+    /// From `_source`, which contains the longer values.
     Source,
 }
 
-/// What to do with a type that has no column type.
+/// How a field whose type has no column type is handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownTypes {
-    /// An error that names it.
+    /// Fails with an error that names the field and its type.
     #[default]
     Error,
-    /// A column of its JSON text from `_source`.
+    /// Makes a column of JSON text from `_source`.
     JsonText,
 }
 
-/// The columns of all `mappings` together: metadata first, then in mapping order.
+/// Returns the columns of all `mappings` together: metadata first, then fields in the order of the mappings.
+///
+/// # Errors
+///
+/// If a mapping is invalid, if a type has no column type, or if the types of a field do not fit one column.
 pub fn plan_columns(mappings: &[IndexMapping], options: &SchemaOptions) -> Result<Vec<Column>, Error> {
     let mut columns = Vec::new();
     let sourceless =
@@ -131,7 +139,7 @@ fn plan_index(mapping: &IndexMapping, options: &SchemaOptions) -> Result<IndexFi
     Ok(IndexFields { index: mapping.index.clone(), leaves: planner.leaves, objects: planner.objects })
 }
 
-/// Elasticsearch 6 wraps the mapping in its type's name.
+/// Returns the mapping inside its type name, which Elasticsearch 6 adds.
 fn typed_body(root: &Map<String, Value>) -> Option<&Map<String, Value>> {
     let mut entries = root.iter();
     let (Some((name, body)), None) = (entries.next(), entries.next()) else { return None };
@@ -144,7 +152,7 @@ struct Planner<'a> {
     index: &'a str,
     options: &'a SchemaOptions,
     source: SourceRule,
-    /// Targets of `copy_to`: `_source` lacks what was copied.
+    /// The targets of `copy_to`. Copied values are not in `_source`.
     copied: HashSet<String>,
     aliases: Vec<Alias>,
     leaves: Vec<Leaf>,
@@ -154,7 +162,7 @@ struct Planner<'a> {
 struct Alias {
     name: String,
     target: String,
-    /// Where among the leaves it stood.
+    /// The position of the alias among the leaves.
     position: usize,
 }
 
@@ -223,13 +231,13 @@ impl Planner<'_> {
         let mut doc_values = has_doc_values(&field_type, definition);
         let token_count = definition.get("type").and_then(Value::as_str) == Some("token_count");
         let mut not_in_source = if self.copied.contains(source_path) {
-            Some("it is filled by copy_to, and _source lacks what was copied".to_owned())
+            Some("it is filled by copy_to, and copied values are not in _source".to_owned())
         } else if token_count {
             Some("a token count is not in _source".to_owned())
         } else if definition.get("script").is_some_and(|script| !script.is_null()) {
-            Some("its script computes it, and _source lacks what is computed".to_owned())
+            Some("it is computed by a script, and computed values are not in _source".to_owned())
         } else if field_type == FieldType::ConstantKeyword {
-            Some("_source may lack the value of a constant_keyword".to_owned())
+            Some("the value of a constant_keyword may be missing in _source".to_owned())
         } else {
             self.source
                 .refusal(source_path, field_type.is_json())
@@ -245,7 +253,8 @@ impl Planner<'_> {
             && self.options.constant_keywords == ConstantKeywords::Unreadable
         {
             doc_values = false;
-            not_in_source = Some("the server gives its name in place of a constant_keyword".to_owned());
+            not_in_source =
+                Some("the server returns the index name in place of a constant_keyword".to_owned());
         }
         let read_from = self.read_from(doc_values, &field_type, not_in_source.as_deref());
         let column = Column {
@@ -277,12 +286,13 @@ impl Planner<'_> {
         }
     }
 
-    /// An alias is its target under another name; `docvalue_fields` takes that name, `_source` does not.
+    /// Adds the columns of [aliases](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/field-alias.html).
+    /// `docvalue_fields` accepts the name of an alias, but `_source` contains only the target.
     fn resolve_aliases(&mut self) -> Result<(), Error> {
         let mut placed = Vec::with_capacity(self.aliases.len());
         for alias in std::mem::take(&mut self.aliases) {
             let Some(target) = self.leaves.iter().find(|leaf| leaf.column.name == alias.target) else {
-                let reason = format!("the alias points at \"{}\", which is no field", alias.target);
+                let reason = format!("the alias points to \"{}\", which is not a field", alias.target);
                 return Err(invalid(self.index, &alias.name, &reason));
             };
             let array = self.options.arrays.contains(&alias.name);
@@ -296,7 +306,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Runtime fields are computed, read like doc values, and hide a mapped field of their name.
+    /// Adds the columns of runtime fields. They are computed, are read like doc values, and hide a mapped field of the
+    /// same name.
     fn plan_runtime(&mut self, parent: &str, runtime: &Value) -> Result<(), Error> {
         let Some(fields) = runtime.as_object() else {
             return Err(invalid(self.index, "runtime", "it is not an object"));
@@ -310,7 +321,7 @@ impl Planner<'_> {
             }
             let field_type = self.field_type(&name, type_name)?;
             let doc_values = has_doc_values(&field_type, &Value::Null);
-            let reason = "it is a runtime field, which _source lacks".to_owned();
+            let reason = "it is a runtime field, which is not in _source".to_owned();
             let read_from = self.read_from(doc_values, &field_type, Some(&reason));
             let column = Column {
                 array: self.options.arrays.contains(&name),

@@ -1,4 +1,4 @@
-//! Planning columns, alone and over several indices.
+//! Planning the columns of one index and of several indices.
 
 use serde_json::json;
 
@@ -95,7 +95,7 @@ fn the_table_in_the_docs_is_what_is_planned() {
                 ReadFrom::Source => "_source",
                 ReadFrom::Metadata | ReadFrom::Unavailable { .. } => "nowhere",
             };
-            // Of a token count there is nothing in _source, so its doc values must not be off.
+            // A token count is not in _source, so it is read only from doc values.
             assert_eq!(place, read_from, "{type_name}: {row}");
             checked += 1;
         }
@@ -170,8 +170,8 @@ fn an_unknown_type_is_named_or_json_on_request() {
     let error = plan_columns(&mappings, &SchemaOptions::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "field \"a.shape\" of index \"flows-1\" has type \"geo_shape\", which has no column type; with the \
-         option unknown_types = json it is a column of JSON text, by exclude it is none"
+        "field \"a.shape\" of index \"flows-1\" has type \"geo_shape\", which has no column type; set the \
+         option unknown_types = json to read it as JSON text, or name the field in exclude"
     );
     let options = SchemaOptions { unknown_types: UnknownTypes::JsonText, ..SchemaOptions::default() };
     let columns = plan_columns(&mappings, &options).unwrap();
@@ -197,7 +197,7 @@ fn an_excluded_field_is_in_nobodys_way() {
     assert!(error.contains("\"o\"") && error.contains("exclude"), "{error}");
 }
 
-/// Where servers do not note what they left out, doc values are not read in place of it.
+/// If servers do not list values dropped by `ignore_above`, keyword columns are not read from doc values.
 #[test]
 fn long_keywords_that_nobody_would_miss_are_unavailable() {
     let body = json!({"properties": {
@@ -221,7 +221,7 @@ fn long_keywords_that_nobody_would_miss_are_unavailable() {
     assert_eq!(of("newer", &old), [doc_values(None), doc_values(None), doc_values(None)]);
 }
 
-/// Servers note what they leave out under the name of the field itself.
+/// Servers list dropped values under the name of the field itself, not of an alias.
 #[test]
 fn a_column_knows_what_its_field_is_named_elsewhere() {
     let keyword = json!({"type": "keyword", "ignore_above": 5});
@@ -247,7 +247,7 @@ fn what_source_lacks_is_unavailable_and_says_why() {
         (json!({"_source": {"includes": ["g"]}, "properties": {"f": text}}), "_source does not include it"),
         (
             json!({"properties": {"f": text, "g": {"type": "keyword", "copy_to": "f"}}}),
-            "it is filled by copy_to, and _source lacks what was copied",
+            "it is filled by copy_to, and copied values are not in _source",
         ),
         (
             json!({"properties": {"f": {"type": "date", "doc_values": false, "format": "epoch_second"}}}),
@@ -255,7 +255,7 @@ fn what_source_lacks_is_unavailable_and_says_why() {
         ),
         (
             json!({"properties": {"f": {"type": "geo_point", "script": {"source": "emit(1, 2)"}}}}),
-            "its script computes it, and _source lacks what is computed",
+            "it is computed by a script, and computed values are not in _source",
         ),
         (
             json!({"_source": {"excludes": ["f.secret"]}, "properties": {"f": {"type": "flattened"}}}),
@@ -314,12 +314,13 @@ fn types_widen_only_without_loss() {
     ] {
         let error = plan_two(json!({"type": a}), json!({"type": b})).unwrap_err();
         let expected = format!(
-            "field \"f\" has types that do not fit one column: {a} in \"a\"; {b} in \"b\"; by the option exclude it is none"
+            "field \"f\" has types that do not fit one column: {a} in \"a\"; {b} in \"b\"; \
+             name the field in the option exclude"
         );
         assert_eq!(error.to_string(), expected);
     }
     let error = plan_two(json!({"type": "long"}), json!({"properties": {}})).unwrap_err();
-    assert!(error.to_string().contains("long in \"a\"; object in \"b\"; by"), "{error}");
+    assert!(error.to_string().contains("long in \"a\"; object in \"b\"; name"), "{error}");
 }
 
 #[test]

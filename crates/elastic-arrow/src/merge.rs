@@ -1,7 +1,7 @@
-//! Several indices into one list of columns.
+//! Merging the fields of several indices to one list of columns.
 //!
-//! Owns: widening, conflicts, and where a column is read from when indices differ. Must not know
-//! mappings as JSON, nor pages.
+//! Owns: the widening of types, conflicts, and where a column is read from if indices differ. Must not know: mappings
+//! as JSON, or pages.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::field::{Column, FieldType, KeywordSubfield, ReadFrom};
 use crate::leaf::{IndexFields, Leaf};
 
-/// One column a name, in the order names first appear.
+/// Returns one column for each name, in the order in which the names first appear.
 pub(crate) fn merge(indices: Vec<IndexFields>) -> Result<Vec<Column>, Error> {
     check_objects(&indices)?;
     let mut groups: Vec<Vec<(String, Leaf)>> = Vec::new();
@@ -31,7 +31,7 @@ pub(crate) fn merge(indices: Vec<IndexFields>) -> Result<Vec<Column>, Error> {
     Ok(columns)
 }
 
-/// A name that is a leaf here and an object there.
+/// Refuses a name that is a leaf in one index and an object in another.
 fn check_objects(indices: &[IndexFields]) -> Result<(), Error> {
     let mut objects: HashMap<&str, &str> = HashMap::new();
     for fields in indices {
@@ -96,7 +96,7 @@ fn merged_type(group: &[(String, Leaf)]) -> Result<FieldType, Error> {
     merged.ok_or_else(|| conflict(group))
 }
 
-/// The type that holds both without loss.
+/// Returns the type that represents the values of both without loss, or `None` if there is none.
 fn widen(a: &FieldType, b: &FieldType) -> Option<FieldType> {
     if a == b {
         return Some(a.clone());
@@ -132,7 +132,8 @@ fn is_exact(field_type: &FieldType) -> bool {
     matches!(field_type, FieldType::Keyword | FieldType::ConstantKeyword | FieldType::Wildcard)
 }
 
-/// Doc values if all have them; else `_source`, if that holds the field in all, at one path.
+/// Returns where the column is read: from doc values if all indices have them. Otherwise from `_source`, if all indices
+/// have the field there at the same path.
 fn merged_read(group: &[(String, Leaf)], field_type: &FieldType) -> ReadFrom {
     if group.iter().all(|(_, leaf)| leaf.column.doc_values) {
         return ReadFrom::DocValues { format: field_type.doc_value_format() };
@@ -140,7 +141,7 @@ fn merged_read(group: &[(String, Leaf)], field_type: &FieldType) -> ReadFrom {
     for (index, leaf) in group {
         let Some(reason) = &leaf.not_in_source else { continue };
         let reason = if leaf.column.doc_values {
-            format!("other indices lack doc values, and in index \"{index}\" {reason}")
+            format!("other indices have no doc values, and in index \"{index}\" {reason}")
         } else {
             format!("in index \"{index}\" {reason}")
         };
@@ -149,7 +150,7 @@ fn merged_read(group: &[(String, Leaf)], field_type: &FieldType) -> ReadFrom {
     let path = group.first().map(|(_, leaf)| &leaf.column.source_path);
     if group.iter().any(|(_, leaf)| Some(&leaf.column.source_path) != path) {
         return ReadFrom::Unavailable {
-            reason: "some indices lack doc values, and _source holds it at different paths".to_owned(),
+            reason: "some indices have no doc values, and its paths in _source differ".to_owned(),
         };
     }
     ReadFrom::Source
@@ -167,7 +168,7 @@ fn conflict(group: &[(String, Leaf)]) -> Error {
     let mut types = String::new();
     for (kind, indices) in kinds {
         let separator = if types.is_empty() { "" } else { "; " };
-        // Three indices are enough to find the rest; thousands would bury the types.
+        // Three indices are enough as examples. The names of thousands would hide the types.
         let named: Vec<String> = indices.iter().take(3).map(|index| format!("\"{index}\"")).collect();
         let _ = write!(types, "{separator}{kind} in {}", named.join(", "));
         if indices.len() > 3 {
@@ -178,7 +179,7 @@ fn conflict(group: &[(String, Leaf)]) -> Error {
     Error::Conflict { field, types }
 }
 
-/// The smaller limit, where none is the greatest.
+/// Returns the smaller limit. `None` means no limit.
 fn smaller(a: Option<u32>, b: Option<u32>) -> Option<u32> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -1,10 +1,10 @@
-//! One page into one batch.
+//! Decoding one page into one batch.
 //!
-//! Owns: the shape of a search answer down to its hits (`hit.rs`). Must not know how it was asked
-//! for, nor what a value becomes.
+//! Owns: the form of a search response down to its hits (`hit`). Must not know: the request, or how a value is
+//! converted.
 //!
-//! Everything is generic over the deserializer; `json_text` and `PageDecoder::decode` are all that a
-//! second format has to have its own of.
+//! All code is generic over the deserializer. A second format would need only its own `json_text` and
+//! `PageDecoder::decode`.
 
 use std::fmt;
 
@@ -20,70 +20,81 @@ use crate::hit::HitSeed;
 use crate::layout::Layout;
 use crate::rows::Rows;
 
-/// Over this a string column might not fit its 32 bit offsets.
+/// The largest response, in bytes. The strings of a larger one might exceed Arrow's 32-bit offsets.
 const MAX_BODY: usize = i32::MAX as usize;
 
-/// What a page says besides its documents.
+/// The part of a search response besides its documents, as
+/// [the search API](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/search-search.html) returns it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Envelope {
-    /// Whether `timed_out` and `_shards.failed` were both there: without them a page proves nothing.
+    /// Whether the response has both `timed_out` and `_shards.failed`. Without them, rows may be missing.
     pub complete: bool,
-    /// The search ran into its time limit, rows may be missing.
+    /// Whether the search reached its time limit. Then rows may be missing.
     pub timed_out: bool,
-    /// The search stopped early (`terminate_after`), rows may be missing.
+    /// Whether the search ended early (`terminate_after`). Then rows may be missing.
     pub terminated_early: bool,
-    /// Shards that were asked.
+    /// The number of shards that the search reached.
     pub shards_total: Option<u64>,
-    /// Shards that failed, rows are missing.
+    /// The number of shards that failed. Their rows are missing.
     pub shards_failed: u64,
-    /// The first failure, as `type: reason`.
+    /// The first shard failure, as `type: reason`.
     pub shard_failure: Option<String>,
-    /// Remote clusters that were skipped, failed or answered in part, rows are missing.
+    /// The number of remote clusters that were skipped, failed, or returned partial results. Their rows are missing.
     pub clusters_incomplete: u64,
-    /// How many documents match, only if exact.
+    /// The number of documents that match, if it is exact.
     pub total: Option<u64>,
-    /// The PIT to use next.
+    /// The id of the point in time (PIT) for the next request.
     pub pit_id: Option<String>,
-    /// The scroll to use next.
+    /// The id of the scroll for the next request.
     pub scroll_id: Option<String>,
-    /// Documents in this page.
+    /// The number of documents of this page.
     pub hits: usize,
     /// The sort values of the last document.
     pub last_sort: Option<Vec<Value>>,
 }
 
-/// A page, decoded.
+/// A decoded page.
 #[derive(Clone, Debug)]
 pub struct DecodedPage {
-    /// What it says besides its documents.
+    /// The part of the response besides its documents.
     pub envelope: Envelope,
-    /// Its documents.
+    /// The documents of the page.
     pub batch: RecordBatch,
 }
 
-/// Decodes pages into batches of the same columns.
+/// Decodes pages into batches with the same columns.
 #[derive(Debug)]
 pub struct PageDecoder {
     layout: Layout,
 }
 
 impl PageDecoder {
-    /// A decoder of these columns. Fails if one of them is `Unavailable` or there twice.
+    /// Returns a decoder of these columns.
+    ///
+    /// # Errors
+    ///
+    /// If a column is [`Unavailable`](crate::ReadFrom::Unavailable), if two columns have the same name, or if a path in
+    /// `_source` is too deep.
     pub fn new(columns: Vec<Column>) -> Result<Self, Error> {
         Ok(Self { layout: Layout::try_new(columns)? })
     }
 
-    /// The schema of every batch.
+    /// Returns the schema of every batch.
     pub fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.layout.schema)
     }
 
-    /// The columns, in schema order.
+    /// Returns the columns, in the order of the schema.
     pub fn columns(&self) -> &[Column] {
         &self.layout.columns
     }
 
-    /// One search answer in JSON.
+    /// Decodes one search response in JSON.
+    ///
+    /// # Errors
+    ///
+    /// If the body is too large or is not a search response, or if requested metadata is missing. Also if a value does
+    /// not fit its column. That error names the document.
     pub fn decode(&self, body: &[u8]) -> Result<DecodedPage, Error> {
         if body.len() > MAX_BODY {
             return Err(Error::TooLarge { bytes: body.len(), limit: MAX_BODY });
@@ -168,7 +179,7 @@ impl<'de> Visitor<'de> for PageSeed<'_, '_> {
     type Value = Envelope;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a search answer")
+        f.write_str("a search response")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {

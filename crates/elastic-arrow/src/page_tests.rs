@@ -1,4 +1,4 @@
-//! Decoding pages: values, rows, envelopes, and what must be refused.
+//! Decoding pages: values, rows, envelopes and errors.
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{
@@ -49,7 +49,7 @@ fn message(decoder: &PageDecoder, hits: Value) -> String {
     decoder.decode(&page(hits)).unwrap_err().to_string()
 }
 
-/// Each row of a text column.
+/// Returns each row of a text column.
 fn texts(batch: &RecordBatch, column: usize) -> Vec<Option<&str>> {
     batch.column(column).as_string::<i32>().iter().collect()
 }
@@ -145,7 +145,7 @@ fn a_second_value_in_a_scalar_column_is_an_error_that_says_what_to_do() {
     let expected = "document \"x7\" of index \"flows-1\": field \"n\" has more than one value, \
                     declare it: arrays = \"n\"";
     assert_eq!(message(&long, fields(json!({"n": [1, 2]}))), expected);
-    // Keys may come in any order, the message is the same.
+    // The message is the same for any order of keys.
     assert_eq!(
         message(&long, json!([{"fields": {"n": [1, 2]}, "_id": "x7", "_index": "flows-1"}])),
         expected
@@ -175,7 +175,7 @@ fn a_value_that_does_not_fit_is_named() {
         ("double", json!("x"), "\"x\": not a number"),
         ("boolean", json!("true"), "\"true\": not a boolean"),
         ("keyword", json!(1), "1: not a string"),
-        ("keyword", json!({"a": 1}), "an object is no value"),
+        ("keyword", json!({"a": 1}), "an object is not a value"),
         ("date", json!("1.5"), "\"1.5\": not whole milliseconds"),
         ("date", json!("2024-01-01"), "not whole milliseconds"),
         ("date_nanos", json!("9999-01-01T00:00:00Z"), "out of range"),
@@ -310,19 +310,20 @@ fn metadata_is_read_or_missed_loudly() {
     assert_eq!(row, ["x7", "flows-1", "{\"t\":\"x\"}", "x"]);
     assert_eq!(
         message(&decoder, json!([{"_index": "i", "_source": {}}])),
-        "document at row 0 of the page (_id unknown) of index \"i\": the answer lacks \"_id\", which was asked for"
+        "document at row 0 of the page (_id unknown) of index \"i\": \"_id\" was requested and is \
+         missing in the response"
     );
-    // As of an index whose _source is switched off.
+    // An index with disabled _source returns such hits.
     for hits in [
         json!([{"_index": "i", "_id": "x"}]),
         json!([{"_index": "i", "_id": "w", "_source": {}}, {"_index": "i", "_id": "x"}]),
     ] {
         let said = message(&decoder, hits);
-        assert!(said.contains("\"x\"") && said.contains("lacks \"_source\""), "{said}");
+        assert!(said.contains("\"x\"") && said.contains("\"_source\" was requested"), "{said}");
     }
 }
 
-/// A server that picks from `_source` prints numbers anew: 2.10 comes as 2.1.
+/// A server that filters `_source` prints numbers in its own form: it returns 2.10 as 2.1.
 #[test]
 fn a_fraction_as_text_is_refused() {
     let decoder = decoder(json!({"t": {"type": "text"}}));
@@ -330,13 +331,13 @@ fn a_fraction_as_text_is_refused() {
     for number in ["2.1", "1e3", "1E3"] {
         let body = String::from_utf8(page(source(json!({"t": "N"})))).unwrap().replace("\"N\"", number);
         let said = decoder.decode(body.as_bytes()).unwrap_err().to_string();
-        for word in [number, "\"x7\"", "\"t\"", "spells anew"] {
+        for word in [number, "\"x7\"", "\"t\"", "print differently"] {
             assert!(said.contains(word), "{said}");
         }
     }
 }
 
-/// Of an object by dotted keys there are only parts.
+/// An object given by dotted keys has no JSON text of its own.
 #[test]
 fn an_object_by_dotted_keys_is_refused() {
     let decoder = decoder(json!({
@@ -492,7 +493,7 @@ fn a_double_keeps_its_last_digit() {
 
 #[test]
 fn a_path_of_too_many_levels_is_refused() {
-    // The tree of paths is walked and freed level by level: so many would end the process.
+    // The tree of paths is walked and freed recursively, so this many levels would overflow the stack.
     let name = vec!["a"; 200_000].join(".");
     let mapping = IndexMapping {
         index: "flows".to_owned(),

@@ -1,7 +1,6 @@
 //! The rows of a page while it is read.
 //!
-//! Owns: the builders of all columns, and which document a refused value belongs to. Must not know
-//! the shape of a page.
+//! Owns: the builders of all columns, and the document of a refused value. Must not know: the form of a page.
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -16,10 +15,11 @@ pub(crate) struct Rows<'d> {
     pub(crate) layout: &'d Layout,
     builders: Vec<ColumnBuilder>,
     pub(crate) rows: usize,
-    /// The first value of this row that was not taken. Known before `_id` may be, so it waits.
+    /// The first value of this row that was refused. The error is made at the end of the row, because `_id` may follow
+    /// the value.
     misfit: Option<(usize, Misfit)>,
     pub(crate) error: Option<Error>,
-    /// Whether the row has told the whole `_source`.
+    /// Whether the row has its whole `_source`.
     whole_source: bool,
 }
 
@@ -50,16 +50,16 @@ impl<'d> Rows<'d> {
         }
     }
 
-    /// Below a column there is a value by a dotted key. If the column is an object, that is a part of it,
-    /// of which its JSON text would say nothing.
+    /// Records that a dotted key has a value below this column. For a column of JSON text that is an error, because its
+    /// text would not contain the value.
     pub(crate) fn keep_part(&mut self, column: usize) {
         if self.layout.columns[column].field_type.is_json() {
-            let reason = "an object that is given by dotted keys, which is not put together";
+            let reason = "an object given by dotted keys, which cannot be assembled";
             self.misfit.get_or_insert((column, Misfit::value("…", reason)));
         }
     }
 
-    /// Ends a row; `false` if the page cannot be used, and `error` says why.
+    /// Ends a row. Returns `false` if the page cannot be used, with the reason in `error`.
     pub(crate) fn end_row(&mut self, id: Option<&str>, index: Option<&str>) -> bool {
         for (meta, column) in &self.layout.metadata {
             let value = match meta {

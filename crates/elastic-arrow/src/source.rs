@@ -1,7 +1,7 @@
-//! Walking `_source`.
+//! Reading `_source`.
 //!
-//! Owns: finding columns in a document, whether its keys are dotted or nested. Must not know what a
-//! value becomes, nor the rest of a page.
+//! Owns: finding columns in a document with dotted or nested keys. Must not know: how a value is converted, or the rest
+//! of a page.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::rows::Rows;
 use crate::source_tree::{Descent, SourceTree};
 use crate::values::MAX_DEPTH;
 
-/// Reads what stands at `tree` into the columns below it.
+/// Reads the value at `tree` into the columns at and below it.
 pub(crate) struct SourceSeed<'a, 'd> {
     pub(crate) tree: &'a SourceTree,
     pub(crate) rows: &'a mut Rows<'d>,
@@ -31,7 +31,7 @@ impl<'de> DeserializeSeed<'de> for SourceSeed<'_, '_> {
         }
         let text = json_text(deserializer)?;
         if !self.tree.children.is_empty() && text.trim_start().starts_with('{') {
-            // Both "a" and "a.b" are fields: an object can only be about the latter.
+            // Both "a" and "a.b" are fields, so an object at "a" can only contain "a.b".
             let mut inner = serde_json::Deserializer::from_str(&text);
             return inner.deserialize_any(self).map_err(serde::de::Error::custom);
         }
@@ -75,7 +75,7 @@ impl<'de> Visitor<'de> for SourceSeed<'_, '_> {
         }
     }
 
-    // A value where an object should be has none of its leaves.
+    // A value in place of an object has no values for its leaves.
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }

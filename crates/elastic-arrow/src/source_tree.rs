@@ -1,10 +1,10 @@
-//! The paths that columns are read from.
+//! The paths in `_source` that columns are read from.
 //!
-//! Owns: where a key of `_source`, dotted or not, leads. Must not know: documents.
+//! Owns: following a dotted or plain key of `_source`. Must not know: documents.
 
 use std::collections::HashMap;
 
-/// The paths that columns are read from, as a tree.
+/// The paths in `_source` that columns are read from, as a tree.
 #[derive(Debug, Default)]
 pub(crate) struct SourceTree {
     pub(crate) columns: Vec<usize>,
@@ -24,7 +24,7 @@ impl SourceTree {
         self.children.is_empty()
     }
 
-    /// Where a key of this object leads; a dotted one leads further down.
+    /// Follows a key of this object. A dotted key descends several levels.
     pub(crate) fn descend(&self, key: &str) -> Descent<'_> {
         let (mut node, mut passed): (&Self, &[usize]) = (self, &[]);
         for segment in key.split('.') {
@@ -37,9 +37,9 @@ impl SourceTree {
     }
 }
 
-/// Where a key leads.
+/// The place that a key leads to.
 pub(crate) enum Descent<'a> {
     At(&'a SourceTree),
-    /// To no column, but below these.
+    /// A place without columns, below these columns.
     Beside(&'a [usize]),
 }

@@ -1,11 +1,11 @@
-//! Points in time, exactly.
+//! Exact timestamps.
 //!
-//! Owns: epoch milliseconds and ISO-8601 text into whole numbers, never through floats. Must not
-//! know columns, nor pages.
+//! Owns: converting epoch milliseconds and ISO-8601 texts to integers, without floats. Must not know: columns or pages.
 
 const NANOS_A_SECOND: i128 = 1_000_000_000;
 
-/// Milliseconds, possibly with a fraction (`-1.5`), as nanoseconds. Digits below a nanosecond only if zero.
+/// Converts milliseconds, with or without a fraction (`-1.5`), to nanoseconds. Returns `None` if a digit below a
+/// nanosecond is not zero.
 pub(crate) fn epoch_millis_to_nanos(text: &str) -> Option<i128> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -19,8 +19,8 @@ pub(crate) fn epoch_millis_to_nanos(text: &str) -> Option<i128> {
     Some(if negative { -nanos } else { nanos })
 }
 
-/// ISO-8601 as `strict_date_optional_time_nanos` has it: a four digit year, anything after it
-/// optional, UTC unless an offset is given. Nanoseconds since 1970.
+/// Converts an ISO-8601 text in the format `strict_date_optional_time_nanos` to nanoseconds since 1970. The year has
+/// four digits and every other part is optional. Without an offset the time is UTC.
 pub(crate) fn iso_to_nanos(text: &str) -> Option<i128> {
     let (date, time) = match text.split_once('T') {
         Some((date, time)) => (date, Some(time)),
@@ -84,7 +84,7 @@ fn offset_seconds(text: &str) -> Option<i64> {
     (hours <= 18 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
-/// A fraction as whole units of `10^-places`; further digits must be zero.
+/// Returns a fraction as an integer in units of `10^-places`. Further digits must be zero.
 fn scaled(digits: &str, places: usize) -> Option<i128> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -104,7 +104,7 @@ fn fixed(text: &str, length: usize) -> Option<i64> {
     i64::try_from(number(text)?).ok()
 }
 
-/// Digits only: `parse` would take a plus sign.
+/// Parses digits only, because `str::parse` would accept a plus sign.
 fn number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -121,7 +121,7 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01: <https://howardhinnant.github.io/date_algorithms.html#days_from_civil>.
+/// Returns the days since 1970-01-01: <https://howardhinnant.github.io/date_algorithms.html#days_from_civil>.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

@@ -1,7 +1,7 @@
-//! Values into Arrow arrays.
+//! Converting values to Arrow arrays.
 //!
-//! Owns: one builder a column, which values it takes, and what a row without or with several values
-//! is. Must not know the shape of a page.
+//! Owns: one builder for each column, the values that it accepts, and rows with no value or several values. Must not
+//! know: the form of a page.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -19,12 +19,12 @@ use serde_json::value::RawValue;
 use crate::field::{Column, FieldType};
 use crate::time::{epoch_millis_to_nanos, iso_to_nanos};
 
-/// Arrays within arrays, and objects within objects, that are followed.
+/// The most levels of nested arrays or objects that are read.
 pub(crate) const MAX_DEPTH: usize = 100;
 
 const NANOS_A_MILLI: i128 = 1_000_000;
 
-/// One value as a page holds it.
+/// A value as a page contains it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Scalar<'a> {
     Text(&'a str),
@@ -33,7 +33,7 @@ pub(crate) enum Scalar<'a> {
     Boolean(bool),
 }
 
-/// Why a value was not taken.
+/// Why a value was refused.
 #[derive(Debug)]
 pub(crate) enum Misfit {
     Value { shown: String, reason: &'static str },
@@ -90,7 +90,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// A value from doc values.
+    /// Adds a value from doc values.
     pub(crate) fn push(&mut self, value: Scalar<'_>) -> Result<(), Misfit> {
         self.reserve_slot()?;
         self.values.append(value)?;
@@ -98,7 +98,7 @@ impl ColumnBuilder {
         Ok(())
     }
 
-    /// JSON text from `_source`: a value, an array of values, or null.
+    /// Adds JSON text from `_source`: a value, an array of values, or null.
     pub(crate) fn push_json(&mut self, text: &str) -> Result<(), Misfit> {
         if self.json && self.list.is_none() {
             return self.push_json_value(text.trim());
@@ -116,7 +116,7 @@ impl ColumnBuilder {
         let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(text) else {
             return Err(Misfit::value(text, "not an array"));
         };
-        // `[lon, lat]` is one point.
+        // An array with a number, such as `[lon, lat]`, is a single point.
         if self.geo_point && elements.iter().any(|element| is_number(element.get())) {
             return self.push_json_value(text);
         }
@@ -152,7 +152,7 @@ impl ColumnBuilder {
             }
             Some(b't') => self.values.append_source_boolean(true),
             Some(b'f') => self.values.append_source_boolean(false),
-            Some(b'{') => Err(Misfit::value(text, "an object is no value")),
+            Some(b'{') => Err(Misfit::value(text, "an object is not a value")),
             _ => self.values.append_source_number(text),
         }
     }
@@ -161,7 +161,7 @@ impl ColumnBuilder {
         if self.list.is_none() && self.in_row > 0 { Err(Misfit::Several) } else { Ok(()) }
     }
 
-    /// Ends a row: no value is null, also for lists.
+    /// Ends a row. A row without a value is null, also for lists.
     pub(crate) fn end_row(&mut self) {
         match &mut self.list {
             Some(lists) => {
@@ -193,7 +193,8 @@ fn is_number(text: &str) -> bool {
     text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
 
-/// As doc values spell it; text that is no address was never indexed as one and stays as it is.
+/// Returns an address in the form of doc values. A text that is not an address is unchanged, because it was not indexed
+/// as one.
 fn canonical_ip(text: &str) -> Cow<'_, str> {
     match text.parse::<IpAddr>() {
         Ok(address) => Cow::Owned(address.to_canonical().to_string()),
@@ -280,7 +281,7 @@ impl Values {
         }
     }
 
-    /// Strings in `_source` that Elasticsearch coerces: numbers, booleans and dates as text.
+    /// Adds a string from `_source`. Elasticsearch coerces numbers, booleans and dates given as text.
     fn append_source_string(&mut self, text: &str) -> Result<(), Misfit> {
         let shown = Scalar::Text(text);
         match self {
@@ -291,7 +292,7 @@ impl Values {
                 _ => Err(Misfit::scalar(shown, "not a boolean")),
             },
             Self::Millis(builder) => {
-                // A `date` keeps milliseconds only, and so do its doc values.
+                // A `date` is indexed in milliseconds, without the digits below.
                 let millis = source_date_text(text)?.div_euclid(NANOS_A_MILLI);
                 append_integer(builder, Scalar::Integer(millis))
             }
@@ -316,13 +317,14 @@ impl Values {
         }
     }
 
-    /// A number by its text, so that nothing is rounded on the way.
+    /// Adds a number from its text, so that it is not rounded in between.
     fn append_source_number(&mut self, text: &str) -> Result<(), Misfit> {
         match self {
-            // Where servers leave out parts of _source, and they are asked to, they print 2.10 as 2.1.
-            Self::Text(_) if text.contains(['.', 'e', 'E']) => {
-                Err(Misfit::value(text, "a number with a fraction as text, which the server spells anew"))
-            }
+            // Requests filter _source, and a server that filters it prints 2.10 as 2.1.
+            Self::Text(_) if text.contains(['.', 'e', 'E']) => Err(Misfit::value(
+                text,
+                "a number with a fraction in a text field, which the server may print differently",
+            )),
             Self::Text(_) => self.append(Scalar::Text(text)),
             Self::Float(_) | Self::Double(_) => match text.parse::<f64>() {
                 Ok(number) if number.is_finite() => self.append(Scalar::Float(number)),
@@ -398,7 +400,7 @@ fn to_f64(value: Scalar<'_>) -> Result<f64, Misfit> {
     }
 }
 
-/// Doc values of a `date` in the format `epoch_millis`: text of a whole number.
+/// Converts doc values of a `date` in the format `epoch_millis`, which is the text of a whole number.
 fn millis_value(value: Scalar<'_>) -> Result<Scalar<'_>, Misfit> {
     match value {
         Scalar::Integer(_) => Ok(value),
@@ -410,7 +412,7 @@ fn millis_value(value: Scalar<'_>) -> Result<Scalar<'_>, Misfit> {
     }
 }
 
-/// Doc values of a `date_nanos`: ISO-8601, or milliseconds with a fraction.
+/// Converts doc values of a `date_nanos`, which are ISO-8601 or milliseconds with a fraction.
 fn nanos_value(value: Scalar<'_>) -> Result<Scalar<'_>, Misfit> {
     match value {
         Scalar::Integer(millis) => match millis.checked_mul(NANOS_A_MILLI) {
@@ -435,15 +437,16 @@ fn source_date_text(text: &str) -> Result<i128, Misfit> {
     }
 }
 
-/// Four digits are a year to `strict_date_optional_time` and milliseconds to `epoch_millis`: not guessed.
+/// Converts a number in `_source` to nanoseconds. Refuses four digits, which `strict_date_optional_time` reads as a
+/// year and `epoch_millis` as milliseconds.
 fn source_date_number(text: &str) -> Result<i128, Misfit> {
     if text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Misfit::value(text, "a year or milliseconds, the number does not tell"));
+        return Err(Misfit::value(text, "ambiguous: a year or milliseconds"));
     }
     epoch_millis_to_nanos(text).ok_or_else(|| Misfit::value(text, "not epoch milliseconds"))
 }
 
-/// `5`, `-5` and `5.0`, never `5.7` or `5e3`.
+/// Parses a whole number such as `5`, `-5` or `5.0`. Returns `None` for `5.7` and `5e3`.
 fn whole_number(text: &str) -> Option<i128> {
     let whole = match text.split_once('.') {
         Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => whole,

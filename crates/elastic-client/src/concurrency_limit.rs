@@ -1,12 +1,12 @@
-//! How many requests may be in flight on one connection.
+//! The adaptive concurrency limit of a connection.
 //!
-//! Owns: that number, halved when the server says that it is too many, and one more for each full
-//! round that went well. Must not know: requests.
+//! Owns: how many requests may be in flight. The limit is halved when the server responds with status 429, and rises by
+//! one after as many good responses as the limit. Must not know: requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
-/// Shared by all slices of a connection.
+/// The limit, which all slices of a connection share.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimit {
     permits: Semaphore,
@@ -17,19 +17,19 @@ pub(crate) struct ConcurrencyLimit {
 #[derive(Debug)]
 struct State {
     limit: usize,
-    /// Permits in use that are not given back, since the limit was lowered below what is in flight.
+    /// Permits in use that are not returned when dropped, because the limit is lower than the requests in flight.
     owed: usize,
-    /// Good answers since the limit last changed.
+    /// The number of good responses since the limit last changed.
     good: usize,
-    /// How often it was lowered.
+    /// How often the limit was lowered.
     lowered: u64,
 }
 
-/// Leave to send one request; given back when dropped.
+/// The permit to send one request. It is returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     concurrency: &'a ConcurrencyLimit,
-    /// What `State::lowered` was at the time.
+    /// `State::lowered` when the permit was acquired.
     lowered: u64,
 }
 
@@ -43,7 +43,7 @@ impl ConcurrencyLimit {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many may be in flight now.
+    /// Returns how many requests may be in flight now.
     pub(crate) fn limit(&self) -> usize {
         self.state().limit
     }
@@ -55,9 +55,9 @@ impl ConcurrencyLimit {
 }
 
 impl Permit<'_> {
-    /// The server took the request: after as many of these as may be in flight, one more may.
+    /// Records a good response. After as many of them as the limit, the limit rises by one.
     pub(crate) fn good(&self) {
-        // Answers that were not many at once do not say that more would go well.
+        // If the limit is not used up, a good response does not prove that a higher limit would work.
         if self.concurrency.permits.available_permits() > 0 {
             return;
         }
@@ -75,7 +75,7 @@ impl Permit<'_> {
         }
     }
 
-    /// The server had too many. Those sent before it was last heeded do not count again.
+    /// Records a response with status 429. It is ignored if the limit was lowered after this request was sent.
     pub(crate) fn too_many(&self) {
         let mut state = self.concurrency.state();
         if self.lowered != state.lowered {
@@ -115,7 +115,7 @@ mod tests {
         let concurrency = ConcurrencyLimit::new(8);
         let permits = take_all(&concurrency);
         assert_eq!(permits.len(), 8);
-        // All eight were in flight when the server had enough: that is one complaint.
+        // All eight requests were in flight at the same time, so the limit is lowered once.
         permits.iter().for_each(Permit::too_many);
         assert_eq!(concurrency.limit(), 4);
         drop(permits);
@@ -135,7 +135,7 @@ mod tests {
         let concurrency = ConcurrencyLimit::new(8);
         let permits = take_all(&concurrency);
         permits[0].too_many();
-        // Permits that are owed while the limit grows again.
+        // Four permits are owed while the limit rises again.
         permits.iter().take(4).for_each(Permit::good);
         assert_eq!(concurrency.limit(), 5);
         drop(permits);

@@ -26,7 +26,8 @@ pub use secret::SecretSource;
 /// The settings of a connection to one cluster of Elasticsearch or OpenSearch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionConfig {
-    /// The URLs of the Elasticsearch nodes, at least one. Each path ends in `/`, so that [`Url::join`] keeps a path prefix.
+    /// The URLs of the Elasticsearch nodes, at least one. Each path ends in `/`, so that [`Url::join`] keeps a path
+    /// prefix.
     pub nodes: Vec<Url>,
     /// The credentials of every request.
     pub auth: Auth,
@@ -42,8 +43,8 @@ pub struct ConnectionConfig {
     pub max_requests: Option<NonZeroUsize>,
     /// The longest time for one attempt of a request. The default is 60 s.
     pub timeout: Option<Duration>,
-    /// The longest time for all attempts of one request, with the waits between them. The default is 600 s, or `timeout` if
-    /// that is longer.
+    /// The longest time for all attempts of one request, with the waits between them. The default is 600 s, or
+    /// `timeout` if that is longer.
     pub deadline: Option<Duration>,
     /// Whether documents may be written. The default is that they may only be read.
     pub access: Access,
@@ -72,8 +73,8 @@ pub enum Auth {
         /// Where the password is.
         password: SecretSource,
     },
-    /// An [API key](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/security-api-create-api-key.html) in its
-    /// encoded form.
+    /// An [API key](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/security-api-create-api-key.html) in
+    /// its encoded form.
     ApiKey {
         /// Where the key is.
         key: SecretSource,
@@ -102,8 +103,8 @@ pub enum Verify {
     /// The chain up to a trusted authority, and the host name.
     #[default]
     Full,
-    /// Either the server's own certificate has this fingerprint, or an authority with it signed the certificate for this
-    /// host name.
+    /// Either the server's own certificate has this fingerprint, or an authority with it signed the certificate for
+    /// this host name.
     Fingerprint(Fingerprint),
     /// No verification. Anyone between client and server can read and change everything.
     Off,
@@ -137,12 +138,13 @@ pub enum HeaderSource {
 }
 
 impl ConnectionConfig {
-    /// Returns the settings of a connection to one Elasticsearch node, without credentials and with full TLS verification.
+    /// Returns the settings of a connection to one Elasticsearch node, without credentials and with full TLS
+    /// verification.
     ///
     /// # Errors
     ///
-    /// If the text is not the URL of a node. A URL with credentials is refused, because the shell's history and the process
-    /// list would show them.
+    /// If the text is not the URL of a node. A URL with credentials is refused, because the shell's history and the
+    /// process list would show them.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
         let node = node::parse_node(url).map_err(|problem| ConfigError::Url { problem })?;
         Ok(Self {

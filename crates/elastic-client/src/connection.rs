@@ -3,8 +3,8 @@
 //! Owns: how one request is sent: to which node, how often, for how long, and the error of its failure.
 //! Must not know: what the request means, nor what a server's error means.
 //!
-//! The transport is reqwest. The official client's transport follows redirects, so a server could send requests to hosts
-//! that no configuration names. It also has no limit on the size of a response, and does not retry.
+//! The transport is reqwest. The official client's transport follows redirects, so a server could send requests to
+//! hosts that no configuration names. It also has no limit on the size of a response, and does not retry.
 
 use crate::concurrency_limit::ConcurrencyLimit;
 use crate::config::{Access, ConnectionConfig};
@@ -191,7 +191,8 @@ impl Connection {
         self.nodes.iter().map(|node| &node.url)
     }
 
-    /// Returns the server's product and version as the configuration declares them, for servers that do not reveal them.
+    /// Returns the server's product and version as the configuration declares them, for servers that do not reveal
+    /// them.
     pub fn declared_server(&self) -> Option<&str> {
         self.declared_server.as_deref()
     }
@@ -201,8 +202,8 @@ impl Connection {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Returns how many requests may be in flight now. The limit falls when the server responds with status 429, and rises
-    /// again up to `max_requests`.
+    /// Returns how many requests may be in flight now. The limit falls when the server responds with status 429, and
+    /// rises again up to `max_requests`.
     pub fn request_limit(&self) -> usize {
         self.in_flight.limit()
     }
@@ -217,14 +218,14 @@ impl Connection {
 
     /// Sends a request and returns the complete body of a 2xx response.
     ///
-    /// An idempotent request is retried on the next Elasticsearch node, with back-off, after status 429, 502, 503, 504 and
-    /// transport errors. The connection's deadline limits all attempts together, with the waits between them. An
+    /// An idempotent request is retried on the next Elasticsearch node, with back-off, after status 429, 502, 503, 504
+    /// and transport errors. The connection's deadline limits all attempts together, with the waits between them. An
     /// unreachable node is ejected for a while if there are others. Dropping the future cancels the request.
     ///
     /// # Errors
     ///
-    /// If no node responds, if the server responds with another status, if the response is too large, if the deadline has
-    /// passed, or if the connection is closed.
+    /// If no node responds before the deadline, if the server responds with another status, or if the response is too
+    /// large. Also if the connection is closed.
     pub async fn send(&self, request: &Request) -> Result<Response, Error> {
         if self.open_contexts.closing() && request.method != Method::Delete {
             return Err(Error::Closed {
@@ -364,7 +365,7 @@ impl Connection {
                     Idempotence::NotIdempotent => ContextOwner::Slice,
                     Idempotence::Idempotent => ContextOwner::Query,
                 };
-                let reason = if error.reason.is_empty() { "it gives no reason".into() } else { error.reason };
+                let reason = if error.reason.is_empty() { "no reason given".into() } else { error.reason };
                 Error::NodeLost { operation, connection, reason, owner }
             }
             Failure::Status { error, elastic, .. } => {
@@ -394,12 +395,14 @@ impl Connection {
 /// Reads a body into one buffer of the announced length, so that a page is in memory once. Of a body that is too large,
 /// only the first [`HEAD`] bytes are kept.
 async fn read_body(response: &mut reqwest::Response, max: Option<usize>) -> Result<Bytes, Failure> {
-    let announced = response.content_length().map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let mut body = BytesMut::with_capacity(announced.min(max.unwrap_or(LARGEST_BELIEVED)));
+    let announced = response.content_length().map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(max.unwrap_or(LARGEST_BELIEVED)));
     while let Some(chunk) = response.chunk().await.map_err(|e| Failure::Transport(e.into()))? {
         body.extend_from_slice(&chunk);
-        let bytes = announced.max(body.len());
-        if let Some(max) = max.filter(|max| bytes > *max && body.len() >= HEAD) {
+        let known = announced.unwrap_or(0).max(body.len());
+        if let Some(max) = max.filter(|max| known > *max && body.len() >= HEAD) {
+            // Elasticsearch 9 announces no length. The rest, which is not received, may be as large as the part before.
+            let bytes = announced.map_or(known.saturating_mul(2), |_| known);
             return Err(Failure::TooLarge { max, bytes, head: Bytes::copy_from_slice(&body[..HEAD]) });
         }
     }

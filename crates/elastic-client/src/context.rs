@@ -119,8 +119,8 @@ impl SearchContext {
     }
 }
 
-/// Opens a search context. The caller closes it with [`close_context`]. The server drops a context that was not read for
-/// `keep_alive`.
+/// Opens a search context. The caller closes it with [`close_context`]. The server drops a context that was not read
+/// for `keep_alive`.
 ///
 /// # Errors
 ///

@@ -57,7 +57,8 @@ pub enum Error {
     },
     /// The server's certificate was not accepted. A retry cannot help.
     #[error(
-        "{operation}: connection \"{connection}\": {node} was not trusted: {reason}; check tls.ca_file or tls.ca_fingerprint of this connection"
+        "{operation}: connection \"{connection}\": {node} was not trusted: {reason}; check tls.ca_file \
+         or tls.ca_fingerprint of this connection"
     )]
     Untrusted {
         /// The operation, such as `search: index "flows" slice 3/8`.
@@ -104,7 +105,8 @@ pub enum Error {
         /// Whether the lost search context belongs to one slice or to the whole query.
         owner: ContextOwner,
     },
-    /// The server responded with fewer rows than the request matches, or the response does not prove that it is complete.
+    /// The server responded with fewer rows than the request matches, or the response does not prove that it is
+    /// complete.
     #[error("{operation}: incomplete response: {detail}")]
     Incomplete {
         /// The read, with its index or slice.
@@ -119,7 +121,8 @@ pub enum Error {
         operation: String,
         /// The largest size that the request allows, in bytes.
         max: usize,
-        /// The size in bytes: as announced by the server, or else the part that was received.
+        /// The size in bytes, as announced by the server. If none was announced, it is estimated as twice the part that
+        /// was received.
         bytes: usize,
         /// The first 64 KiB of the response.
         head: Bytes,
@@ -127,7 +130,8 @@ pub enum Error {
     /// A page of a scroll was larger than the request allows.
     #[error(
         "{operation}: a scroll page of {rows} rows is larger than {max} bytes, and a scroll \
-         cannot return the same page again with fewer rows; set the table option page_size to {fitting} or less"
+         cannot return the same page again with fewer rows; set the table option page_size to \
+         {fitting} or less"
     )]
     ScrollPageTooLarge {
         /// The read, with its slice.
@@ -166,8 +170,8 @@ pub enum Error {
     },
     /// The index expression is invalid.
     #[error(
-        "index {expression:?} is not sent to a server: {problem}; write names, aliases, patterns or date math, \
-         separated by commas"
+        "index {expression:?} is not sent to a server: {problem}; write names, aliases, patterns \
+         or date math, separated by commas"
     )]
     IndexName {
         /// The index expression.

@@ -21,8 +21,8 @@ pub(crate) fn add_configured(
     for (header, source) in &config.headers {
         let refused = || {
             Error::Refused(format!(
-                "connection \"{name}\": the value of header \"{header}\" contains a character that a header must not \
-                 contain"
+                "connection \"{name}\": the value of header \"{header}\" contains a character that a header \
+                 must not contain"
             ))
         };
         let value = match source {

@@ -45,10 +45,11 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the place of the next node that is not ejected. If all are ejected, returns the one whose ejection ends first.
+    /// Returns the place of the next node that is not ejected. If all are ejected, returns the one whose ejection ends
+    /// first.
     ///
-    /// A node whose ejection has ended gets one idempotent request, and stays ejected until it responds. A request that is
-    /// not idempotent is not sent to it, because it could not be retried.
+    /// A node whose ejection has ended gets one idempotent request, and stays ejected until it responds. A request that
+    /// is not idempotent is not sent to it, because it could not be retried.
     pub(crate) fn pick(&self, now: Instant, idempotence: Idempotence) -> usize {
         let mut state = self.state();
         let count = state.nodes.len();

@@ -1,7 +1,7 @@
 //! Values dropped by `ignore_above` or `ignore_malformed`.
 //!
-//! Owns: finding documents with such values before a slice is read. The values are in `_source` but not in doc values, so
-//! they would be read as null. The server lists their fields in
+//! Owns: finding documents with such values before a slice is read. The values are in `_source` but not in doc values,
+//! so they would be read as null. The server lists their fields in
 //! [`_ignored`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/mapping-ignored-field.html). Must not know:
 //! pages.
 
@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 pub struct IgnoredValues {
     /// The names of the fields that are read from doc values.
     pub fields: Vec<String>,
-    /// The query whose documents are checked. It has no filter on these fields, because such a filter would not find the
-    /// dropped values.
+    /// The query whose documents are checked. It has no filter on these fields, because such a filter would not find
+    /// the dropped values.
     pub query: Value,
 }
 
@@ -74,8 +74,8 @@ pub(crate) async fn refuse_ignored(
     match total["value"].as_u64().or(total.as_u64()) {
         Some(0) => Ok(()),
         Some(documents) => Err(Error::Refused(format!(
-            "index \"{}\": {documents} documents have values of {} that ignore_above or ignore_malformed dropped; \
-             set the table option ignored = \"null\" to read them as null",
+            "index \"{}\": {documents} documents have values of {} that ignore_above or ignore_malformed \
+             dropped; set the table option ignored = \"null\" to read them as null",
             slice.index,
             ignored.fields.iter().map(|f| format!("\"{f}\"")).collect::<Vec<_>>().join(" or ")
         ))),

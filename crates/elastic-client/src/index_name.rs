@@ -2,9 +2,9 @@
 //!
 //! Owns: which expressions may name indices. Must not know: which indices exist.
 //!
-//! An index expression becomes a part of a path. The name `..` would resolve to another API, or leave the path prefix of
-//! the connection. The server would read the name `_cat` as an API. Both are refused, also in a percent-encoded form that
-//! a proxy between client and server might decode.
+//! An index expression becomes a part of a path. The name `..` would resolve to another API, or leave the path prefix
+//! of the connection. The server would read the name `_cat` as an API. Both are refused, also in a percent-encoded form
+//! that a proxy between client and server might decode.
 
 use crate::date_math::is_math;
 use crate::error::Error;
@@ -14,8 +14,8 @@ const FORBIDDEN: &[char] = &['/', '\\', '?', '#', '"', '<', '>', '|', ' ', '{', 
 /// The suffixes that select a part of a data stream.
 const SELECTORS: &[&str] = &["::data", "::failures", "::*"];
 
-/// Checks that an index expression consists of names, aliases, patterns and
-/// [date math](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/api-conventions.html#api-date-math-index-names),
+/// Checks that an index expression consists of names, aliases, patterns and [date
+/// math](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/api-conventions.html#api-date-math-index-names),
 /// separated by commas.
 ///
 /// # Errors
@@ -84,7 +84,8 @@ fn plain_problem(name: &str) -> Option<String> {
     Some(format!("{name:?} contains {forbidden:?}, which is not allowed in a name"))
 }
 
-/// Returns whether a name is static text with at least one `{…}`: `<flows-{now/d}>`, `<flows-{now-1M/M{yyyy.MM|+01:00}}-*>`.
+/// Returns whether a name is static text with at least one `{…}`: `<flows-{now/d}>`,
+/// `<flows-{now-1M/M{yyyy.MM|+01:00}}-*>`.
 fn is_date_math(name: &str) -> bool {
     let Some(mut rest) = name.strip_prefix('<').and_then(|name| name.strip_suffix('>')) else { return false };
     let is_text = |text: &str| !text.chars().any(|c| c.is_control() || FORBIDDEN.contains(&c));

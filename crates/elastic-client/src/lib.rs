@@ -1,14 +1,15 @@
 //! A client for Elasticsearch and OpenSearch: connections, server kinds, search contexts, slices, pages.
 //!
-//! Owns: every request to a server, and the checks that a response is complete.
-//! Must not know: Arrow and DataFusion, or where a connection's description comes from. The caller decodes the bytes of a
-//! page ([`DecodePage`]).
+//! Owns: every request to a server, and the checks that a response is complete. Must not know: Arrow and DataFusion, or
+//! where a connection's description comes from. The caller decodes the bytes of a page ([`DecodePage`]).
 //!
 //! A module uses only modules that precede it in this list:
-//! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `paths`, `request`: what a request asks for, and of which server;
-//! - `retry`, `health`, `concurrency_limit`, `headers`, `tls`, `server_error`, `transport_error`, `open_contexts`, `connection`, `release`,
-//!   `registry`: how a request is sent, and how it ended;
-//! - `server`, `mapping`, `sort_key`, `slices`, `context`, `renewal`, `ignored`, `paging`, `read`: how an index is read.
+//! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `paths`, `request`: what a request asks for, and
+//!   of which server;
+//! - `retry`, `health`, `concurrency_limit`, `headers`, `tls`, `server_error`, `transport_error`, `open_contexts`,
+//!   `connection`, `release`, `registry`: how a request is sent, and how it ended;
+//! - `server`, `mapping`, `sort_key`, `slices`, `read_options`, `shards`, `pit_limit`, `opening`, `context`, `renewal`,
+//!   `ignored`, `paging`, `read`: how an index is read.
 
 mod concurrency_limit;
 mod config;

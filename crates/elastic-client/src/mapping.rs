@@ -1,6 +1,6 @@
-//! What is behind a name: the mappings of every index, and how many documents.
+//! Facts about the indices of an index expression: mappings, settings and numbers of documents.
 //!
-//! Owns: asking. Must not know: what a mapping means.
+//! Owns: fetching them. Must not know: what a mapping means.
 
 use crate::connection::Connection;
 use crate::error::Error;
@@ -9,11 +9,16 @@ use crate::request::{Method, Request};
 use crate::server::fetch_json;
 use serde_json::{Value, json};
 
-/// Concrete index and the value of its `mappings`.
+/// The name of each concrete index, with the value of `mappings` in the response of
+/// [`GET index/_mapping`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/indices-get-mapping.html).
 pub type IndexMappings = Vec<(String, Value)>;
 
-/// Those indices that were created before this version. One that does not tell was created by the server
-/// that answers.
+/// Returns the indices that a version before `version` (major, minor) created. An index without this setting counts as
+/// created by the current version of the server.
+///
+/// # Errors
+///
+/// If the server refuses or does not respond, or if a setting is not a number.
 pub async fn fetch_older_than(
     connection: &Connection,
     index: &str,
@@ -38,22 +43,27 @@ pub async fn fetch_older_than(
     Ok(older)
 }
 
-/// As settings have it: 7.17.28 is 7172899.
+/// Returns the first version id of a release line, as settings contain it: the id of 7.17.28 is 7172899.
 fn version_id((major, minor): (u32, u32)) -> u32 {
     major * 1_000_000 + minor * 10_000
 }
 
-/// How many documents match now. No search context holds them, so no result may be checked against it.
+/// Returns [how many documents match](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/search-count.html)
+/// now. Do not verify a read by it, because a search context may see another state.
+///
+/// # Errors
+///
+/// If the server refuses or does not respond, or if a shard failed.
 pub async fn fetch_count(connection: &Connection, index: &str, query: &Value) -> Result<u64, Error> {
     let operation = format!("count the documents of index \"{index}\"");
     count(connection, index, query, operation, None).await
 }
 
-/// Asks every shard whether it can run a base query, and stops at the first document of each.
+/// Checks on every shard that it can run a base query. Each shard stops at its first document.
 ///
 /// # Errors
 ///
-/// If a server or a shard refuses the query.
+/// If the server or a shard refuses the query, or if the server does not respond.
 pub async fn check_query(connection: &Connection, index: &str, query: &Value) -> Result<(), Error> {
     let operation = format!("try the base query on index \"{index}\"");
     count(connection, index, query, operation, Some(1)).await.map(drop)
@@ -79,8 +89,12 @@ async fn count(
     }
 }
 
-/// Every concrete index behind a name, pattern or alias, sorted by name. None is an error: an
-/// empty table would read as "no traffic".
+/// Returns the mappings of every concrete index of an index expression, sorted by name.
+///
+/// # Errors
+///
+/// If the server refuses or does not respond, or if the expression matches no index. An empty table would look like "no
+/// traffic".
 pub async fn fetch_mappings(connection: &Connection, index: &str) -> Result<IndexMappings, Error> {
     let operation = format!("read the mapping of index \"{index}\"");
     let path = paths::mapping(index)?;
@@ -89,7 +103,7 @@ pub async fn fetch_mappings(connection: &Connection, index: &str) -> Result<Inde
         read_mappings(body).map_err(|detail| Error::Protocol { operation: operation.clone(), detail })?;
     if mappings.is_empty() {
         return Err(Error::Refused(format!(
-            "{operation}: no index of connection \"{}\" that this user may see has that name",
+            "{operation}: connection \"{}\" has no index of that name that this user may see",
             connection.name()
         )));
     }

@@ -124,13 +124,16 @@ async fn open_pit(
                 .with_param("keep_alive", keep_alive)
                 .with_param("allow_partial_pit_creation", "false");
             let (body, id) = open_recorded(connection, open, "pit_id", api.context()).await?;
+            let shown = |number: Option<u64>| number.map_or("an unknown number of".into(), |n| n.to_string());
             let failed = body["_shards"]["failed"].as_u64();
             let total = body["_shards"]["total"].as_u64();
             if failed != Some(0) || total != Some(u64::from(group.shards)) {
                 connection.free_soon(OpenContext::IndexPit(id));
                 let detail = format!(
-                    "expected {} shards with 0 failed, got {total:?} shards with {failed:?} failed",
-                    group.shards
+                    "expected {} shards with 0 failed, got {} shards with {} failed",
+                    group.shards,
+                    shown(total),
+                    shown(failed)
                 );
                 return Err(Error::Incomplete { operation, detail });
             }

@@ -1,22 +1,22 @@
-//! How many rows a page has. Pure.
+//! The number of rows of a page. Pure.
 //!
-//! Owns: fitting a page to memory by what was seen. Must not know: requests.
+//! Owns: fitting pages into memory by the size of previous pages. Must not know: requests.
 //!
-//! Nobody knows the size of a document beforehand, and a slice holds two pages: the one that is
-//! used and the next. So a page of documents starts at one row, and grows to ten thousand in three
-//! steps where they are small: 1, 25, 625, 10,000.
+//! The size of a document is unknown before it is read. A slice has two pages in memory: the one in use and the next
+//! one. So the first page of documents has one row. If the documents are small, the pages grow to 10,000 rows in three
+//! steps: 1, 25, 625, 10,000.
 
-/// A page is kept near this many bytes.
+/// The size of a page that the number of rows aims at, in bytes.
 pub(crate) const TARGET_BYTES: usize = 8 << 20;
-/// A larger page of more than one row is not taken; it is asked for again with fewer.
+/// The largest page of more than one row, in bytes. A larger page is requested again with fewer rows.
 pub(crate) const MAX_BYTES: usize = 64 << 20;
-/// What is small on one page may be large on the next, so that it is never trusted for more.
+/// The largest growth of a page, as a factor. Documents may be small on one page and large on the next.
 const GROWTH: u32 = 25;
-/// Rows of doc values that are asked for unseen: of one keyword, at most 32 MB. The server holds such
-/// a page too; 300 MB at once ended an OpenSearch of 512 MB.
+/// The rows of the first page of doc values. With one keyword that is at most 32 MB. The server has the page in memory
+/// too: 300 MB at once exhausted an OpenSearch node with 512 MB of heap.
 const UNSEEN_DOC_VALUES: u32 = 1_000;
 
-/// The rows of the next page.
+/// The number of rows of the next page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageSize {
     rows: u32,
@@ -24,7 +24,7 @@ pub(crate) struct PageSize {
 }
 
 impl PageSize {
-    /// Before anything was seen.
+    /// Returns the size of the first page.
     pub(crate) fn first(max: u32, of_source: bool) -> Self {
         Self { rows: if of_source { 1 } else { max.min(UNSEEN_DOC_VALUES) }, max }
     }
@@ -33,17 +33,17 @@ impl PageSize {
         self.rows
     }
 
-    /// Whether as many as may be are asked for already.
+    /// Returns whether the page has the largest size that is allowed.
     pub(crate) fn is_max(self) -> bool {
         self.rows == self.max
     }
 
-    /// Where more than `max` are of no use any more.
+    /// Returns this size with a new upper limit.
     pub(crate) fn at_most(self, max: u32) -> Self {
         Self { rows: self.rows.min(max), max: self.max.min(max) }
     }
 
-    /// After a page of `rows` that had `bytes`.
+    /// Returns the next size after a page with this many rows and bytes.
     pub(crate) fn after(self, rows: usize, bytes: usize) -> Self {
         let row_bytes = (bytes / rows.max(1)).max(1);
         let fitting = u32::try_from(TARGET_BYTES / row_bytes).unwrap_or(u32::MAX);
@@ -51,7 +51,7 @@ impl PageSize {
         Self { rows, ..self }
     }
 
-    /// After a page that was not taken at `bytes`.
+    /// Returns the next size after a page that was refused because it has this many bytes.
     pub(crate) fn after_too_large(self, bytes: usize) -> Self {
         let fitting = u64::from(self.rows) * TARGET_BYTES as u64 / bytes.max(1) as u64;
         let rows = u32::try_from(fitting).unwrap_or(u32::MAX).min(self.rows / 2).max(1);

@@ -2,8 +2,8 @@
 //!
 //! Owns: the paths of requests. Must not know: the bodies of requests.
 //!
-//! The official client builds the paths of Elasticsearch. The paths that only OpenSearch has are built here. Every index
-//! expression is checked first ([`check_index`]).
+//! The official client builds the paths of Elasticsearch. The paths that only OpenSearch has are built here. Every
+//! index expression is checked first ([`check_index`]).
 
 use crate::error::Error;
 use crate::index_name::check_index;

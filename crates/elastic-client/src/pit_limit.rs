@@ -18,8 +18,8 @@ pub(crate) const SETTING: &str = "search.max_open_pit_context";
 /// The limit is not read if at most this many shards are read.
 const FEW_SHARDS: u64 = 64;
 
-/// Returns the limit per OpenSearch node if all nodes together do not allow a PIT on each of these shards. Returns `None`
-/// if they do, or if the limit is unknown, because the user may lack the permission to read settings.
+/// Returns the limit per OpenSearch node if all nodes together do not allow a PIT on each of these shards. Returns
+/// `None` if they do, or if the limit is unknown, because the user may lack the permission to read settings.
 pub(crate) async fn find_exceeded(connection: &Connection, reached: &Reached) -> Option<u64> {
     if reached.shards() <= FEW_SHARDS {
         return None;
@@ -54,8 +54,9 @@ pub(crate) fn refused(index: &str, reached: &Reached, limit: Option<u64>) -> Err
     let limit =
         limit.map_or_else(|| "fewer than are needed now".to_owned(), |limit| format!("{limit} per node"));
     Error::Refused(format!(
-        "index \"{index}\": read = \"pit\" needs {} points in time on {} OpenSearch nodes, one for each shard, but \
-         {SETTING} of the server allows {limit}; raise that setting, name fewer indices, or use read = \"scroll\"",
+        "index \"{index}\": read = \"pit\" needs {} points in time on {} OpenSearch nodes, one for each \
+         shard, but {SETTING} of the server allows {limit}; raise that setting, name fewer indices, or use \
+         read = \"scroll\"",
         reached.shards(),
         reached.nodes
     ))
@@ -88,8 +89,8 @@ mod tests {
         assert_eq!(
             refused("flows-*", &reached(320, 1), Some(300)).to_string(),
             "index \"flows-*\": read = \"pit\" needs 320 points in time on 1 OpenSearch nodes, one for each \
-             shard, but search.max_open_pit_context of the server allows 300 per node; raise that setting, name fewer indices, \
-             or use read = \"scroll\""
+             shard, but search.max_open_pit_context of the server allows 300 per node; raise that setting, \
+             name fewer indices, or use read = \"scroll\""
         );
     }
 }

@@ -1,6 +1,6 @@
-//! The base query a user gives, as text: reading it, bringing its old forms up to date, and pinning its `now`.
+//! The user's base query: reading its text, translating its old forms, and pinning its `now`.
 //!
-//! Pure functions over JSON. They know no server, no mapping and no connection.
+//! Owns: pure functions over JSON. Must not know: servers, mappings and connections.
 
 mod clock;
 mod filtered;
@@ -15,8 +15,7 @@ use clock::refuse_clock;
 pub use filtered::translate_filtered;
 use pin::pin_ranges;
 
-/// Keys of a search body that say how rows look, not which rows there are: the table decides that, so they are
-/// ignored.
+/// Keys of a search body that select the content of rows. They are ignored, because the columns of the table select it.
 const IGNORED: &[&str] = &[
     "_source",
     "fields",
@@ -29,7 +28,7 @@ const IGNORED: &[&str] = &[
     "profile",
 ];
 
-/// Keys of a search body that would change which rows there are or their order, and what to do instead.
+/// Keys of a search body that would change the set of rows or their order, each with an alternative.
 const REFUSED: &[(&str, Option<&str>)] = &[
     ("size", Some("use LIMIT")),
     ("from", Some("use OFFSET")),
@@ -55,54 +54,55 @@ const REFUSED: &[(&str, Option<&str>)] = &[
     ("suggest", None),
 ];
 
-/// The deepest query that is sent: whoever reads it from a plan, with the table's filters around it, reads 127
-/// levels of JSON.
+/// The most levels of a base query. An executor reads at most 127 levels of JSON from a plan, and the table's filters
+/// add levels around the query.
 const MAX_LEVELS: usize = 100;
 
-/// The query every row of a table has to match.
+/// The query that every row of a table matches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BaseQuery {
-    /// The query itself, as it was given.
+    /// The query in the server's DSL, as the user wrote it.
     pub query: Value,
-    /// The fields its `_source` lists, wildcards as written; `None` if it lists none. Nothing here reads them.
+    /// The fields that the `_source` of the search body lists, with wildcards. `None` if it lists none.
     pub source_fields: Option<Vec<String>>,
 }
 
-/// Why a text is no base query. No message holds a value of the text.
+/// Why a base query is refused. No message contains a value of the query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// No text.
+    /// The text is empty.
     #[error("the base query is empty")]
     Empty,
-    /// Not JSON.
+    /// The text is not valid JSON.
     #[error("the base query is not valid JSON: line {line}, column {column}: {problem}")]
     Malformed {
         /// The line, from 1.
         line: usize,
         /// The column, from 1.
         column: usize,
-        /// What is wrong there.
+        /// What is wrong at that place.
         problem: &'static str,
     },
-    /// JSON or other text of another shape.
+    /// The text is neither a JSON object nor `?q=…`.
     #[error("the base query must be a JSON object or have the form ?q=...")]
     Shape,
-    /// A query that is no object with one key.
+    /// The query is not an object with exactly one key.
     #[error("{place} must be a JSON object with exactly one key, the kind of query")]
     NotOneQuery {
-        /// What was looked at.
+        /// The part of the base query.
         place: &'static str,
     },
-    /// A query that could not be read from a plan.
+    /// The query has more levels than an executor can read from a plan.
     #[error(
-        "the base query is nested too deep: {levels} levels with its old forms translated, at most {MAX_LEVELS} are read"
+        "the base query is nested too deep: it has {levels} levels after its old forms are translated, the \
+         limit is {MAX_LEVELS}"
     )]
     TooDeep {
-        /// Objects and arrays within each other.
+        /// The number of nested objects and arrays.
         levels: usize,
     },
-    /// A part of a search body that would change which rows there are, or their order.
+    /// The search body has a key that would change the set of rows or their order.
     #[error("the base query must not have {key:?}, which changes the rows{}", hint(*instead))]
     Refused {
         /// The part.
@@ -110,80 +110,85 @@ pub enum QueryError {
         /// What to do instead.
         instead: Option<&'static str>,
     },
-    /// A part of a search body that is not known here.
+    /// The search body has an unknown key.
     #[error("the base query has an unknown part {key:?} beside its \"query\"")]
     UnknownKey {
         /// The part.
         key: String,
     },
-    /// A `_source` that says nothing.
+    /// The value of `_source` has an invalid type.
     #[error("\"_source\" of the base query must be true, false, a field, a list of fields or an object")]
     Source,
-    /// A parameter of `?q=…` that is not known here.
+    /// The form `?q=…` has an unknown parameter.
     #[error("the base query ?q=... has an unknown parameter {parameter:?}")]
     UnknownParameter {
         /// The parameter.
         parameter: String,
     },
-    /// A parameter of `?q=…` that stands twice.
+    /// The form `?q=…` has the same parameter twice.
     #[error("the base query ?q=... has the parameter {parameter:?} twice")]
     RepeatedParameter {
         /// The parameter.
         parameter: String,
     },
-    /// A parameter of `?q=…` that must be true or false.
+    /// The parameter of `?q=…` must be true or false.
     #[error("the parameter {parameter:?} of the base query ?q=... must be true or false")]
     NotBoolean {
         /// The parameter.
         parameter: String,
     },
-    /// Something that is another moment for each request, and is no bound of a range.
+    /// The query reads the clock outside of the bounds of a range, so each request would find other documents.
     #[error(
-        "{place} of the base query reads the clock, which tells each page another time; write the time out, such as \
-         2026-01-02T03:04:05Z, or ask by a range query, whose \"now\" is pinned to one moment"
+        "{place} of the base query reads the clock, which differs for each page; write a fixed time such as \
+         2026-01-02T03:04:05Z, or use a range query, whose \"now\" is pinned to one instant"
     )]
     Clock {
-        /// Where.
+        /// The part of the base query that reads the clock.
         place: &'static str,
     },
-    /// A script whose text is only known to the server.
+    /// The query has a stored script, whose source only the server knows.
     #[error(
-        "the base query names a stored script, which may read the clock and may change between two pages; write its \
-         \"source\" in its place"
+        "the base query uses a stored script, which may read the clock and may change between two pages; \
+         write its \"source\" instead"
     )]
     StoredScript,
-    /// `?…` without a `q`.
+    /// The form `?…` has no `q`, or an empty one.
     #[error("the base query ?q=... has no \"q\", or an empty one")]
     NoQ,
 }
 
-/// Replaces the `now` of each `range` bound by the instant `now` (`2026-01-02T03:04:05.678Z`), however deep the range
-/// stands: `now-1h/d` becomes `2026-01-02T03:04:05.678Z||-1h/d`, and `now` alone the instant alone.
+/// Replaces the `now` of each `range` bound by the instant `now` (`2026-01-02T03:04:05.678Z`), at any depth of the
+/// query. `now-1h/d` becomes `2026-01-02T03:04:05.678Z||-1h/d`, and `now` alone becomes the instant.
 ///
-/// A bound is read by the range's `format`, else by the field's own, which is not known here. So the range gets a
-/// format that reads the instant:
+/// The server reads a bound by the `format` of the range, or else by the format of the field, which is unknown here. So
+/// the range gets a format that reads the instant:
 ///
 /// | the other bounds | the range's `format` | becomes |
 /// |---|---|---|
 /// | none, or `now` too | any or none | `strict_date_optional_time` |
-/// | dates or numbers | F | `F\|\|strict_date_optional_time`: F first, so that they are read as before |
+/// | dates or numbers | F | `F\|\|strict_date_optional_time`. F is first, so it still reads the other bounds |
 /// | numbers that can only be milliseconds | none | `strict_date_optional_time\|\|epoch_millis` |
 /// | other dates and numbers | none | `strict_date_optional_time` |
 ///
-/// In the last row a date that only the field's own format reads is an error of the server, never another date; a
-/// `format` in the range settles it.
+/// In the last row, the server refuses a date that only the format of the field can read. It never reads it as another
+/// date. A `format` in the range avoids the error.
 ///
 /// # Errors
-/// If the query reads the clock elsewhere: in a text of Lucene's syntax (`query_string`), in date math of a `term`
-/// or a `match`, or in a script.
+///
+/// If the query reads the clock elsewhere: in a `query_string`, in date math of a `term` or a `match`, or in a script.
+/// Stored scripts are refused because their source is unknown.
 pub fn pin_now(query: &Value, now: &str) -> Result<Value, QueryError> {
     let pinned = pin_ranges(query, now);
     refuse_clock(&pinned)?;
     Ok(pinned)
 }
 
-/// Reads a base query: a search body (`{"query": …, "_source": …}`), a query on its own (`{"term": …}`) or the
-/// form `?q=…`. An empty object matches everything, as it does on the servers.
+/// Reads a base query: a search body (`{"query": …, "_source": …}`), a query alone (`{"term": …}`), or `?q=…`. An empty
+/// object matches every document, as it does on the servers.
+///
+/// # Errors
+///
+/// If the text has none of these forms, is nested too deep, or has a key that would change the set of rows.
 pub fn parse_base_query(text: &str) -> Result<BaseQuery, QueryError> {
     let text = text.trim();
     if text.is_empty() {
@@ -239,7 +244,7 @@ fn check_query(query: &Value, place: &'static str) -> Result<(), QueryError> {
     if levels > MAX_LEVELS { Err(QueryError::TooDeep { levels }) } else { Ok(()) }
 }
 
-/// How many objects and arrays stand within each other.
+/// Returns the depth of nested objects and arrays.
 fn levels(value: &Value) -> usize {
     match value {
         Value::Object(object) => 1 + object.values().map(levels).max().unwrap_or_default(),
@@ -266,7 +271,7 @@ fn parse_source(source: &Value) -> Result<Option<Vec<String>>, QueryError> {
     }
 }
 
-/// `q=…&df=…` → a `query_string` query.
+/// Translates the parameters `q=…&df=…` to a `query_string` query.
 fn parse_uri(parameters: &str) -> Result<Value, QueryError> {
     let mut query = Map::new();
     for (name, value) in form_urlencoded::parse(parameters.as_bytes()) {

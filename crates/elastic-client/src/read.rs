@@ -2,8 +2,8 @@
 //!
 //! Owns: the options of a read, and its counters. Must not know: columns. A [`DecodePage`] turns bytes into rows.
 //!
-//! A module uses only modules that precede it in this list: `requests` builds the common parts of every search, `pit` and
-//! `scroll` are the two modes with their state, `reader` reads by one of them, `count` only counts the rows.
+//! A module uses only modules that precede it in this list. `requests` builds the common parts of every search. `pit`
+//! and `scroll` are the two modes with their state. `reader` reads by one of them. `count` only counts the rows.
 
 mod count;
 mod pit;

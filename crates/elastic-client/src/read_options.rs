@@ -1,7 +1,7 @@
 //! The options of a read.
 //!
-//! Owns: the options, their bounds, and their text forms, from the user's text to a request. Must not know: tables, plans,
-//! or how they are serialized.
+//! Owns: the options, their bounds, and their text forms, from the user's text to a request. Must not know: tables,
+//! plans, or how they are serialized.
 
 use std::fmt;
 use std::num::NonZeroU32;

@@ -1,7 +1,7 @@
 //! The connections of this process, by name.
 //!
-//! Owns: resolving the name of a connection. Must not know: what uses the connection, or where the settings come from. A
-//! plan from another process contains only names, never URLs.
+//! Owns: resolving the name of a connection. Must not know: what uses the connection, or where the settings come from.
+//! A plan from another process contains only names, never URLs.
 
 use crate::config::{ConfigError, ConnectionConfig};
 use crate::connection::Connection;

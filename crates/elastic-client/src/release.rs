@@ -39,7 +39,8 @@ impl Connection {
         }
     }
 
-    /// Closes all of these contexts with concurrent requests, many contexts in each request if the server accepts a list.
+    /// Closes all of these contexts with concurrent requests, many contexts in each request if the server accepts a
+    /// list.
     ///
     /// # Errors
     ///
@@ -51,7 +52,8 @@ impl Connection {
         freed.into_iter().collect()
     }
 
-    /// Closes all of these contexts in the background. Without a Tokio runtime, the server drops them after `keep_alive`.
+    /// Closes all of these contexts in the background. Without a Tokio runtime, the server drops them after
+    /// `keep_alive`.
     pub(crate) fn free_all_soon(self: &Arc<Self>, contexts: Vec<OpenContext>) {
         if contexts.is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
@@ -77,8 +79,8 @@ impl Connection {
 
     /// Closes the connection and its open search contexts. No further read is sent.
     ///
-    /// Contexts that are being opened are closed once they are open. If this takes longer than `longest`, the server drops
-    /// the remaining contexts after `keep_alive`.
+    /// Contexts that are being opened are closed once they are open. If this takes longer than `longest`, the server
+    /// drops the remaining contexts after `keep_alive`.
     pub async fn close(&self, longest: Duration) {
         self.open_contexts().begin_closing();
         let free_all = async {
@@ -91,7 +93,7 @@ impl Connection {
         if tokio::time::timeout(longest, free_all).await.is_err() {
             tracing::warn!(
                 connection = self.name(),
-                "not all search contexts were closed in time, the others stay open until keep_alive has passed"
+                "not all search contexts were closed in time, some stay open until keep_alive has passed"
             );
         }
     }

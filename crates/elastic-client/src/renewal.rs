@@ -21,12 +21,13 @@ const TRIES: u32 = 3;
 /// The shortest timeout of a renewal, for a short `keep_alive`.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Renews each point in time of a search context every half of `keep_alive`. Returns only if all points in time are gone.
+/// Renews each point in time of a search context every half of `keep_alive`. Returns only if all points in time are
+/// gone.
 ///
 /// Each point in time is renewed independently: a failed renewal is logged and retried, and does not affect the others.
 ///
-/// A page renews only the point in time that it reads. So a point in time could expire while its reader waits, or before
-/// its index is read. A failed renewal does not end a read: if a point in time is gone, its next page fails.
+/// A page renews only the point in time that it reads. So a point in time could expire while its reader waits, or
+/// before its index is read. A failed renewal does not end a read: if a point in time is gone, its next page fails.
 pub async fn keep_context(connection: &Connection, context: &SearchContext, keep_alive: KeepAlive) {
     let turns = Semaphore::new(AT_ONCE);
     let pits = context.pits().into_iter();
@@ -80,7 +81,7 @@ impl PointInTime<'_> {
                 if error.status() == Some(404) { Renewed::Gone } else { Renewed::No }
             }
             Err(_) => {
-                tracing::warn!(index, within = ?longest, "a point in time was not renewed within the timeout");
+                tracing::warn!(index, within = ?longest, "the renewal of a point in time timed out");
                 Renewed::No
             }
         }

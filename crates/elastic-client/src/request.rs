@@ -1,24 +1,24 @@
-//! One request and its answer, as whoever sends it sees them.
+//! A request and its response.
 //!
-//! Owns: what can be said of a request. Must not know: nodes, or how it is sent.
+//! Owns: the parts of a request. Must not know: Elasticsearch nodes, or how a request is sent.
 
 use crate::error::Error;
 use bytes::Bytes;
 use serde_json::Value;
 use url::Url;
 
-/// What a request does.
+/// The HTTP method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Reads.
+    /// `GET`: reads.
     Get,
-    /// Asks whether something is there.
+    /// `HEAD`: checks whether something exists.
     Head,
-    /// Searches, and opens.
+    /// `POST`: searches, or opens a search context.
     Post,
-    /// Makes.
+    /// `PUT`: creates.
     Put,
-    /// Frees.
+    /// `DELETE`: closes a search context, or deletes.
     Delete,
 }
 
@@ -34,36 +34,36 @@ impl From<Method> for reqwest::Method {
     }
 }
 
-/// Whether the same request may be sent twice.
+/// Whether the same request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idempotence {
-    /// Yes: the server's state is the same after one or two.
+    /// The request may be retried, because the server's state is the same after one or two of them.
     Idempotent,
-    /// No: a scroll page moves on whether or not its answer arrived.
+    /// The request is not retried. A scroll, for example, advances even if the response is lost.
     NotIdempotent,
 }
 
-/// One request, on whichever node.
+/// A request to any Elasticsearch node of a connection.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// HTTP method.
+    /// The HTTP method.
     pub method: Method,
-    /// Absolute path, percent-encoded.
+    /// The absolute path, percent-encoded.
     pub path: String,
-    /// Query string parameters.
+    /// The parameters of the query string.
     pub params: Vec<(&'static str, String)>,
-    /// JSON (or NDJSON) body.
+    /// The body, in JSON or NDJSON.
     pub body: Option<Bytes>,
-    /// Whether it may be repeated.
+    /// Whether the request may be retried.
     pub idempotence: Idempotence,
-    /// The largest answer that is taken; any if none.
+    /// The largest response body, in bytes. `None` for no limit.
     pub max_bytes: Option<usize>,
-    /// What it is for, as errors say it: `search: index "flows" slice 3/8`.
+    /// The purpose of the request, for errors and logs: `search: index "flows" slice 3/8`.
     pub operation: String,
 }
 
 impl Request {
-    /// A request without body or parameters, that may be repeated.
+    /// Returns an idempotent request without parameters, body or limit.
     pub fn new(method: Method, path: impl Into<String>, operation: impl Into<String>) -> Self {
         Self {
             method,
@@ -88,16 +88,17 @@ impl Request {
         self
     }
 
-    /// Refuses a larger answer.
+    /// Sets the largest response body, in bytes.
     pub fn with_max_bytes(mut self, max: usize) -> Self {
         self.max_bytes = Some(max);
         self
     }
 
-    /// The address of this request on a node.
+    /// Returns the URL of this request on an Elasticsearch node.
     ///
     /// # Errors
-    /// If the path is not sent as it stands, such as one with `..`, which would leave the node's own path.
+    ///
+    /// If the URL would change the path. A `..` for example would leave the path prefix of the node.
     pub(crate) fn url(&self, node: &Url) -> Result<Url, Error> {
         let path = format!("{}{}", node.path().trim_end_matches('/'), self.path);
         let mut url = node.clone();
@@ -106,31 +107,35 @@ impl Request {
             return Ok(url);
         }
         Err(Error::Refused(format!(
-            "{}: the path {:?} would ask another API than it names",
+            "{}: the path {:?} is not sent, because it resolves to another API",
             self.operation, self.path
         )))
     }
 
-    /// Forbids or allows a second sending.
+    /// Sets whether the request may be retried.
     pub fn with_idempotence(mut self, idempotence: Idempotence) -> Self {
         self.idempotence = idempotence;
         self
     }
 }
 
-/// A successful answer.
+/// A response with a 2xx status.
 #[derive(Debug)]
 pub struct Response {
-    /// The body, whole.
+    /// The complete body.
     pub body: Bytes,
-    /// Whether the server called itself Elasticsearch in `X-Elastic-Product`.
+    /// Whether the response has the header `X-Elastic-Product: Elasticsearch`.
     pub elastic_product: bool,
-    /// How many retries it took.
+    /// The number of retries before this response.
     pub retries: u32,
 }
 
 impl Response {
-    /// The body as JSON.
+    /// Returns the body as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If the body is not JSON. The error names the operation.
     pub fn json(&self, operation: &str) -> Result<Value, Error> {
         serde_json::from_slice(&self.body)
             .map_err(|e| Error::Protocol { operation: operation.into(), detail: format!("not JSON: {e}") })

@@ -1,18 +1,18 @@
-//! How long to wait before asking again.
+//! The wait before a retry.
 //!
-//! Owns: the back-off. Must not know: requests, or which of them may be repeated.
+//! Owns: the back-off. Must not know: requests, or which of them are idempotent.
 
 use rand::Rng;
 use std::time::Duration;
 
-/// Exponential back-off with full jitter, bounded in tries and in length.
+/// Exponential back-off with jitter, with a limit on the retries and on each wait.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// Tries after the first.
+    /// The most attempts after the first one.
     pub max_retries: u32,
-    /// The first wait's upper bound; doubles with each try.
+    /// The upper bound of the first wait. It doubles with each retry.
     pub base: Duration,
-    /// No wait is longer.
+    /// The upper bound of every wait without a `Retry-After`.
     pub cap: Duration,
 }
 
@@ -23,8 +23,10 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The wait before retry number `retry` (from 0). A `Retry-After` wins where it is longer,
-    /// up to a minute. Half of the wait is fixed, half drawn, so that slices do not march in step.
+    /// Returns the wait before the retry with this number, from 0.
+    ///
+    /// A longer `Retry-After` of the server has precedence, up to 60 s. Half of the wait is fixed and half is random,
+    /// so that slices do not retry at the same time.
     pub fn delay(&self, retry: u32, retry_after: Option<Duration>, rng: &mut impl Rng) -> Duration {
         let full = self.base.saturating_mul(1 << retry.min(16)).min(self.cap);
         let drawn = full / 2 + full.mul_f64(rng.random_range(0.0..0.5));

@@ -22,8 +22,8 @@ pub enum Product {
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// Reads a version such as `8.8.2`, `3.0.0-beta1` or `2`. Missing parts are 0. Returns `None` if the major version is
-    /// not a number.
+    /// Reads a version such as `8.8.2`, `3.0.0-beta1` or `2`. Missing parts are 0. Returns `None` if the major version
+    /// is not a number.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>().ok());
         let major = parts.next()??;
@@ -59,8 +59,8 @@ impl Server {
     /// The list is made when a document is indexed, so the version that created the index decides.
     pub const NOTES_IGNORED_KEYWORDS: (u32, u32) = (7, 15);
 
-    /// Returns whether `_ignored` lists the fields with a value dropped by `ignore_above`. Every server lists those with a
-    /// value dropped by `ignore_malformed`.
+    /// Returns whether `_ignored` lists the fields with a value dropped by `ignore_above`. Every server lists those
+    /// with a value dropped by `ignore_malformed`.
     pub fn notes_ignored_keywords(&self) -> bool {
         match self.product {
             Product::Elasticsearch => {
@@ -95,7 +95,8 @@ impl Server {
 /// Returns the product and the version of the server.
 ///
 /// The setting `server` of the connection has precedence. Otherwise `GET /` returns both. If the server refuses that,
-/// `GET /_nodes/_local` returns the version, and a response header or `GET /_security/_authenticate` reveals the product.
+/// `GET /_nodes/_local` returns the version, and a response header or `GET /_security/_authenticate` reveals the
+/// product.
 ///
 /// # Errors
 ///
@@ -105,7 +106,8 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
     if let Some(text) = connection.declared_server() {
         return Server::parse_declared(text).ok_or_else(|| {
             Error::Refused(format!(
-                "connection \"{}\": server = \"{text}\" is not a known server; write \"elasticsearch 8.8.2\" or \"opensearch 2.19.1\"",
+                "connection \"{}\": server = \"{text}\" is not a known server; write \"elasticsearch 8.8.2\" \
+                 or \"opensearch 2.19.1\"",
                 connection.name()
             ))
         });
@@ -141,9 +143,9 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
     Ok(Server { product, version })
 }
 
-/// Returns whether the server is Elasticsearch, for a user without the permission to read the version. Some refusals have
-/// the header `X-Elastic-Product`, but those of the security module do not (8.8.2). `GET /_security/_authenticate` is
-/// allowed for every user of Elasticsearch, and OpenSearch has no such path.
+/// Returns whether the server is Elasticsearch, for a user without the permission to read the version. Some refusals
+/// have the header `X-Elastic-Product`, but those of the security module do not (8.8.2). `GET /_security/_authenticate`
+/// is allowed for every user of Elasticsearch, and OpenSearch has no such path.
 async fn is_elasticsearch(connection: &Connection, refused: &Request) -> bool {
     let who = Request::new(Method::Get, paths::authenticate(), "read the authenticated user");
     connection.is_elasticsearch(refused).await || connection.send(&who).await.is_ok()

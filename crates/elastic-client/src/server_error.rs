@@ -38,8 +38,8 @@ impl ServerError {
         is_retryable_status(self.status)
     }
 
-    /// Returns whether the server has lost one of its Elasticsearch nodes. First the connection to the node fails. After
-    /// the server has removed the node, points in time and scrolls on it fail with other errors.
+    /// Returns whether the server has lost one of its Elasticsearch nodes. First the connection to the node fails.
+    /// After the server has removed the node, points in time and scrolls on it fail with other errors.
     pub(crate) fn is_lost_node(&self) -> bool {
         let reason = self.reason.as_str();
         match self.kind.as_str() {

@@ -1,7 +1,6 @@
-//! Which concrete indices and shards are behind a name.
+//! The concrete indices and shards of an index expression.
 //!
-//! Owns: asking for them, and dividing them into groups that one point in time (PIT) may span. Must not know:
-//! PITs.
+//! Owns: fetching them, and dividing them into groups that one point in time (PIT) may span. Must not know: PITs.
 
 use crate::connection::Connection;
 use crate::error::Error;
@@ -13,17 +12,17 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Requests of one kind that are sent beside each other.
+/// The most concurrent requests of one kind.
 pub(crate) const CONCURRENT_REQUESTS: usize = 16;
-/// Names that one path holds, in bytes once they are percent-encoded. Servers take a first line of 4,096 bytes.
+/// The most percent-encoded bytes of names in one path. Servers accept a request line of 4,096 bytes.
 const PATH_BYTES: usize = 3_000;
 
-/// What a name reaches.
+/// What an index expression reaches.
 #[derive(Debug)]
 pub(crate) struct Reached {
-    /// Its concrete indices, sorted by name.
+    /// The concrete indices, sorted by name.
     pub(crate) indices: Vec<IndexShards>,
-    /// How many of the server's nodes hold copies of their shards.
+    /// The number of Elasticsearch nodes with copies of their shards.
     pub(crate) nodes: usize,
 }
 
@@ -33,11 +32,12 @@ impl Reached {
     }
 }
 
-/// Returns the concrete indices behind a name with the shards that it reaches, sorted by name.
+/// Returns the concrete indices of an index expression with the number of [shards that a search
+/// reaches](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/search-shards.html), sorted by name.
 ///
 /// # Errors
 ///
-/// If the server refuses, if a shard has no started copy, or if no index has that name.
+/// If the server refuses or does not respond, if a shard has no started copy, or if the expression matches no index.
 pub async fn fetch_shards(connection: &Connection, index: &str) -> Result<Vec<IndexShards>, Error> {
     Ok(fetch_reached(connection, index).await?.indices)
 }
@@ -49,7 +49,7 @@ pub(crate) async fn fetch_reached(connection: &Connection, index: &str) -> Resul
     let reached = read_reached(&operation, &body)?;
     if reached.indices.is_empty() {
         return Err(Error::Refused(format!(
-            "{operation}: no index of connection \"{}\" that this user may see has that name",
+            "{operation}: connection \"{}\" has no index of that name that this user may see",
             connection.name()
         )));
     }
@@ -77,12 +77,12 @@ fn read_reached(operation: &str, body: &Value) -> Result<Reached, Error> {
     Ok(Reached { indices: indices.collect(), nodes })
 }
 
-/// Returns the first of `indices` of which the name that was asked for does not reach all shards, and how many it
-/// has: an alias with routing.
+/// Returns the first of `indices` whose shards the expression `asked` reaches only in part, with the number of all its
+/// shards. The cause is an alias with routing.
 ///
 /// # Errors
 ///
-/// If the server refuses, or if an index is gone.
+/// If the server refuses or does not respond, or if an index was deleted.
 pub(crate) async fn find_routed<'a>(
     connection: &Connection,
     asked: &str,
@@ -99,7 +99,7 @@ pub(crate) async fn find_routed<'a>(
     for index in others {
         let Some(&shards) = whole.get(index.index.as_str()) else {
             let operation = format!("find the shards of index \"{}\"", index.index);
-            return Err(Error::Incomplete { operation, detail: "the index is gone".into() });
+            return Err(Error::Incomplete { operation, detail: "the index was deleted".into() });
         };
         if shards != index.shards {
             return Ok(Some((index, shards)));
@@ -108,8 +108,8 @@ pub(crate) async fn find_routed<'a>(
     Ok(None)
 }
 
-/// Divides indices into groups of one filter each, in their order, whose names with commas between are an index
-/// expression. A group has `max_shards` shards at most, or it is a single index. Pure.
+/// Divides indices into groups with the same filter, in their order. The name of a group is an index expression. A
+/// group has at most `max_shards` shards, or is a single index. Pure.
 pub(crate) fn group_indices(indices: &[IndexShards], max_shards: u32) -> Vec<IndexShards> {
     let mut groups: Vec<IndexShards> = Vec::new();
     let mut filters: Vec<Option<&Value>> = Vec::new();
@@ -126,7 +126,7 @@ pub(crate) fn group_indices(indices: &[IndexShards], max_shards: u32) -> Vec<Ind
     groups
 }
 
-/// Joins consecutive names, as long as a path holds them.
+/// Joins consecutive names up to the limits of shards and of bytes in a path.
 fn join_names(indices: &[&IndexShards], max_shards: usize) -> Vec<IndexShards> {
     let mut groups: Vec<IndexShards> = Vec::new();
     let mut bytes = 0;

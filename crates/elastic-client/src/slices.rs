@@ -2,9 +2,9 @@
 //!
 //! Owns: slice arithmetic. Must not know: requests.
 //!
-//! With as many slices as shards, each slice is one shard, which costs nothing. With more slices, the server divides the
-//! shards. Fewer slices are never used: on OpenSearch, a slice over two shards silently skips rows when it is paged by
-//! `search_after`. Instead, a partition reads several slices one after the other.
+//! With as many slices as shards, each slice is one shard, which costs nothing. With more slices, the server divides
+//! the shards. Fewer slices are never used: on OpenSearch, a slice over two shards silently skips rows when it is paged
+//! by `search_after`. Instead, a partition reads several slices one after the other.
 
 use serde_json::Value;
 use std::num::NonZeroU32;
@@ -27,8 +27,8 @@ pub struct IndexShards {
     pub filter: Option<Value>,
 }
 
-/// The parameter `slice: {id, max}` of a search, for a part of a
-/// [sliced point in time](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/point-in-time-api.html) or scroll.
+/// The parameter `slice: {id, max}` of a search, for a part of a [sliced point in
+/// time](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/point-in-time-api.html) or scroll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// The number of the part, from 0.
@@ -51,10 +51,10 @@ pub enum Tiebreaker {
 pub enum SliceSource {
     /// A point in time.
     Pit {
-        /// The id of the point in time when it was opened. The slices of one PIT share it, because it may have thousands of
-        /// bytes.
+        /// The id of the point in time when it was opened. The slices of one PIT share it, because it may have
+        /// thousands of bytes.
         id: Arc<str>,
-        /// How its pages are ordered.
+        /// The last sort key of each page.
         tiebreaker: Tiebreaker,
     },
     /// The slice's own scroll, opened when the slice is read.
@@ -105,8 +105,8 @@ pub fn plan_cuts(indices: &[IndexShards], wanted: Option<NonZeroU32>) -> Vec<u32
 
 /// Distributes slices over at most `partitions` partitions, or 256 if `None`.
 ///
-/// The slices keep their order. So the slices of one point in time are in few partitions, which reduces the copies of its
-/// id.
+/// The slices keep their order. So the slices of one point in time are in few partitions, which reduces the copies of
+/// its id.
 pub fn group_slices(slices: Vec<Slice>, partitions: Option<NonZeroU32>) -> Vec<Vec<Slice>> {
     let max = partitions.map_or(MAX_PARTITIONS, |n| n.get() as usize);
     let count = max.min(slices.len()).max(1);

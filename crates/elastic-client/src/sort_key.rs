@@ -23,9 +23,9 @@ pub struct SortKey {
 impl SortKey {
     /// Returns one or two sort keys of the server.
     ///
-    /// The server replaces a missing number by the greatest or least number of the type, which a document may also have.
-    /// The second key has the opposite direction, where the replacement is at the other end. So it separates documents
-    /// without a value from those with that number.
+    /// The server replaces a missing number by the greatest or least number of the type, which a document may also
+    /// have. The second key has the opposite direction, where the replacement is at the other end. So it separates
+    /// documents without a value from those with that number.
     pub(crate) fn to_json(&self) -> Vec<Value> {
         let key = |descending: bool| {
             json!({ self.field.as_str(): {

@@ -1,7 +1,6 @@
-//! The TLS of one connection: whom it trusts, and what it shows of itself.
+//! The TLS configuration of a connection.
 //!
-//! Owns: reading certificates and keys, and the three ways to check a server's. Must not know:
-//! requests, or what is sent over it.
+//! Owns: reading certificates and keys, and the three ways to verify the server's certificate. Must not know: requests.
 
 use crate::config::{ClientCertificate, Fingerprint, Tls, Verify};
 use crate::error::Error;
@@ -16,7 +15,7 @@ use rustls::{
 use std::path::Path;
 use std::sync::Arc;
 
-/// What a connection's `tls` comes to.
+/// Returns the TLS configuration for the `tls` settings of a connection.
 pub(crate) fn client_config(name: &str, tls: &Tls) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let refused = |problem: String| Error::Refused(format!("connection \"{name}\": {problem}"));
@@ -45,8 +44,8 @@ pub(crate) fn client_config(name: &str, tls: &Tls) -> Result<ClientConfig, Error
     }
 }
 
-/// The system's authorities and those of the file. Some of the system's may be unreadable, as
-/// anywhere: what they signed is then not trusted.
+/// Returns the certificate authorities of the system and of the file. Unreadable certificates of the system are
+/// skipped, so certificates that they signed are not trusted.
 fn trusted(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -58,8 +57,8 @@ fn trusted(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// All certificates of a PEM file, at least one. `option` names the file in messages, which quote
-/// nothing of it.
+/// Reads all certificates of a PEM file, at least one. Errors name the option and the path, and contain nothing of the
+/// file.
 fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = std::fs::read(path).map_err(|e| format!("cannot read {option} {}: {e}", path.display()))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
@@ -75,17 +74,17 @@ fn private_key(option: &str, path: &Path) -> Result<PrivateKeyDer<'static>, Stri
         .map_err(|_| format!("{option} {} holds no private key in PEM without a passphrase", path.display()))
 }
 
-/// No certificate that the server shows is the one that is trusted.
+/// No certificate of the server has the configured fingerprint.
 #[derive(Debug, thiserror::Error)]
 #[error("no certificate that the server shows has the fingerprint")]
 struct OtherCertificates;
 
-/// A certificate that is refused, for callers that tell errors apart by their type.
+/// Returns the error of a refused certificate, in the type that `transport_error` recognises.
 fn refused(reason: impl std::error::Error + Send + Sync + 'static) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
 }
 
-/// Trusts the certificate of one fingerprint, and what it signed.
+/// Trusts the certificate with one fingerprint, and certificates that it signed.
 #[derive(Debug)]
 struct FingerprintVerifier {
     fingerprint: Fingerprint,
@@ -93,8 +92,9 @@ struct FingerprintVerifier {
 }
 
 impl ServerCertVerifier for FingerprintVerifier {
-    /// That the certificate is among those shown proves nothing: anyone can show it. So it must have
-    /// signed the server's own, or be it, whose key the handshake proves.
+    /// Accepts the server's own certificate if it has the fingerprint, because the handshake proves its private key.
+    /// Otherwise a shown certificate with the fingerprint must have signed the server's own one. It is not enough to
+    /// show it, because anyone can.
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -141,7 +141,7 @@ impl ServerCertVerifier for FingerprintVerifier {
     }
 }
 
-/// Trusts anyone.
+/// Trusts every certificate.
 #[derive(Debug)]
 struct NoVerifier {
     provider: Arc<CryptoProvider>,
@@ -223,7 +223,7 @@ mod tests {
         assert!(accepts(&good, [&good, &ours.der], "es1"));
         assert!(!accepts(&ours.der, [&good, &ours.der], "es2"));
         assert!(!accepts(&ours.der, [&forged, &theirs.der], "es1"));
-        // Anyone can show our authority's certificate beside their own.
+        // A stranger can show our authority's certificate in addition to its own.
         assert!(!accepts(&ours.der, [&forged, &ours.der], "es1"));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns: the classification of transport errors by the types of their causes. Must not know: the content of responses.
 
+use rustls::{CertificateError, OtherError};
 use std::error::Error as StdError;
 use std::io;
 
@@ -33,7 +34,15 @@ impl From<reqwest::Error> for TransportError {
         } else {
             TransportErrorKind::Interrupted
         };
-        Self { kind, reason: causes(&error.without_url()) }
+        let error = error.without_url();
+        let mut reason = causes(&error);
+        // rustls shows the error of a verifier by its type, and does not return it as a cause.
+        if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(verifier)))) =
+            find_cause::<rustls::Error>(&error)
+        {
+            reason = format!("{reason}: {}", causes(verifier.as_ref()));
+        }
+        Self { kind, reason }
     }
 }
 
@@ -78,7 +87,7 @@ fn find_cause<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls::{AlertDescription, CertificateError};
+    use rustls::AlertDescription;
 
     #[derive(Debug, thiserror::Error)]
     #[error("a certificate is only spoken of")]

@@ -70,10 +70,10 @@ fn check_text(text: &str) {
         Ok(base) => {
             assert!(base.query.as_object().is_some_and(|query| query.len() == 1), "{}", base.query);
             check_rewrites(&base.query);
-            // What is accepted must be readable wherever it travels to, with other filters around it.
+            // A query that is accepted must be readable where it is sent, with other filters around it.
             let Some(ready) = ready(&base.query) else { return };
             let sent = json!({ "query": { "bool": { "filter": [ready] } } }).to_string();
-            assert!(serde_json::from_str::<Value>(&sent).is_ok(), "nested too deep to travel: {sent}");
+            assert!(serde_json::from_str::<Value>(&sent).is_ok(), "nested too deep to be sent: {sent}");
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -1,4 +1,4 @@
-//! What is fuzzed of tables and scans as they travel, and of plans at a scheduler.
+//! What is fuzzed of serialized tables and scans, and of plans at a scheduler.
 //!
 //! Owns: which bytes are tried and what must hold of them. Must not know the fuzzer.
 //!

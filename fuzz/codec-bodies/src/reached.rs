@@ -112,7 +112,7 @@ impl Reached {
         }
     }
 
-    /// As whoever opens it takes it: by the location, not by the URL.
+    /// By the location, as the code that opens it does, not by the URL.
     fn path(&mut self, url: &ListingTableUrl) -> Option<PathBuf> {
         if url.object_store().as_str() != "file:///" {
             self.unknown.push(url.to_string());

@@ -19,7 +19,7 @@ use crate::wire::{self, Body};
 
 /// The only connection that there is when a scan is run.
 pub(crate) const CONNECTION: &str = "prod";
-/// Where that is, and so in nothing that travels.
+/// Its address, which must not be in anything that is sent.
 const ADDRESS: &str = "es-address.invalid";
 
 /// Whoever decodes has no connection: to look one up would be an error.

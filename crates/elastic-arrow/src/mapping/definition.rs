@@ -1,6 +1,6 @@
-//! What the definition of one field says.
+//! The definition of one field in a mapping.
 //!
-//! Owns: the parameters of a mapping's leaf, and their defaults. Must not know: other fields.
+//! Owns: the parameters of a leaf field, and their defaults. Must not know: other fields.
 
 use crate::field::{FieldType, KeywordSubfield};
 use serde_json::Value;
@@ -24,8 +24,8 @@ pub(super) fn has_doc_values(field_type: &FieldType, definition: &Value) -> bool
         | FieldType::Date
         | FieldType::DateNanos
         | FieldType::Version => flag(definition, "doc_values", true),
-        // Elasticsearch always has them, OpenSearch only on request, and a mapping does not tell
-        // which of the two it comes from.
+        // Elasticsearch always has them, OpenSearch only on request. A mapping does not reveal which of the two made
+        // it.
         FieldType::Wildcard => flag(definition, "doc_values", false),
         FieldType::Text
         | FieldType::Binary
@@ -38,7 +38,8 @@ pub(super) fn has_doc_values(field_type: &FieldType, definition: &Value) -> bool
     }
 }
 
-/// Date formats whose texts have one meaning without the server. The lenient ones take numbers as years.
+/// The date formats whose texts can be parsed without the server. Lenient formats are not listed, because they read
+/// numbers as years.
 const PLAIN_DATE_FORMATS: [&str; 8] = [
     "epoch_millis",
     "strict_date",
@@ -59,7 +60,7 @@ pub(super) fn date_refusal(field_type: &FieldType, definition: &Value) -> Option
     (!plain).then(|| format!("its date format \"{format}\" is only understood by the server"))
 }
 
-/// Dates are printed by the first of a field's formats.
+/// Returns whether the server can print any date in the format of the field. It prints dates in the first format.
 pub(super) fn prints_any_date(definition: &Value) -> bool {
     let first = definition.get("format").and_then(Value::as_str).and_then(|format| format.split("||").next());
     matches!(first, None | Some("strict_date_optional_time" | "date_optional_time"))
@@ -70,7 +71,7 @@ pub(super) fn limit(definition: &Value) -> Option<u32> {
     Some(u32::try_from(limit).unwrap_or(u32::MAX))
 }
 
-/// One that has all texts rather than one that has the shorter ones.
+/// Returns the keyword multi-field that contains the most texts: without `ignore_above`, or with the greatest one.
 pub(super) fn keyword_subfield(
     name: &str,
     field_type: &FieldType,
@@ -91,7 +92,7 @@ pub(super) fn join(parent: &str, key: &str) -> String {
     if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
 }
 
-/// A boolean setting, which old versions also keep as text.
+/// Returns a boolean parameter, which old versions may also store as text.
 pub(super) fn flag(definition: &Value, key: &str, default: bool) -> bool {
     match definition.get(key) {
         Some(Value::Bool(value)) => *value,

@@ -1,11 +1,11 @@
-//! What `_source` keeps of a document.
+//! The parts of a document that `_source` contains.
 //!
-//! Owns: its includes and excludes. Must not know: columns.
+//! Owns: the includes and excludes of `_source`. Must not know: columns.
 
 use super::definition::flag;
 use serde_json::{Map, Value};
 
-/// What `_source` keeps of a document.
+/// The parts of a document that `_source` contains.
 pub(super) struct SourceRule {
     enabled: bool,
     includes: Vec<String>,
@@ -43,12 +43,13 @@ fn patterns(value: Option<&Value>) -> Vec<String> {
     }
 }
 
-/// Whether the pattern matches the path or an object above it.
+/// Returns whether the pattern matches the path or one of its parent objects.
 pub(super) fn covers(pattern: &str, path: &str) -> bool {
     matches_glob(pattern, path) || path.match_indices('.').any(|(dot, _)| matches_glob(pattern, &path[..dot]))
 }
 
-/// As `covers`; of an object kept as JSON text also a part, whose names only documents know.
+/// Returns whether the pattern excludes the path, or for a column of JSON text also a part of it. The mapping does not
+/// contain the names of such parts.
 fn excludes(pattern: &str, path: &str, json: bool) -> bool {
     if covers(pattern, path) {
         return true;

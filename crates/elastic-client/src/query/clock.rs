@@ -1,10 +1,10 @@
-//! Where a query reads the clock, once its ranges are pinned.
+//! Queries that read the clock outside of the bounds of a range.
 //!
-//! Owns: refusing such a query. Must not know: how ranges are pinned.
+//! Owns: refusing such a query after its ranges are pinned. Must not know: how ranges are pinned.
 //!
-//! What a `now` in a text of Lucene's syntax is compared with, and by which format it is read, only the field
-//! knows; a script may read the clock in any line. So neither can be pinned. `now` alone, where it is no bound,
-//! is a word: of a date it is a single millisecond.
+//! A `now` in a text in Lucene's syntax cannot be pinned, because only the mapping of the field defines how it is read.
+//! A script cannot be pinned, because it may read the clock in any line. A `now` alone that is not a bound counts as a
+//! word, because as a date it would match only a single millisecond.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,7 +15,7 @@ use super::pin::{BOUNDS, pin_ranges};
 use super::walk::{kind_and_body, map_children};
 use crate::date_math::{is_math, math_length};
 
-/// Kinds whose values are no dates, or are pinned.
+/// Kinds of queries whose values are not dates, or are pinned.
 const WITHOUT_DATES: &[&str] = &[
     "range",
     "ids",
@@ -32,12 +32,12 @@ const WITHOUT_DATES: &[&str] = &[
     "more_like_this",
     "percolate",
 ];
-/// Kinds in which a name of a bound is a field.
+/// Kinds of queries in which a key such as `to` is the name of a field, not a bound.
 const BY_FIELD: &[&str] = &["term", "match", "match_phrase", "match_phrase_prefix", "match_bool_prefix"];
-/// Kinds that hold scripts.
+/// Kinds of queries that contain scripts.
 const WITH_SCRIPTS: &[&str] = &["script", "script_score", "function_score", "terms_set", "intervals"];
 const SCRIPT_KEYS: &[&str] = &["script", "minimum_should_match_script"];
-/// What reads the clock in a script.
+/// Parts of a script without white space that read the clock.
 const CLOCKS: &[&str] = &[
     "currentTimeMillis",
     "nanoTime",
@@ -54,17 +54,17 @@ const CLOCKS: &[&str] = &[
     "dateNow",
 ];
 const DECAYS: &[&str] = &["gauss", "linear", "exp"];
-/// Keys whose texts are no values.
+/// Keys whose texts are not values of a field.
 const NO_VALUES: &[&str] = &["_name", "format"];
 
-/// Whether a score decides which documents are found.
+/// Whether the score decides which documents a query finds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scores {
     Ignored,
     Decide,
 }
 
-/// An error if the query finds something else at another time.
+/// Refuses a query that finds other documents at another time.
 pub(super) fn refuse_clock(query: &Value) -> Result<(), QueryError> {
     refuse(query, Scores::Ignored)
 }
@@ -81,7 +81,7 @@ fn refuse(query: &Value, scores: Scores) -> Result<(), QueryError> {
     children.take().iter().try_for_each(|child| refuse(child, scores))
 }
 
-/// What stands in a query beside the queries in it.
+/// Checks a query without the queries inside it.
 fn refuse_own(kind: &str, own: &Value, scores: Scores) -> Result<(), QueryError> {
     if WITH_SCRIPTS.contains(&kind) {
         refuse_scripts(own)?;
@@ -103,7 +103,7 @@ fn refuse_own(kind: &str, own: &Value, scores: Scores) -> Result<(), QueryError>
     if reads_clock { Err(QueryError::Clock { place: "a query other than a range" }) } else { Ok(()) }
 }
 
-/// `now-1h`, and `now` where it is a bound.
+/// Returns whether a value contains `now` with date math, or `now` alone as a bound.
 fn holds_now(kind: &str, value: &Value) -> bool {
     let is_now = |key: &str, text: &str| match text.strip_prefix("now") {
         Some("") => BOUNDS.contains(&key) && !BY_FIELD.contains(&kind),
@@ -122,7 +122,7 @@ fn holds_now(kind: &str, value: &Value) -> bool {
     }
 }
 
-/// Without an origin a decay is one of dates, from `now`.
+/// Returns whether a decay function has its origin at `now`. The origin of dates is `now` by default.
 fn has_decay_from_now(own: &Value) -> bool {
     let decays_from_now = |function: &Map<String, Value>| {
         let decays = function.iter().filter(|(key, _)| DECAYS.contains(&key.as_str()));
@@ -140,7 +140,7 @@ fn has_decay_from_now(own: &Value) -> bool {
     functions.filter_map(Value::as_object).any(decays_from_now)
 }
 
-/// A whole query in base64.
+/// Checks a `wrapper`, which contains a query in base64. Refuses one that cannot be decoded or needs pinning.
 fn refuse_wrapped(own: &Value, scores: Scores) -> Result<(), QueryError> {
     let text = own.get("query").and_then(Value::as_str).and_then(|text| BASE64.decode(text).ok());
     let query = text.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
@@ -173,7 +173,7 @@ fn refuse_script(script: &Value) -> Result<(), QueryError> {
     }
 }
 
-/// `now-1h` anywhere, and `now` as a bound: `[now TO …]`, `[… TO now]`, `>now`.
+/// Returns whether a text has `now` with date math anywhere, or `now` as a bound: `[now TO …]`, `[… TO now]`, `>now`.
 fn text_reads_clock(text: &str) -> bool {
     let text = text.replace('\\', "");
     text.match_indices("now").any(|(at, now)| {
@@ -297,7 +297,7 @@ mod tests {
                 assert_eq!(refuse_clock(&holder(stored)), Err(QueryError::StoredScript));
             }
         }
-        // A field of that name.
+        // Here `script` is the name of a field.
         assert_eq!(refuse_clock(&json!({ "term": { "script": "new Date()" } })), Ok(()));
     }
 

@@ -1,35 +1,36 @@
-//! The `filtered` query, gone since Elasticsearch 5 → `bool`.
+//! Translation of the `filtered` query, which Elasticsearch 5 removed, to `bool`.
 //!
-//! What this cannot translate for sure it leaves as it is: every server that lacks `filtered` refuses the other old
-//! forms too, and a refused query is better than one that means something else.
+//! Owns: the translation of the old forms. Must not know: which server gets the query.
+//!
+//! A form without an exact translation is left unchanged. Every server without `filtered` refuses the other old forms
+//! too, and an error is better than a query with another meaning.
 
 use serde_json::{Map, Value, json};
 
 use super::walk::{kind_and_body, map_children, map_slot, query_of};
 
-/// Which side of an old `filtered` a query stands on.
+/// The side of a `filtered` query that contains a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
-    /// Outside, or under its `query`: nothing but a nested `filtered` changes.
+    /// Outside of it, or under its `query`. Only a nested `filtered` is translated here.
     Query,
-    /// Anywhere under its `filter`.
+    /// Under its `filter`, at any depth.
     Filter,
 }
 
-/// Hints for the filter cache, which newer servers do not have.
+/// Hints for the filter cache, which newer servers do not accept.
 const CACHE_KEYS: &[&str] = &["_cache", "_cache_key"];
 const MINIMUM: &str = "minimum_should_match";
-/// Other names old servers took for it.
+/// Other names of it that old servers accepted.
 const OLD_MINIMUMS: &[&str] =
     &["minimumShouldMatch", "minimum_number_should_match", "minimumNumberShouldMatch"];
 
-/// Rewrites each `filtered` query, however deep, as a `bool` that means the same on today's servers. A query without
-/// one comes back unchanged.
+/// Translates each `filtered` query, at any depth, to a `bool` with the same meaning on current servers. Returns a
+/// query without one unchanged.
 ///
-/// Under the old filter side `and`, `or`, `not`, `missing` and `query` are rewritten too, and each `bool` with
-/// `should` gets the `"minimum_should_match": 1` that was its default there and is not on Elasticsearch 7 and later
-/// or on OpenSearch (<https://github.com/elastic/elasticsearch/issues/35354>). The query side's default never
-/// changed.
+/// On the filter side, `and`, `or`, `not`, `missing` and `query` are translated too. There each `bool` with `should`
+/// gets `"minimum_should_match": 1`. That was the default for filters, but is not on Elasticsearch 7 and later or on
+/// OpenSearch (<https://github.com/elastic/elasticsearch/issues/35354>). The default of the query side never changed.
 pub fn translate_filtered(query: &Value) -> Value {
     translate(query, Side::Query)
 }
@@ -57,7 +58,7 @@ fn translate_one_filtered(body: &Map<String, Value>, side: Side) -> Value {
     if let Some(filter) = body.get("filter") {
         bool_body.insert("filter".to_owned(), json!([translate(filter, Side::Filter)]));
     }
-    // `boost` and `_name` mean the same on a `bool`; what means nothing there the server refuses.
+    // `boost` and `_name` have the same meaning on a `bool`. The server refuses any unknown key.
     let gone = ["query", "filter", "strategy"];
     for (key, value) in body {
         if !gone.contains(&key.as_str()) && !CACHE_KEYS.contains(&key.as_str()) {
@@ -67,7 +68,7 @@ fn translate_one_filtered(body: &Map<String, Value>, side: Side) -> Value {
     query_of("bool", bool_body.into())
 }
 
-/// A query under the filter side; `None` if it has no sure translation.
+/// Translates a query on the filter side. Returns `None` if it has no exact translation.
 fn translate_filter(kind: &str, body: &Value) -> Option<Value> {
     let translate_child = |child: &Value| translate(child, Side::Filter);
     match kind {
@@ -80,7 +81,7 @@ fn translate_filter(kind: &str, body: &Value) -> Option<Value> {
             Some(named_bool(body, json!({ "must_not": [translate_child(inner)] })))
         }
         "missing" => {
-            // Asked the other way round, or about explicit nulls, it is not the absence of `exists`.
+            // With `existence: false` or `null_value: true` it does not mean the negation of `exists`.
             let asks_plainly = body.get("existence").is_none_or(|existence| existence == true)
                 && body.get("null_value").is_none_or(|null_value| null_value == false);
             let field = body.get("field").filter(|field| asks_plainly && field.is_string())?;
@@ -93,15 +94,15 @@ fn translate_filter(kind: &str, body: &Value) -> Option<Value> {
     }
 }
 
-/// The clauses of `and` and `or`, which stand alone or under `filters`. An empty list meant 'no filter', which no
-/// `bool` means in every place.
+/// Returns the translated clauses of an `and` or `or`: its body, or the list in its `filters`. Returns `None` for an
+/// empty list. It meant "no filter", which no `bool` expresses in every place.
 fn clauses(body: &Value) -> Option<Value> {
     let list = body.get("filters").unwrap_or(body);
     list.as_array().filter(|list| !list.is_empty())?;
     Some(map_slot(list, &|child| translate(child, Side::Filter)))
 }
 
-/// A `bool` in place of an old form, under the name that form had.
+/// Returns a `bool` that replaces an old form and keeps its `_name`.
 fn named_bool(old_body: &Value, mut bool_body: Value) -> Value {
     if let (Some(name), Some(bool_body)) = (old_body.get("_name"), bool_body.as_object_mut()) {
         bool_body.insert("_name".to_owned(), name.clone());
@@ -115,7 +116,7 @@ fn translate_bool(body: &Map<String, Value>) -> Value {
         let key = if OLD_MINIMUMS.contains(&key.as_str()) { MINIMUM.to_owned() } else { key };
         renamed.insert(key, value);
     }
-    // With an empty `should` an explicit minimum would match nothing, the old default matched everything.
+    // With an empty `should`, an explicit minimum would match nothing, but the old default matched everything.
     let has_should = match renamed.get("should") {
         Some(Value::Array(clauses)) => !clauses.is_empty(),
         Some(Value::Null) | None => false,
@@ -127,7 +128,7 @@ fn translate_bool(body: &Map<String, Value>) -> Value {
     map_children("bool", &Value::Object(renamed), &|child| translate(child, Side::Filter))
 }
 
-/// The body without cache hints and the given keys.
+/// Returns the body without cache hints and without the given keys.
 fn without(body: &Value, gone: &[&str]) -> Value {
     match body {
         Value::Object(object) => Value::Object(without_keys(object, gone)),

@@ -1,19 +1,20 @@
-//! `now` in date math → one instant.
+//! Pinning the `now` of ranges to one instant.
 //!
-//! A server works out `now` for each request, so the pages of one read, and its slices, would each ask for other
-//! documents.
+//! Owns: the bounds and the format of a pinned range. Must not know: other places that read the clock.
+//!
+//! A server evaluates `now` for each request, so the pages and slices of one read would match different documents.
 
 use serde_json::{Map, Value, json};
 
 use super::walk::{kind_and_body, map_children, query_of};
 
 pub(super) const BOUNDS: &[&str] = &["gte", "gt", "lte", "lt", "from", "to"];
-/// The format of the pinned instant, known to every server since Elasticsearch 2.
+/// The format of the pinned instant. Every server since Elasticsearch 2 supports it.
 const PINNED_FORMAT: &str = "strict_date_optional_time";
-/// From here up a number is taken for milliseconds: as seconds it would be past the year 5138.
+/// A number from here on must be milliseconds: as seconds it would be a date after the year 5138.
 const SURELY_MILLIS: f64 = 1e11;
 
-/// The query with its ranges pinned, whatever else is in it.
+/// Returns the query with its ranges pinned. Everything else is unchanged.
 pub(super) fn pin_ranges(query: &Value, now: &str) -> Value {
     let Some((kind, body)) = kind_and_body(query) else {
         return query.clone();
@@ -37,7 +38,7 @@ fn pin_fields(fields: &Map<String, Value>, now: &str) -> Value {
     Value::Object(pinned)
 }
 
-/// The pinned range; `None` if there is nothing to pin.
+/// Returns the pinned range, or `None` if it has no `now`.
 fn pin_range(range: &Map<String, Value>, now: &str) -> Option<Map<String, Value>> {
     let mut pinned = range.clone();
     let mut others = Vec::new();
@@ -60,7 +61,7 @@ fn pin_range(range: &Map<String, Value>, now: &str) -> Option<Map<String, Value>
     let format = match range.get("format") {
         _ if others.is_empty() => PINNED_FORMAT.to_owned(),
         Some(Value::String(own)) => format!("{own}||{PINNED_FORMAT}"),
-        // Not a format: the server says so.
+        // The format is invalid, so the server refuses the query.
         Some(_) => return None,
         None if others.iter().all(is_surely_millis) => format!("{PINNED_FORMAT}||epoch_millis"),
         None => PINNED_FORMAT.to_owned(),
@@ -69,7 +70,7 @@ fn pin_range(range: &Map<String, Value>, now: &str) -> Option<Map<String, Value>
     Some(pinned)
 }
 
-/// What follows `now` in `now-1h/d`; `None` where `now` only begins another word.
+/// Returns the date math after `now` in `now-1h/d`, or `None` if `now` is only the start of another word.
 fn math_after_now(bound: &str) -> Option<&str> {
     let math = bound.strip_prefix("now")?;
     (math.is_empty() || math.starts_with(['+', '-', '/'])).then_some(math)

@@ -1,6 +1,8 @@
-//! JSON text → [`Value`], where a key that stands twice in one object is an error.
+//! Reading JSON, where the same key twice in one object is an error.
 //!
-//! `{"bool": {"must": A, "must": B}}` held both clauses on old servers; serde_json would keep B alone, in silence.
+//! Owns: the deserializer, and errors without values of the text. Must not know: queries.
+//!
+//! On old servers `{"bool": {"must": A, "must": B}}` had both clauses. serde_json would silently keep only B.
 
 use std::fmt;
 
@@ -11,14 +13,14 @@ use serde_json::{Map, Value};
 use super::QueryError;
 
 pub(super) fn parse_json(text: &str) -> Result<Value, QueryError> {
-    // The error's own text is dropped: only its place and its category are sure to hold nothing of the query.
+    // The text of serde_json's error is dropped, because it may contain a value of the query.
     serde_json::from_str(text).map(|Strict(value)| value).map_err(|error| QueryError::Malformed {
         line: error.line(),
         column: error.column(),
         problem: match error.classify() {
-            Category::Eof => "the text ends too early",
-            Category::Data => "a key stands twice in one object",
-            Category::Syntax | Category::Io => "something else was expected here",
+            Category::Eof => "unexpected end of the text",
+            Category::Data => "an object has the same key twice",
+            Category::Syntax | Category::Io => "syntax error",
         },
     })
 }

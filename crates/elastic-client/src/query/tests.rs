@@ -1,3 +1,5 @@
+//! Base queries: reading, translating and pinning.
+
 use super::*;
 
 const NOTEBOOK: &str = r#"{"query": {"filtered": {"query": {"match_all": {}}, "filter": {"bool": {
@@ -12,7 +14,7 @@ fn parse_error(text: &str) -> String {
     error.to_string()
 }
 
-/// Compares as text, so that the order of keys counts too.
+/// Compares as text, so that the order of keys must be the same too.
 fn assert_same(actual: &Value, expected: &Value, of: &Value) {
     assert_eq!(actual.to_string(), expected.to_string(), "{of}");
 }
@@ -72,11 +74,11 @@ fn texts_that_are_no_base_query() {
         (" ", "the base query is empty".to_owned()),
         ("hunter2", "the base query must be a JSON object or have the form ?q=...".to_owned()),
         ("[1]", "the base query must be a JSON object or have the form ?q=...".to_owned()),
-        ("{\"term\":\n {\"a\": hunter2}}", malformed("line 2, column 8: something else was expected here")),
-        (r#"{"term": {"a": "hunter2"#, malformed("line 1, column 23: the text ends too early")),
+        ("{\"term\":\n {\"a\": hunter2}}", malformed("line 2, column 8: syntax error")),
+        (r#"{"term": {"a": "hunter2"#, malformed("line 1, column 23: unexpected end of the text")),
         (
             r#"{"bool": {"must": {}, "must": {}}}"#,
-            malformed("line 1, column 33: a key stands twice in one object"),
+            malformed("line 1, column 33: an object has the same key twice"),
         ),
         (
             r#"{"term": {"a": 1}, "match": {"b": "hunter2"}}"#,
@@ -135,8 +137,8 @@ fn depth_is_bounded() {
 }
 
 #[test]
-fn what_is_accepted_is_not_too_deep_to_travel() {
-    // A `not` is one level, and three as a `bool`: this is read from 64 levels and would be sent as 185.
+fn what_is_accepted_is_not_too_deep_to_be_sent() {
+    // A `not` is one level, and its translation to `bool` is three. The text has 64 levels, the translation 185.
     let text = format!(
         r#"{{"filtered":{{"filter":{}{{"match_all":{{}}}}{}}}}}"#,
         r#"{"not":"#.repeat(60),
@@ -144,7 +146,8 @@ fn what_is_accepted_is_not_too_deep_to_travel() {
     );
     assert_eq!(
         parse_error(&text),
-        "the base query is nested too deep: 185 levels with its old forms translated, at most 100 are read"
+        "the base query is nested too deep: it has 185 levels after its old forms are translated, \
+         the limit is 100"
     );
     let text = format!(
         r#"{{"filtered":{{"filter":{}{{"match_all":{{}}}}{}}}}}"#,
@@ -206,7 +209,7 @@ fn the_filter_side() {
                 {"bool": {"must_not": [{"exists": {"field": "c"}}]}}
             ]}}),
         ),
-        // The default of `bool`: one clause or several, under every clause, unless it is explicit.
+        // The old default of `bool` with one or several clauses, inside any clause, unless a minimum is explicit.
         (
             json!({"bool": {"must": a, "should": b, "_cache": true, "_name": "n"}}),
             json!({"bool": {"must": a, "should": b, "_name": "n", "minimum_should_match": 1}}),
@@ -237,7 +240,7 @@ fn the_filter_side() {
                 "filter": [{"bool": {"must_not": [a]}}]
             }}),
         ),
-        // No sure translation: left for the server to refuse.
+        // There is no exact translation, so the server refuses these.
         (json!({"or": []}), json!({"or": []})),
         (json!({"and": {"filters": 1}}), json!({"and": {"filters": 1}})),
         (json!({"not": {}}), json!({"not": {}})),
@@ -272,7 +275,7 @@ fn filtered_itself_and_where_it_stands() {
             json!({"filtered": {"filter": a, "strategy": "leap_frog", "_cache": true, "boost": 2, "_name": "n"}}),
             json!({"bool": {"must": [{"match_all": {}}], "filter": [a], "boost": 2, "_name": "n"}}),
         ),
-        // The query side keeps its default; a `filtered` in it is translated all the same.
+        // The query side keeps its default, but a `filtered` in it is translated.
         (
             json!({"filtered": {"query": loose, "filter": a}}),
             json!({"bool": {"must": [loose], "filter": [a]}}),

@@ -1,10 +1,13 @@
-//! Where a query holds other queries.
+//! The places in a query that contain other queries.
 //!
-//! By position, never by name alone: in `{"term": {"range": "now"}}` the word `range` is a field.
+//! Owns: finding these places and changing the queries there. Must not know: the purpose of a change.
+//!
+//! A query is found by its position, never only by its name: in `{"term": {"range": "now"}}` the word `range` is a
+//! field.
 
 use serde_json::{Map, Value};
 
-/// Queries that hold others, and the keys that hold them, each as one query or as a list of queries.
+/// The kinds of queries that contain other queries, with the keys that contain them: one query or a list of queries.
 const SLOTS: &[(&str, &[&str])] = &[
     ("bool", &["must", "should", "must_not", "mustNot", "filter"]),
     ("filtered", &["query", "filter"]),
@@ -36,19 +39,20 @@ const SLOTS: &[(&str, &[&str])] = &[
     ("field_masking_span", &["query"]),
 ];
 
-/// Kind and body of a query: an object with one key. Anything else is left for the server to refuse.
+/// Returns the kind and the body of a query, which is an object with one key. Returns `None` for anything else, which
+/// the server refuses.
 pub(super) fn kind_and_body(query: &Value) -> Option<(&str, &Value)> {
     let object = query.as_object().filter(|object| object.len() == 1)?;
     object.iter().next().map(|(kind, body)| (kind.as_str(), body))
 }
 
-/// A query of one kind.
+/// Returns a query of this kind.
 pub(super) fn query_of(kind: &str, body: Value) -> Value {
     Value::Object(Map::from_iter([(kind.to_owned(), body)]))
 }
 
-/// The body of a query of that kind with `change` applied to each query directly inside it. All else, and the
-/// order of keys, stays.
+/// Returns the body of a query of this kind, with `change` applied to each query directly inside it. Everything else is
+/// unchanged, also the order of keys.
 pub(super) fn map_children(kind: &str, body: &Value, change: &dyn Fn(&Value) -> Value) -> Value {
     match (kind, body) {
         ("query", Value::Object(_)) => change(body),
@@ -75,7 +79,7 @@ pub(super) fn map_children(kind: &str, body: &Value, change: &dyn Fn(&Value) -> 
     }
 }
 
-/// One query, or a list of queries, with `change` applied.
+/// Returns one query or a list of queries, with `change` applied to each.
 pub(super) fn map_slot(slot: &Value, change: &dyn Fn(&Value) -> Value) -> Value {
     match slot {
         Value::Array(queries) => queries.iter().map(change).collect(),

@@ -18,7 +18,7 @@ impl<D: DecodePage> SliceReader<D> {
         self.begin_count()?;
         let responses = self.responses().await?.unwrap_or_default();
         let Some(response) = responses.first() else {
-            return Err(Error::Protocol { operation: self.operation(), detail: "expected a page, got none".into() });
+            return Err(Error::Protocol { operation: self.operation(), detail: "no page".into() });
         };
         let (envelope, _) = self
             .decoder

@@ -1,7 +1,7 @@
 //! Reading a slice of a point in time.
 //!
-//! Owns: the id, the order of rows, and the cursor. Must not know: how the point in time was opened, or how responses are
-//! used.
+//! Owns: the id, the order of rows, and the cursor. Must not know: how the point in time was opened, or how responses
+//! are used.
 
 use super::requests::SearchRequests;
 use crate::paths;

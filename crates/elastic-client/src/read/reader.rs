@@ -103,8 +103,8 @@ impl<D: DecodePage> SliceReader<D> {
     ///
     /// # Errors
     ///
-    /// If a request fails, if a response is incomplete, if rows are missing, if a page cannot be decoded, or if a document
-    /// has dropped values that [`PageOptions::ignored`] forbids.
+    /// If a request fails, if rows are missing, or if a page cannot be decoded. Also if a document has dropped values
+    /// that [`PageOptions::ignored`] forbids.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
             if let Some(ignored) = &self.options.ignored {
@@ -139,7 +139,7 @@ impl<D: DecodePage> SliceReader<D> {
             parts.push(rows);
         }
         let (Some(page), Some(last)) = (page, parts.pop()) else {
-            return Err(Error::Protocol { operation: self.operation(), detail: "expected a page, got none".into() });
+            return Err(Error::Protocol { operation: self.operation(), detail: "no page".into() });
         };
         let rows = if parts.is_empty() {
             last
@@ -235,8 +235,8 @@ impl<D: DecodePage> SliceReader<D> {
 
     /// Returns the error of a page that cannot be decoded, with the document's `_id` if possible.
     ///
-    /// Pages have no `_id` unless a column needs it, because it is slow to return. The same page of a point in time can be
-    /// requested again with `_id`.
+    /// Pages have no `_id` unless a column needs it, because it is slow to return. The same page of a point in time can
+    /// be requested again with `_id`.
     async fn name_document(&mut self, part: usize, source: DecodeError) -> Error {
         let mut source = source;
         if let Mode::Pit(pit) = &self.mode
@@ -272,8 +272,8 @@ impl<D: DecodePage> SliceReader<D> {
         if page.timed_out {
             return Err(incomplete("the server timed out and returned partial results".into()));
         }
-        // Elasticsearch 7 sets it on every page of a scroll after the first, where it means that the page is full. The total
-        // of the first page verifies the rows in any case.
+        // Elasticsearch 7 sets it on every page of a scroll after the first, where it means that the page is full. The
+        // total of the first page verifies the rows in any case.
         let is_later_of_scroll = matches!(self.mode, Mode::Scroll(_)) && self.total.is_some();
         if page.terminated_early && !is_later_of_scroll {
             return Err(incomplete("the server ended the search early and returned partial results".into()));
@@ -297,7 +297,7 @@ impl<D: DecodePage> SliceReader<D> {
         }
         let total = match (self.total, page.total) {
             (Some(total), Some(now)) if now != total => {
-                return Err(incomplete(format!("the first page counted {total} rows, and this page counted {now}")));
+                return Err(incomplete(format!("{total} rows counted at first, and now {now}")));
             }
             (Some(total), _) => total,
             (None, Some(total)) => {
@@ -346,8 +346,8 @@ impl<D: DecodePage> SliceReader<D> {
             Mode::Scroll(scroll) => vec![scroll.next_request(&page)?],
             Mode::Pit(pit) => pit.page_requests(&page),
         };
-        // The next page is requested while the caller uses this one. So at most two pages are in memory, and only one if it
-        // is large.
+        // The next page is requested while the caller uses this one. So at most two pages are in memory, and only one
+        // if it is large.
         self.state = match bytes > 2 * TARGET_BYTES {
             true => State::Later(requests),
             false => State::Fetching(self.fetch(requests)),

@@ -1,7 +1,7 @@
 //! The common parts of every search of a slice.
 //!
-//! Owns: the body of a search, with its fields and the order of rows, and the largest response. Must not know: the ids of
-//! points in time and scrolls, or how responses are used.
+//! Owns: the body of a search, with its fields and the order of rows, and the largest response. Must not know: the ids
+//! of points in time and scrolls, or how responses are used.
 
 use super::{FieldsRequest, PageOptions};
 use crate::paging::MAX_BYTES;

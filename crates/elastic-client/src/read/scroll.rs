@@ -38,8 +38,8 @@ impl ScrollRead {
 
     /// Returns the page size that fits, from searches that open no search context.
     ///
-    /// All pages of a scroll have as many rows as the first one, so the size must be known before. Documents are sampled with
-    /// 1 and 25 rows, doc values with 1,000 rows.
+    /// All pages of a scroll have as many rows as the first one, so the size must be known before. Documents are
+    /// sampled with 1 and 25 rows, doc values with 1,000 rows.
     pub(super) async fn sample(
         &self,
         slice: &Slice,
@@ -127,7 +127,7 @@ impl ScrollRead {
     /// Returns the request for the next page. It is not idempotent: the scroll advances even if the response is lost.
     pub(super) fn next_request(&self, page: &SearchRequests<'_>) -> Result<Request, Error> {
         let Some(id) = &self.id else {
-            return Err(Error::Protocol { operation: page.operation(), detail: "_scroll_id is missing".into() });
+            return Err(Error::Protocol { operation: page.operation(), detail: "no _scroll_id".into() });
         };
         let body = json!({ "scroll_id": id, "scroll": page.options.read.keep_alive.to_string() });
         let request = Request::new(Method::Post, paths::scroll(), page.operation())
@@ -160,9 +160,9 @@ fn opening_request(page: &SearchRequests<'_>) -> Result<Request, Error> {
     if page.parts() > 1 {
         let fields: usize = page.options.fields.iter().map(|fields| fields.doc_values.len()).sum();
         return Err(Error::Refused(format!(
-            "index \"{index}\": {fields} columns are read from doc values, which takes several requests for each \
-             page, but a scroll returns a page only once; select fewer columns, exclude some by the table option \
-             exclude, or set read = \"pit\""
+            "index \"{index}\": {fields} columns are read from doc values, which takes several requests for \
+             each page, but a scroll returns a page only once; select fewer columns, exclude some by the \
+             table option exclude, or set read = \"pit\""
         )));
     }
     let mut body = page.body(0);
