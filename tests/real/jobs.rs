@@ -25,9 +25,8 @@ async fn kept_counts_are_decided_again_without_a_request_to_the_index() {
         let proxy = Proxy::start(&url, |_| Fault::None).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let store = format!("file://{}/store", folder.path().display());
-        let scope = [
-            "detect", "--format", "json", "--url", &proxy.url, "--index", "kept", "--query", NOTEBOOK_QUERY,
-        ];
+        let scope =
+            ["detect", "--format", "json", "--url", &proxy.url, "--index", "kept", "--query", NOTEBOOK_QUERY];
         let window = ["--since", "1h", "--until", "now"];
         let kept = json_of(&flowsigma(&[&scope[..], &window, &["--store", &store]].concat()));
         assert_golden(&kept, &url);
@@ -40,7 +39,10 @@ async fn kept_counts_are_decided_again_without_a_request_to_the_index() {
         };
         assert_eq!(json_of(&again("3"))["findings"], kept["findings"], "{url}");
         let decided = json_of(&again("0.2"));
-        assert_eq!((&decided["findings"], &decided["statistics"]), (&fresh["findings"], &fresh["statistics"]));
+        assert_eq!(
+            (&decided["findings"], &decided["statistics"]),
+            (&fresh["findings"], &fresh["statistics"])
+        );
         assert_eq!(decided["windows"][0]["start"], kept["window"]["start"]);
         assert_eq!(proxy.seen().len(), requests, "{url}");
 
@@ -195,7 +197,8 @@ async fn a_job_runs_each_window_once_and_again_when_documents_come_late() {
         alerts.sort();
         assert_eq!(alerts, [alert(1, "10.9.9.1", "amended"), alert(1, "10.9.9.77", "new")]);
         let states = json_of(&job.job(&["windows", "--format", "json"]));
-        let states: Vec<_> = states.as_array().unwrap().iter().map(|s| (&s["state"], &s["revision"])).collect();
+        let states: Vec<_> =
+            states.as_array().unwrap().iter().map(|s| (&s["state"], &s["revision"])).collect();
         let done = json!("done");
         assert_eq!(states, [(&done, &json!(1)), (&done, &json!(2)), (&done, &json!(1))]);
         assert_nothing_open(&connection).await;

@@ -45,8 +45,8 @@ mod tls;
 mod transport_error;
 
 pub use config::{
-    Access, Auth, ClientCertificate, ConfigError, ConnectionConfig, Fingerprint, HeaderSource, Proxy, SecretSource,
-    Tls, UrlProblem, Verify, parse_cloud_id, parse_node,
+    Access, Auth, ClientCertificate, ConfigError, ConnectionConfig, Fingerprint, HeaderSource, Proxy,
+    SecretSource, Tls, UrlProblem, Verify, parse_cloud_id, parse_node,
 };
 pub use connection::Connection;
 pub use context::{

@@ -51,9 +51,20 @@ pub struct Advance {
     pub behind: u64,
 }
 
+/// Which windows within their recheck time an advance counts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recounts {
+    /// All. Who runs a job by hand or by a timer expects to see what has arrived.
+    EachTime,
+    /// Those whose last count is old, compared with their age: for a server that advances all the time.
+    SpacedByAge,
+}
+
 /// How a caller stops and follows an advance or a backfill.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
+    /// Which windows are counted again. A backfill does not look at it.
+    pub recounts: Recounts,
     /// Once it is cancelled, no window is begun.
     pub stop: &'a CancellationToken,
     /// Is called at the begin and after each window, with all that was done until then, and with the run of the window
@@ -139,6 +150,7 @@ impl Pass<'_> {
     /// store.
     async fn look(&mut self) -> Result<Ready> {
         let (runner, calendar, now) = (self.runner, self.calendar, self.now());
+        let recounts = self.control.recounts;
         let is_first = self.settled.begin(runner.digest, now);
         let windows = if is_first {
             let known = runner.store.windows(&runner.job.name).await?;
@@ -151,7 +163,7 @@ impl Pass<'_> {
             self.settled.open.clone()
         };
         let mut looks = stream::iter(windows)
-            .map(|window| async move { (window, runner.look(calendar, window, now).await) })
+            .map(|window| async move { (window, runner.look(calendar, window, now, recounts).await) })
             .buffered(look::LOOK_AT_ONCE);
         let mut ready = Ready::default();
         while let Some((window, looked)) = looks.next().await {
@@ -241,11 +253,12 @@ impl Pass<'_> {
     /// Counts the documents of windows, and runs those again that have grown.
     async fn count_again(&mut self, windows: Vec<WindowTimes>) {
         let (runner, stop, now) = (self.runner, self.control.stop, self.now());
+        let recounts = self.control.recounts;
         if self.lost {
             return;
         }
         let mut counts = stream::iter(windows.into_iter().take_while(|_| !stop.is_cancelled()))
-            .map(|window| async move { (window, runner.recheck(&[window], now).await) })
+            .map(|window| async move { (window, runner.recheck(&[window], now, recounts).await) })
             .buffered(COUNT_AT_ONCE);
         let mut grown: Vec<Late> = Vec::new();
         while let Some((window, counted)) = counts.next().await {

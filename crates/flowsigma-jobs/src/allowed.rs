@@ -73,9 +73,6 @@ mod tests {
     #[test]
     fn what_is_no_range_is_an_error_that_names_it() {
         let error = allowed(&["10.0.0.0/33"]).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "detection.allow: \"10.0.0.0/33\" is not an address or a range such as 10.0.0.0/8"
-        );
+        assert_eq!(error, "detection.allow: \"10.0.0.0/33\" is not an address or a range such as 10.0.0.0/8");
     }
 }

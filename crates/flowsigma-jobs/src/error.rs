@@ -94,7 +94,9 @@ pub enum Error {
         holder: String,
     },
     /// A sink failed.
-    #[error("sink \"{sink}\" of job \"{job}\": {problem}; the findings stay in the store, and the next run delivers them")]
+    #[error(
+        "sink \"{sink}\" of job \"{job}\": {problem}; the findings stay in the store, and the next run delivers them"
+    )]
     Sink {
         /// The job.
         job: String,

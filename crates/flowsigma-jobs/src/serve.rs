@@ -13,7 +13,7 @@ mod http;
 mod status;
 mod task;
 
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, RehearsalClock, SystemClock};
 pub use http::{router, serve_http};
 pub use status::Status;
 

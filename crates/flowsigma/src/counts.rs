@@ -44,9 +44,8 @@ impl Counts {
 
     /// Returns them as a Parquet file.
     pub(crate) fn to_parquet(&self) -> anyhow::Result<Vec<u8>> {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .build();
+        let properties =
+            WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
         let mut writer = ArrowWriter::try_new(Vec::new(), schema(), Some(properties))?;
         for batch in &self.0 {
             writer.write(batch)?;

@@ -174,7 +174,9 @@ pub(crate) async fn detect(
     let scope = args.scope(&spec)?;
     let (Some(store), Some(window)) = (keeps, window) else {
         let detection = read_detection(&rows).map_err(Failure::running)?;
-        return Report::new(detection, coverage, scope, args.sigma).print(args.format).map_err(Failure::running);
+        return Report::new(detection, coverage, scope, args.sigma)
+            .print(args.format)
+            .map_err(Failure::running);
     };
     keep(&args, &store, window, &rows, coverage, scope).await.map_err(Failure::running)
 }

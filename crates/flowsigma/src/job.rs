@@ -14,7 +14,7 @@ use crate::output::{Format, print};
 use clap::{Args, Subcommand, ValueEnum};
 use elastic_client::ConnectionRegistry;
 use flowsigma_jobs::{
-    Advance, BackfillRedo, Control, JobFile, Redo, Run, Settled, json_schema, plan_backfill, states,
+    Advance, BackfillRedo, Control, JobFile, Recounts, Redo, Run, Settled, json_schema, plan_backfill, states,
 };
 use flowsigma_node::Config;
 use jiff::Timestamp;
@@ -75,6 +75,22 @@ struct Shared {
     /// End with exit code 10 if an address stands out
     #[arg(long)]
     fail_on_findings: bool,
+    #[command(flatten)]
+    due: DueArgs,
+}
+
+#[derive(Args)]
+struct DueArgs {
+    /// Run what is due at this time, as an orchestrator's logical time or for a rehearsal on past flows
+    /// [default: the time of the system]
+    #[arg(long, value_name = "TIME")]
+    now: Option<Timestamp>,
+}
+
+impl DueArgs {
+    fn now(&self) -> Timestamp {
+        self.now.unwrap_or_else(Timestamp::now)
+    }
 }
 
 #[derive(Args)]
@@ -100,6 +116,8 @@ struct WindowsArgs {
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+    #[command(flatten)]
+    due: DueArgs,
 }
 
 #[derive(Args)]
@@ -177,7 +195,8 @@ async fn run(
     let file = JobFile::read(&shared.file)?;
     let calendar = file.calendar()?;
     let window = window.map(|start| calendar.window_at(start)).transpose()?;
-    let setup = Setup::start(file, config, registry, shared.scheduler.as_deref(), interrupt).await?;
+    let scheduler = shared.scheduler.as_deref();
+    let setup = Setup::start(file, config, registry, scheduler, shared.due.now, interrupt).await?;
     let printer = RunPrinter::new(shared.format);
     let result = match window {
         Some(window) => match setup.runner().run_window(window, Redo::No).await {
@@ -189,7 +208,7 @@ async fn run(
         },
         None => {
             let progress = |_: &Advance, run: Option<&Run>| push_counted(&printer, run);
-            let control = Control { stop: setup.stop(), progress: &progress };
+            let control = Control { recounts: Recounts::EachTime, stop: setup.stop(), progress: &progress };
             let advance = setup.runner().advance(&calendar, &mut Settled::default(), control).await;
             finish(printer, advance)
         }
@@ -213,13 +232,14 @@ async fn windows(args: WindowsArgs) -> Result<(), Failure> {
     let file = JobFile::read(&args.file)?;
     let calendar = file.calendar()?;
     let store = setup::open_store(&file.job)?;
-    let until = args.until.unwrap_or_else(Timestamp::now);
+    let now = args.due.now();
+    let until = args.until.unwrap_or(now);
     let known = store.windows(&file.job.name).await?;
     let first = known.first().or(calendar.first().as_ref()).map(|window| window.start);
     let Some(since) = args.since.or(first) else {
         return print_states(&[], args.format);
     };
-    let listed = calendar.windows(since, until).filter(|window| calendar.due(*window, until));
+    let listed = calendar.windows(since, until).filter(|window| calendar.due(*window, now));
     let states = states(&store, &file.job.name, listed).await.map_err(Failure::running)?;
     print_states(&states, args.format)
 }
@@ -232,11 +252,13 @@ async fn backfill(
 ) -> Result<(), Failure> {
     let BackfillArgs { shared, from, to, dry_run, redo, concurrency } = args;
     if from >= to {
-        return Err(anyhow::anyhow!("the time range is empty: --from, {from}, is not before --to, {to}").into());
+        return Err(
+            anyhow::anyhow!("the time range is empty: --from, {from}, is not before --to, {to}").into()
+        );
     }
     let file = JobFile::read(&shared.file)?;
     let calendar = file.calendar()?;
-    let now = Timestamp::now();
+    let now = shared.due.now();
     let windows = calendar.windows(from, to).filter(|window| calendar.due(*window, now));
     if dry_run {
         let store = setup::open_store(&file.job)?;
@@ -245,10 +267,11 @@ async fn backfill(
         return print_states(&states, shared.format);
     }
     let windows: Vec<_> = windows.collect();
-    let setup = Setup::start(file, config, registry, shared.scheduler.as_deref(), interrupt).await?;
+    let scheduler = shared.scheduler.as_deref();
+    let setup = Setup::start(file, config, registry, scheduler, shared.due.now, interrupt).await?;
     let printer = RunPrinter::new(shared.format);
     let progress = |_: &Advance, run: Option<&Run>| push_counted(&printer, run);
-    let control = Control { stop: setup.stop(), progress: &progress };
+    let control = Control { recounts: Recounts::EachTime, stop: setup.stop(), progress: &progress };
     let advance = setup.runner().backfill(windows.into_iter(), redo.into(), concurrency, control).await;
     let result = finish(printer, advance);
     setup.end(result, shared.fail_on_findings).await

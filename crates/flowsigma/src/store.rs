@@ -97,7 +97,11 @@ pub(crate) async fn store(args: StoreArgs) -> Result<(), Failure> {
                 None => store.newest(&job, window).await?,
             };
             let manifest = manifest.with_context(|| {
-                format!("store {}: job \"{job}\" has no such revision of the window from {}", store.url(), window.start)
+                format!(
+                    "store {}: job \"{job}\" has no such revision of the window from {}",
+                    store.url(),
+                    window.start
+                )
             })?;
             Ok(print(&format!("{}\n", serde_json::to_string(&manifest)?))?)
         }

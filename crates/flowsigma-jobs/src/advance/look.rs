@@ -2,6 +2,7 @@
 //!
 //! Owns: what a window needs, with as few requests as possible. Must not know: in which order it is done.
 
+use super::Recounts;
 use crate::error::Result;
 use crate::manifest::WindowTimes;
 use crate::run::Runner;
@@ -53,6 +54,7 @@ impl Runner<'_> {
         calendar: &Calendar,
         window: WindowTimes,
         now: Timestamp,
+        recounts: Recounts,
     ) -> Result<Looked> {
         let job = self.job.name.as_str();
         let objects = self.store.objects_of(job, window).await?;
@@ -64,7 +66,7 @@ impl Runner<'_> {
             // It has grown, and its second run failed.
             Recheck::Now
         } else {
-            recheck(calendar, window, last_count, now)
+            recheck(calendar, window, last_count, now, recounts)
         };
         let mut owed = BTreeSet::new();
         // Revisions are delivered in order, so who has the newest one has all.
@@ -94,12 +96,13 @@ fn recheck(
     window: WindowTimes,
     last_count: Option<Timestamp>,
     now: Timestamp,
+    recounts: Recounts,
 ) -> Recheck {
     let Some(until) = calendar.recheck_until(window) else { return Recheck::No };
     if now < until {
         let spacing = |last: Timestamp| last.duration_since(window.end) / COUNT_SPACING;
         let is_soon = last_count.is_some_and(|last| now.duration_since(last) < spacing(last));
-        return if is_soon { Recheck::Later } else { Recheck::Now };
+        return if is_soon && recounts == Recounts::SpacedByAge { Recheck::Later } else { Recheck::Now };
     }
     // The last count is after the recheck time. A window that was run later than that needs none, which its manifest
     // says.
@@ -117,10 +120,13 @@ mod tests {
         let calendar = Calendar::try_new(&job().window).unwrap();
         let end = hour(0).end;
         let at = |minutes: i64| end + SignedDuration::from_mins(minutes);
-        let recheck = |last: Option<i64>, now| recheck(&calendar, hour(0), last.map(at), at(now));
+        let spaced = Recounts::SpacedByAge;
+        let recheck = |last: Option<i64>, now| recheck(&calendar, hour(0), last.map(at), at(now), spaced);
         assert_eq!(recheck(None, 5), Recheck::Now);
         assert_eq!(recheck(Some(160), 169), Recheck::Later);
         assert_eq!(recheck(Some(160), 170), Recheck::Now);
+        let each_time = super::recheck(&calendar, hour(0), Some(at(160)), at(169), Recounts::EachTime);
+        assert_eq!(each_time, Recheck::Now);
         let (day, month) = (24 * 60, 31 * 24 * 60);
         assert_eq!(recheck(Some(day - 1), day + 2 * month), Recheck::Now);
         // It may have grown.

@@ -75,7 +75,9 @@ impl Course {
     /// Advances so many minutes after the start of the first hour.
     async fn at(&mut self, minutes: i64) -> Advance {
         let stop = CancellationToken::new();
-        self.until(minutes, Control { stop: &stop, progress: &|_, _| () }).await.unwrap()
+        self.until(minutes, Control { recounts: Recounts::SpacedByAge, stop: &stop, progress: &|_, _| () })
+            .await
+            .unwrap()
     }
 
     async fn until(&mut self, minutes: i64, control: Control<'_>) -> Result<Advance> {
@@ -130,7 +132,10 @@ async fn due_windows_are_run_in_order_and_failed_ones_again() {
         assert_eq!(advance.behind, 0);
         reports.fetch_add(1, Ordering::SeqCst);
     };
-    course.until(6 * 60 + 6, Control { stop: &stop, progress: &progress }).await.unwrap();
+    course
+        .until(6 * 60 + 6, Control { recounts: Recounts::SpacedByAge, stop: &stop, progress: &progress })
+        .await
+        .unwrap();
     assert_eq!(reports.load(Ordering::SeqCst), 1);
 }
 
@@ -239,7 +244,10 @@ async fn a_stop_lets_the_window_finish_and_the_next_advance_goes_on() {
             stop.cancel();
         }
     };
-    let advance = course.until(5 * 60 + 5, Control { stop: &stop, progress: &progress }).await.unwrap();
+    let advance = course
+        .until(5 * 60 + 5, Control { recounts: Recounts::SpacedByAge, stop: &stop, progress: &progress })
+        .await
+        .unwrap();
     assert_eq!((advance.counted, advance.behind), (2, 3));
     assert_eq!(course.engine.seen(), hours(0..2));
     let advance = course.at(5 * 60 + 5).await;
@@ -274,7 +282,7 @@ async fn a_lost_lease_ends_the_advance() {
     let stop = CancellationToken::new();
     let now = hour(5).start + SignedDuration::from_mins(5);
     let runner = Runner { engine: &course.engine, clock: &|| now, ..course.bench.runner(&lease) };
-    let control = Control { stop: &stop, progress: &|_, _| () };
+    let control = Control { recounts: Recounts::SpacedByAge, stop: &stop, progress: &|_, _| () };
     let advance = runner.advance(&calendar, &mut course.settled, control).await.unwrap();
     assert!(matches!(advance.failed[..], [Error::LeaseLost { .. }]), "{:?}", advance.failed);
     assert_eq!((course.engine.seen().len(), advance.behind), (0, 5));
@@ -295,7 +303,7 @@ async fn backfill(
             stop.cancel();
         }
     };
-    let control = Control { stop: &stop, progress: &progress };
+    let control = Control { recounts: Recounts::SpacedByAge, stop: &stop, progress: &progress };
     let advance =
         runner.backfill(windows.into_iter(), redo, NonZeroUsize::new(3).unwrap(), control).await.unwrap();
     lease.release().await.unwrap();

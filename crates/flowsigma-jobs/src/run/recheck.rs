@@ -3,6 +3,7 @@
 //! Owns: which windows are counted again, and which have grown. Must not know: how the server counts.
 
 use super::Runner;
+use crate::advance::Recounts;
 use crate::error::{Error, Result};
 use crate::manifest::WindowTimes;
 use crate::span::Span;
@@ -26,19 +27,27 @@ pub struct Late {
 }
 
 impl Runner<'_> {
-    /// Counts the documents of windows again, records the counts, and returns the windows that have grown.
+    /// Counts the documents of windows again, and returns the windows that have grown.
     ///
     /// A window is counted until `window.recheck` after its end, and once after that: the last count covers the whole
     /// time, however rarely this is called. A window that has grown is returned until it has a new revision.
     ///
+    /// A count is recorded in the store if it must be known later: if the window has grown, if it is the last one, or if
+    /// later counts are spaced by it.
+    ///
     /// # Errors
     ///
     /// If the engine or the store fails. What was recorded until then is used by the next call.
-    pub async fn recheck(&self, windows: &[WindowTimes], now: Timestamp) -> Result<Vec<Late>> {
+    pub async fn recheck(
+        &self,
+        windows: &[WindowTimes],
+        now: Timestamp,
+        recounts: Recounts,
+    ) -> Result<Vec<Late>> {
         let Some(recheck) = self.job.window.recheck.as_deref() else { return Ok(Vec::new()) };
         let recheck: Span = recheck.parse()?;
         stream::iter(windows.iter().copied())
-            .map(|window| self.recheck_window(window, recheck, now))
+            .map(|window| self.recheck_window(window, recheck, now, recounts))
             .buffered(COUNT_AT_ONCE)
             .try_filter_map(|late| async move { Ok(late) })
             .try_collect()
@@ -50,6 +59,7 @@ impl Runner<'_> {
         window: WindowTimes,
         recheck: Span,
         now: Timestamp,
+        recounts: Recounts,
     ) -> Result<Option<Late>> {
         let job = self.job.name.as_str();
         let objects = self.store.objects_of(job, window).await?;
@@ -65,7 +75,9 @@ impl Runner<'_> {
                 window: window.start.to_string(),
                 source,
             })?;
-            self.store.record_recount(job, window, revision, documents, now).await?;
+            if documents > manifest.documents || end <= now || recounts == Recounts::SpacedByAge {
+                self.store.record_recount(job, window, revision, documents, now).await?;
+            }
             documents
         } else {
             let recount = match last {

@@ -1,5 +1,6 @@
 use super::test_data::{Bench, FakeSink, hour};
 use super::{Late, Redo, Runner, State, states};
+use crate::advance::Recounts;
 use crate::engine::{Engine, Outcome};
 use crate::error::Error;
 use crate::job::Job;
@@ -9,6 +10,8 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+const SPACED: Recounts = Recounts::SpacedByAge;
 
 #[tokio::test]
 async fn a_window_is_counted_once() {
@@ -146,20 +149,39 @@ async fn a_window_that_has_grown_is_late_until_it_is_run_again() {
     let runner = bench.runner(&lease);
     let windows = [hour(0), hour(1)];
     let at = |hours| hour(0).end + SignedDuration::from_hours(hours);
-    assert_eq!(runner.recheck(&windows, at(2)).await.unwrap(), []);
+    assert_eq!(runner.recheck(&windows, at(2), SPACED).await.unwrap(), []);
     bench.engine.documents.store(120, Ordering::SeqCst);
     let late = Late { window: hour(0), revision: 1, counted: 100, documents: 120 };
     // The time has passed, but the last count was before that.
-    assert_eq!(runner.recheck(&windows, at(30)).await.unwrap(), [late]);
+    assert_eq!(runner.recheck(&windows, at(30), SPACED).await.unwrap(), [late]);
     assert_eq!(bench.engine.counts.load(Ordering::SeqCst), 2);
     let recount = bench.store.last_recount("hourly", hour(0), 1).await.unwrap().unwrap();
     assert_eq!((recount.at, recount.documents), (at(30), 120));
     // It is not counted again, and it is still late.
-    assert_eq!(runner.recheck(&windows, at(31)).await.unwrap(), [late]);
+    assert_eq!(runner.recheck(&windows, at(31), SPACED).await.unwrap(), [late]);
     assert_eq!(bench.engine.counts.load(Ordering::SeqCst), 2);
     runner.run_window(hour(0), Redo::Late { revision: 1 }).await.unwrap();
-    assert_eq!(runner.recheck(&windows, at(31)).await.unwrap(), []);
+    assert_eq!(runner.recheck(&windows, at(31), SPACED).await.unwrap(), []);
     assert_eq!(bench.alerts(0).len(), 5);
+}
+
+#[tokio::test]
+async fn a_count_that_finds_nothing_and_spaces_nothing_leaves_no_object() {
+    let bench = Bench::new(Store::in_memory());
+    bench.run(Redo::No).await.unwrap();
+    let lease = bench.lease().await.unwrap();
+    let runner = bench.runner(&lease);
+    let at = |hours| hour(0).end + SignedDuration::from_hours(hours);
+    let each_time = Recounts::EachTime;
+    assert_eq!(runner.recheck(&[hour(0)], at(2), each_time).await.unwrap(), []);
+    assert_eq!(bench.store.last_recount("hourly", hour(0), 1).await.unwrap(), None);
+    // The last one is recorded, so it is not repeated.
+    for _ in 0..2 {
+        assert_eq!(runner.recheck(&[hour(0)], at(30), each_time).await.unwrap(), []);
+    }
+    assert_eq!(bench.engine.counts.load(Ordering::SeqCst), 2);
+    bench.engine.documents.store(120, Ordering::SeqCst);
+    assert_eq!(runner.recheck(&[hour(0)], at(31), each_time).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -169,7 +191,7 @@ async fn a_job_without_recheck_counts_no_window_again() {
     bench.run(Redo::No).await.unwrap();
     bench.engine.documents.store(120, Ordering::SeqCst);
     let lease = bench.lease().await.unwrap();
-    assert_eq!(bench.runner(&lease).recheck(&[hour(0)], hour(3).start).await.unwrap(), []);
+    assert_eq!(bench.runner(&lease).recheck(&[hour(0)], hour(3).start, SPACED).await.unwrap(), []);
     assert_eq!(bench.engine.counts.load(Ordering::SeqCst), 0);
 }
 

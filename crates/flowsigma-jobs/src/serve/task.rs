@@ -4,7 +4,7 @@
 
 use super::status::{JobMetrics, Shown};
 use super::{Clock, Shared};
-use crate::advance::{Advance, Control, Settled};
+use crate::advance::{Advance, Control, Recounts, Settled};
 use crate::error::{Error, Result};
 use crate::job_file::JobFile;
 use crate::lease::{Lease, this_process};
@@ -236,7 +236,7 @@ impl Task {
             sinks,
             clock: &now,
         };
-        let control = Control { stop: &stop, progress: &show };
+        let control = Control { recounts: Recounts::SpacedByAge, stop: &stop, progress: &show };
         let advancing = runner.advance(calendar, settled, control);
         tokio::pin!(advancing);
         let result = loop {

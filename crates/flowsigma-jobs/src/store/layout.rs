@@ -10,6 +10,7 @@ use object_store::path::{Path, PathPart};
 use percent_encoding::percent_decode_str;
 
 const TIME: &str = "%Y%m%dT%H%M%SZ";
+const TIME_WITH_MILLIS: &str = "%Y%m%dT%H%M%S.%3fZ";
 const COUNTS: &str = "counts.parquet";
 const MANIFEST: &str = "manifest.json";
 const RECOUNTS: &str = "recounts";
@@ -31,13 +32,16 @@ pub(super) fn is_job_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// Returns a time in the form of paths, such as `20260101T000000Z`. Fractions of a second are cut off.
+/// Returns a time in the form of paths: `20260101T000000Z`, or `20260101T000000.250Z` between two seconds. What is below
+/// a millisecond is cut off, as servers do.
 pub(super) fn time_name(time: Timestamp) -> String {
-    time.strftime(TIME).to_string()
+    let form = if time.subsec_nanosecond() / 1_000_000 == 0 { TIME } else { TIME_WITH_MILLIS };
+    time.strftime(form).to_string()
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {
-    let time = DateTime::strptime(TIME, text).ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    let form = if text.contains('.') { TIME_WITH_MILLIS } else { TIME };
+    let time = DateTime::strptime(form, text).ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp();
     (time_name(time) == text).then_some(time)
 }
 
@@ -154,7 +158,7 @@ mod tests {
         assert_eq!(manifest("hourly", hour(), 12).as_ref(), format!("{folder}/r000012/manifest.json"));
         let at = "2026-01-02T03:04:05.6Z".parse().unwrap();
         let path = recount("hourly", hour(), 1, at);
-        assert_eq!(path.as_ref(), format!("{folder}/r000001/recounts/20260102T030405Z.json"));
+        assert_eq!(path.as_ref(), format!("{folder}/r000001/recounts/20260102T030405.600Z.json"));
         let path = delivery("hourly", hour(), 1, "hook");
         assert_eq!(path.as_ref(), format!("{folder}/r000001/deliveries/hook.json"));
         assert_eq!(failed("hourly", hour()).as_ref(), format!("{folder}/failed.json"));
@@ -186,11 +190,17 @@ mod tests {
     #[test]
     fn a_folder_that_no_window_has_is_none() {
         assert_eq!(parse_window(&window_name(hour())), Some(hour()));
+        let end = "2026-01-01T01:00:00.25Z".parse().unwrap();
+        let window = WindowTimes { end, ..hour() };
+        assert_eq!(window_name(window), "20260101T000000Z_20260101T010000.250Z");
+        assert_eq!(parse_window(&window_name(window)), Some(window));
         for name in [
             "20260101T010000Z_20260101T000000Z",
             "20260101T000000Z",
             "2026011T000000Z_20260101T010000Z",
             "20260101T000000Z_20260101T010000Z_2",
+            "20260101T000000Z_20260101T010000.000Z",
+            "20260101T000000Z_20260101T010000.25Z",
             "20261301T000000Z_20261401T010000Z",
         ] {
             assert_eq!(parse_window(name), None, "{name}");

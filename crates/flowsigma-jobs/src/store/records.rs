@@ -135,7 +135,7 @@ impl Store {
         if manifest.job != job {
             return Err(self.corrupt(path, format!("the manifest is of job {:?}", manifest.job)));
         }
-        // A path has whole seconds, so a window with fractions is not what its path says.
+        // A path has milliseconds, so a window with finer times is not what its path says.
         if layout::parse_window(&layout::window_name(window)) != Some(manifest.window) {
             let WindowTimes { start, end } = manifest.window;
             return Err(self.corrupt(path, format!("the manifest is of the window {start} to {end}")));

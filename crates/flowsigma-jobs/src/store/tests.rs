@@ -98,10 +98,10 @@ async fn a_manifest_that_is_wrong_is_refused_by_name() {
 #[tokio::test]
 async fn what_could_not_be_found_again_is_not_written() {
     let store = Store::in_memory();
-    let half = SignedDuration::from_millis(500);
+    let half = SignedDuration::from_micros(500);
     let window = WindowTimes { start: hour(0).start + half, end: hour(0).end };
     let error = store.publish(&Manifest { window, ..manifest(1, &[]) }).await.unwrap_err().to_string();
-    assert!(error.contains("the window 2026-01-01T00:00:00.5Z"), "{error}");
+    assert!(error.contains("the window 2026-01-01T00:00:00.0005Z"), "{error}");
     store.publish(&Manifest { version: 2, ..manifest(1, &[]) }).await.unwrap_err();
     store.publish(&manifest(0, &[])).await.unwrap_err();
     let job = "../other".to_owned();

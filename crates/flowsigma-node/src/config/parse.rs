@@ -15,8 +15,8 @@ use super::access::{parse_access, parse_files, texts};
 use super::table::{Table, position};
 use super::{ClusterMembers, ClusterTls, ClusterToken, Config, ConfigFileError};
 use elastic_client::{
-    Access, Auth, ClientCertificate, ConnectionConfig, Fingerprint, HeaderSource, Proxy, Tls, Verify, parse_cloud_id,
-    parse_node,
+    Access, Auth, ClientCertificate, ConnectionConfig, Fingerprint, HeaderSource, Proxy, Tls, Verify,
+    parse_cloud_id, parse_node,
 };
 
 const ROOT_KEYS: &[&str] = &["connections", "cluster", "access", "files"];

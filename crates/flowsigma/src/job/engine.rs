@@ -96,7 +96,8 @@ impl JobEngine {
         let (rows, _) = self.execute(&documents_sql(&table.spec)).await?;
         let count = rows.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0));
         let count = count.context("the count of documents has no row")?;
-        let count = count.as_primitive_opt::<Int64Type>().context("the count of documents is not a BIGINT")?;
+        let count =
+            count.as_primitive_opt::<Int64Type>().context("the count of documents is not a BIGINT")?;
         Ok(u64::try_from(count.value(0))?)
     }
 }
@@ -153,7 +154,8 @@ impl Engine for JobEngine {
         let table = self.create_table(job, window).await?;
         // Counted first: a document that arrives in between makes the window late, and it is run again.
         let documents = self.documents(&table).await.map_err(|failure| self.problem(failure))?;
-        let (rows, done) = self.execute(&counts_sql(&table.spec)).await.map_err(|failure| self.problem(failure))?;
+        let (rows, done) =
+            self.execute(&counts_sql(&table.spec)).await.map_err(|failure| self.problem(failure))?;
         let coverage = Coverage::of(&done, table.source.is_index())?;
         let mut counts = Counts::default();
         for batch in &rows {

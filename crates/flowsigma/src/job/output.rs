@@ -159,7 +159,14 @@ fn csv_of(run: &Run, header: bool) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     if header {
         writer.write_record([
-            "start", "end", "revision", "address", "direction", "outgoing", "incoming", "z",
+            "start",
+            "end",
+            "revision",
+            "address",
+            "direction",
+            "outgoing",
+            "incoming",
+            "z",
         ])?;
     }
     let manifest = &run.manifest;

@@ -11,10 +11,12 @@ use anyhow::Context;
 use clap::Args;
 use elastic_client::ConnectionRegistry;
 use flowsigma_jobs::Store;
-use flowsigma_jobs::serve::{MakeSinks, OpenStore, ServeOptions, Server, Status, SystemClock, serve_http};
+use flowsigma_jobs::serve::{
+    Clock, MakeSinks, OpenStore, RehearsalClock, ServeOptions, Server, Status, SystemClock, serve_http,
+};
 use flowsigma_node::Config;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +43,31 @@ pub(super) struct ServeArgs {
     /// have not ended by then
     #[arg(long, value_name = "SECONDS", default_value = "45")]
     drain_timeout_seconds: u64,
+    /// Rehearse on past flows: the clock starts at TIME, and SPEED seconds pass in each second, such as
+    /// 2026-01-01T00:00:00Z@60. Leases keep the system's clock
+    #[arg(long, value_name = "TIME[@SPEED]", value_parser = rehearsal)]
+    clock: Option<RehearsalClock>,
+}
+
+fn rehearsal(text: &str) -> Result<RehearsalClock, String> {
+    let (start, speed) = text.split_once('@').unwrap_or((text, "1"));
+    let start =
+        start.parse().map_err(|_| format!("expected a time such as 2026-01-01T00:00:00Z, got {start:?}"))?;
+    let speed: NonZeroU32 =
+        speed.parse().map_err(|_| format!("expected a whole number from 1 behind \"@\", got {speed:?}"))?;
+    Ok(RehearsalClock::new(start, speed.get()))
+}
+
+/// The durations of the options are those of the system's clock, so a faster clock sees longer ones.
+fn options(args: &ServeArgs) -> ServeOptions {
+    let speed = args.clock.map_or(1, |clock| clock.speed());
+    let ServeOptions { poll, .. } = ServeOptions::default();
+    ServeOptions {
+        concurrency: args.concurrency,
+        drain: Duration::from_secs(args.drain_timeout_seconds).saturating_mul(speed),
+        poll: poll.saturating_mul(speed),
+        ..ServeOptions::default()
+    }
 }
 
 /// Serves the jobs of a folder.
@@ -64,14 +91,21 @@ pub(super) async fn serve(
         Arc::new(move |job| make_sinks(job, &registry))
     };
     let open_store: OpenStore = Arc::new(|store| Store::open(&store.url, &store.options));
-    let drain = Duration::from_secs(args.drain_timeout_seconds);
+    let options = options(&args);
+    let clock: Arc<dyn Clock> = match args.clock {
+        Some(clock) => {
+            tracing::warn!(time = %clock.now(), speed = clock.speed(), "this is a rehearsal with a clock of its own");
+            Arc::new(clock)
+        }
+        None => Arc::new(SystemClock),
+    };
     let server = Server {
         folder: args.folder,
         engine: Arc::new(JobEngine::new(registry, runner)),
         make_sinks,
         open_store,
-        clock: Arc::new(SystemClock),
-        options: ServeOptions { concurrency: args.concurrency, drain, ..ServeOptions::default() },
+        clock,
+        options,
         status,
     };
     let running = interrupt.begin();

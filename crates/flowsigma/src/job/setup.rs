@@ -23,6 +23,7 @@ pub(super) struct Setup {
     lease: Lease,
     sinks: Vec<Box<dyn Sink>>,
     engine: JobEngine,
+    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 /// Opens the store of a job.
@@ -50,11 +51,13 @@ pub(super) fn make_sinks(
 }
 
 impl Setup {
+    /// Takes the lease of a job. `now` is the time by which windows are due, if it is not the system's.
     pub(super) async fn start(
         file: JobFile,
         config: &Config,
         registry: Arc<ConnectionRegistry>,
         scheduler: Option<&str>,
+        now: Option<Timestamp>,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let store = open_store(&file.job)?;
@@ -65,7 +68,15 @@ impl Setup {
             leased @ Error::Leased { .. } => Failure::Leased(leased.into()),
             error => Failure::Refused(error.into()),
         })?;
-        Ok(Self { file, store, lease, sinks, engine: JobEngine::new(registry, runner) })
+        let engine = JobEngine::new(registry, runner);
+        Ok(Self {
+            file,
+            store,
+            lease,
+            sinks,
+            engine,
+            clock: Box::new(move || now.unwrap_or_else(Timestamp::now)),
+        })
     }
 
     pub(super) fn runner(&self) -> flowsigma_jobs::Runner<'_> {
@@ -76,7 +87,7 @@ impl Setup {
             job: &self.file.job,
             digest: &self.file.digest,
             sinks: &self.sinks,
-            clock: &Timestamp::now,
+            clock: &self.clock,
         }
     }
 
