@@ -58,7 +58,7 @@ pub struct SourceSpec {
     /// The share of the documents to read, above 0 and up to 1.
     #[serde(default)]
     pub sample: Option<f64>,
-    /// The seed of the sample.
+    /// The seed of the sample [default: 1].
     #[serde(default)]
     pub seed: Option<u32>,
     /// Other options of the table, such as read, page_size and exclude.

@@ -151,7 +151,7 @@ pub(crate) async fn detect(
 ) -> Result<(), Failure> {
     let spec = args.spec()?;
     args.source.settle()?;
-    if let Some(url) = args.source.from_store() {
+    if let Some(url) = args.source.kept_counts() {
         let store = kept::open(url, &args.store_options)?;
         return detect_kept(&args, &spec, &store).await;
     }

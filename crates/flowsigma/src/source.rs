@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// The name of the table that the statements create.
 pub(crate) const TABLE: &str = "flows";
 
+/// The seed of a job's sample, unless its file has one.
+const DEFAULT_SEED: u32 = 1;
+
 /// The name of the connection of `--url`.
 pub(crate) const URL_CONNECTION: &str = "url";
 
@@ -98,7 +101,8 @@ impl Source {
             index: Some(source.index.clone()),
             query: source.query.clone(),
             sample: source.sample.map(|share| share.to_string()),
-            seed: source.seed,
+            // A window that is run again reads the same documents.
+            seed: source.seed.or(source.sample.map(|_| DEFAULT_SEED)),
             slices: job.limits.slices,
             options: source.options.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         }
@@ -151,7 +155,7 @@ impl Source {
     }
 
     /// Returns the URL of the store from which counts are read.
-    pub(crate) fn from_store(&self) -> Option<&str> {
+    pub(crate) fn kept_counts(&self) -> Option<&str> {
         self.origin.from_store.as_deref()
     }
 
