@@ -20,6 +20,7 @@ mod faults;
 mod golden;
 mod hosts;
 mod index_names;
+mod insert;
 mod jobs;
 mod kill;
 mod killed_node;

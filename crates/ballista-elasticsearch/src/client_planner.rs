@@ -67,8 +67,8 @@ pub(crate) fn refuse_unsendable(plan: &LogicalPlan) -> Result<()> {
             }
             LogicalPlan::Dml(dml) => {
                 return Err(refuse(&format!(
-                    "{} adds to table \"{}\", and a task that runs twice would add its rows twice; write COPY \
-                     (SELECT …) TO a new folder",
+                    "{} adds to table \"{}\", and a task that runs twice would add its rows twice; INSERT INTO a table of \
+                     an index, or write COPY (SELECT …) TO a new folder",
                     dml.op.name().to_uppercase(),
                     dml.table_name
                 )));

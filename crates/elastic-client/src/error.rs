@@ -160,6 +160,26 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The server did not write some documents of a bulk request.
+    #[error(
+        "index \"{index}\": {refused} of {all} documents were not written, the first is {id}: {status} {kind}: {reason}"
+    )]
+    NotWritten {
+        /// The index or alias.
+        index: String,
+        /// The number of documents that were not written.
+        refused: usize,
+        /// The number of documents that were to be written.
+        all: usize,
+        /// The id of the first document that was not written.
+        id: String,
+        /// Its HTTP status.
+        status: u16,
+        /// The server's error type for it.
+        kind: String,
+        /// The server's reason.
+        reason: String,
+    },
     /// The connection is closed because this process is shutting down. Another process may read the same slice.
     #[error("{operation}: connection \"{connection}\" is closed because this process is shutting down")]
     Closed {
@@ -208,7 +228,7 @@ impl Error {
             | Self::DeadlineExceeded { .. }
             | Self::Incomplete { .. }
             | Self::Closed { .. } => true,
-            Self::Status { status, .. } => is_retryable_status(*status),
+            Self::Status { status, .. } | Self::NotWritten { status, .. } => is_retryable_status(*status),
             Self::NodeLost { owner, .. } => *owner == ContextOwner::Slice,
             Self::Config(_)
             | Self::Query(_)

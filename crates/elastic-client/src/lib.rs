@@ -9,8 +9,10 @@
 //! - `retry`, `health`, `concurrency_limit`, `headers`, `tls`, `server_error`, `transport_error`, `open_contexts`,
 //!   `connection`, `release`, `registry`: how a request is sent, and how it ended;
 //! - `server`, `mapping`, `sort_key`, `slices`, `read_options`, `shards`, `pit_limit`, `opening`, `context`, `renewal`,
-//!   `ignored`, `paging`, `read`: how an index is read.
+//!   `ignored`, `paging`, `read`: how an index is read;
+//! - `bulk`: how documents are written.
 
+mod bulk;
 mod concurrency_limit;
 mod config;
 mod connection;
@@ -44,6 +46,7 @@ mod sort_key;
 mod tls;
 mod transport_error;
 
+pub use bulk::{BulkDocument, BulkWriter};
 pub use config::{
     Access, Auth, ClientCertificate, ConfigError, ConnectionConfig, Fingerprint, HeaderSource, Proxy,
     SecretSource, Tls, UrlProblem, Verify, parse_cloud_id, parse_node,

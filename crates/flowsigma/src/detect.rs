@@ -165,7 +165,7 @@ pub(crate) async fn detect(
     let plan = context.sql(&sql).await?.into_unoptimized_plan();
     let mut rows = Vec::new();
     let done = runner
-        .run(plan, &mut |batch| {
+        .run(plan, &mut |batch: RecordBatch| {
             rows.push(batch);
             Ok(())
         })

@@ -9,6 +9,7 @@ mod cluster;
 mod counts;
 mod detect;
 mod failure;
+mod insert;
 mod interrupt;
 mod job;
 mod kept;

@@ -6,6 +6,7 @@
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, Running};
 use crate::progress::Progress;
+use async_trait::async_trait;
 use ballista_elasticsearch::{Cluster, Job, ScanReport};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
@@ -20,6 +21,20 @@ use std::time::Duration;
 
 /// The time for closing search contexts after Ctrl-C before the command ends.
 const CLOSE_AFTER_INTERRUPT: Duration = Duration::from_millis(300);
+
+/// Takes the rows of a statement, batch by batch.
+#[async_trait]
+pub(crate) trait RowSink: Send {
+    /// Takes a batch. The next one is fetched after that.
+    async fn take(&mut self, batch: RecordBatch) -> anyhow::Result<()>;
+}
+
+#[async_trait]
+impl<F: FnMut(RecordBatch) -> anyhow::Result<()> + Send> RowSink for F {
+    async fn take(&mut self, batch: RecordBatch) -> anyhow::Result<()> {
+        self(batch)
+    }
+}
 
 /// Runs statements on a cluster.
 #[derive(Clone)]
@@ -57,17 +72,17 @@ impl Runner {
         Ok(Self { registry, cluster, interrupt, embedded: scheduler.is_none() })
     }
 
+    pub(crate) fn registry(&self) -> &ConnectionRegistry {
+        &self.registry
+    }
+
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
     /// Runs a plan and passes its rows to `sink`, batch by batch. When it returns, the job has ended and its search
     /// contexts are closed; a failure or a warning says so if that did not succeed.
-    pub(crate) async fn run(
-        &self,
-        plan: LogicalPlan,
-        sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
-    ) -> Result<Done, Failure> {
+    pub(crate) async fn run(&self, plan: LogicalPlan, sink: &mut dyn RowSink) -> Result<Done, Failure> {
         let plan = self.cluster.prepare(plan)?;
         let running = self.interrupt.begin();
         let (plan, open) = open_unless_interrupted(plan, &running).await?;
@@ -97,7 +112,7 @@ impl Runner {
         &self,
         plan: LogicalPlan,
         slices: usize,
-        sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
+        sink: &mut dyn RowSink,
         running: &Running<'_>,
     ) -> Result<(Vec<ScanReport>, u64), Failure> {
         let (job, rows) = tokio::select! {
@@ -163,12 +178,9 @@ pub(crate) async fn open_unless_interrupted(
     }
 }
 
-async fn drain(
-    mut rows: SendableRecordBatchStream,
-    sink: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
-) -> Result<(), Failure> {
+async fn drain(mut rows: SendableRecordBatchStream, sink: &mut dyn RowSink) -> Result<(), Failure> {
     while let Some(batch) = rows.next().await {
-        sink(batch.map_err(Failure::running)?).map_err(Failure::running)?;
+        sink.take(batch.map_err(Failure::running)?).await.map_err(Failure::running)?;
     }
     Ok(())
 }

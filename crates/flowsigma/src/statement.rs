@@ -3,6 +3,7 @@
 //! Owns: which statements are refused, and which have rows. Must not know: where the statement comes from.
 
 use crate::failure::Failure;
+use crate::insert::Insert;
 use crate::output::{Format, RowPrinter};
 use crate::run::Runner;
 use anyhow::anyhow;
@@ -50,14 +51,19 @@ pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -
         )
         .into());
     }
+    if let Some(insert) = Insert::of(&plan, runner)? {
+        return insert.run(runner, format).await;
+    }
     let schema: SchemaRef = Arc::clone(plan.schema().inner());
     if matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) || schema.fields().is_empty() {
-        runner.run(plan, &mut |_| Ok(())).await?;
+        runner.run(plan, &mut |_: RecordBatch| Ok(())).await?;
         return Ok(Ran::Nothing);
     }
     let mut printer = None;
     runner
-        .run(plan, &mut |batch| printer.get_or_insert_with(|| RowPrinter::new(format)).print(batch))
+        .run(plan, &mut |batch: RecordBatch| {
+            printer.get_or_insert_with(|| RowPrinter::new(format)).print(batch)
+        })
         .await?;
     // A result without rows still has a header.
     let mut printer = printer.unwrap_or_else(|| RowPrinter::new(format));

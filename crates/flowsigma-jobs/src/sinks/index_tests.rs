@@ -3,13 +3,15 @@
 use super::*;
 use crate::sinks::test_server::{Received, Scripted, TestServer, response};
 use crate::sinks::tests::{alert, alerts, manifest};
+use elastic_client::{Access, RetryPolicy};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 fn sink(server: &TestServer) -> IndexSink {
     let retry = RetryPolicy { base: Duration::ZERO, ..RetryPolicy::default() };
-    let sink = IndexSink::try_new("scan", "es", server.connection(), true, "flowsigma-alerts").unwrap();
-    IndexSink { retry, ..sink }
+    let IndexSink { name, writer } =
+        IndexSink::try_new("scan", "es", server.connection(Access::Write), "flowsigma-alerts").unwrap();
+    IndexSink { name, writer: writer.with_retry(retry) }
 }
 
 /// Creates a response with the number and the status of each document.
@@ -100,7 +102,10 @@ async fn a_response_that_proves_nothing_is_an_error() {
     for body in ["{}", r#"{"items":[]}"#, "<html>"] {
         let server = TestServer::start([response(200, body)]).await;
         let error = sink(&server).deliver(&manifest(), &alerts(1)).await.unwrap_err().to_string();
-        assert!(error.contains("index \"flowsigma-alerts\": the response to _bulk"), "{error}");
+        assert!(
+            error.contains("index \"flowsigma-alerts\": unexpected response: the response to _bulk"),
+            "{error}"
+        );
     }
     let body = json!({ "error": { "type": "t", "reason": "r" }, "status": 400 }).to_string();
     let server = TestServer::start([response(400, body)]).await;
@@ -111,14 +116,14 @@ async fn a_response_that_proves_nothing_is_an_error() {
 #[tokio::test]
 async fn only_one_index_of_a_connection_that_may_write_is_written() {
     let server = TestServer::start([]).await;
-    let sink = |write, index: &str| {
-        IndexSink::try_new("scan", "es", server.connection(), write, index).map_err(|e| e.to_string())
+    let sink = |access, index: &str| {
+        IndexSink::try_new("scan", "es", server.connection(access), index).map_err(|e| e.to_string())
     };
-    sink(true, ".alerts-1").unwrap();
+    sink(Access::Write, ".alerts-1").unwrap();
     for index in ["", "a*", "a,b", "-a", "_all", "_bulk", "a/b", "..", "<a-{now/d}>", "eu:a", "a::failures"] {
-        sink(true, index).unwrap_err();
+        sink(Access::Write, index).unwrap_err();
     }
-    let error = sink(false, "alerts").unwrap_err();
+    let error = sink(Access::Read, "alerts").unwrap_err();
     assert!(error.contains("set write = true in [connections.prod]"), "{error}");
     assert!(server.requests().is_empty());
 }

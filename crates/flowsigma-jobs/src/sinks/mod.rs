@@ -7,7 +7,6 @@
 //! by a key that it is the same. Only stdout cannot. A delivery without findings sends nothing.
 
 mod append;
-mod bulk;
 mod document;
 mod file;
 mod index;
@@ -60,7 +59,7 @@ pub fn make(
             SinkSpec::Stdout { .. } => Box::new(StdoutSink::new(name, Arc::clone(stdout))),
             SinkSpec::File { path, .. } => Box::new(FileSink::new(name, path)),
             SinkSpec::Index { connection, index, .. } => {
-                Box::new(IndexSink::try_new(&job.name, name, connections(connection)?, true, index)?)
+                Box::new(IndexSink::try_new(&job.name, name, connections(connection)?, index)?)
             }
             SinkSpec::Webhook { url, secret_env, .. } => {
                 Box::new(WebhookSink::try_new(&job.name, name, url, secret_env.as_deref())?)

@@ -101,8 +101,11 @@ mod tests {
             response(200, r#"{"acknowledged":false}"#),
         ])
         .await;
-        install_template(&server.connection()).await.unwrap();
-        let error = install_template(&server.connection()).await.unwrap_err().to_string();
+        install_template(&server.connection(elastic_client::Access::Write)).await.unwrap();
+        let error = install_template(&server.connection(elastic_client::Access::Write))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("did not acknowledge"), "{error}");
         let request = server.requests().remove(0);
         assert_eq!(

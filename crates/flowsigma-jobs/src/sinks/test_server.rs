@@ -3,7 +3,7 @@
 //! Owns: responses in a given order, and the requests that it got. Must not know: what a sink should send.
 
 use bytes::Bytes;
-use elastic_client::{Connection, ConnectionConfig};
+use elastic_client::{Access, Connection, ConnectionConfig};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
@@ -109,8 +109,8 @@ impl TestServer {
     }
 
     /// Returns a connection of elastic-client to this server.
-    pub(super) fn connection(&self) -> Arc<Connection> {
-        let config = ConnectionConfig::from_url(&self.url("/")).unwrap();
+    pub(super) fn connection(&self, access: Access) -> Arc<Connection> {
+        let config = ConnectionConfig { access, ..ConnectionConfig::from_url(&self.url("/")).unwrap() };
         Arc::new(Connection::try_new("prod", &config).unwrap())
     }
 

@@ -84,7 +84,7 @@ impl JobEngine {
         let mut rows = Vec::new();
         let done = self
             .runner
-            .run(plan, &mut |batch| {
+            .run(plan, &mut |batch: RecordBatch| {
                 rows.push(batch);
                 Ok(())
             })

@@ -3,11 +3,11 @@
 //! Owns: splitting documents into requests, and what the server says about each document. Must not know: how a request
 //! is sent, or how often.
 
+use crate::error::Error;
 use bytes::Bytes;
 use elasticsearch::http::request::Body;
 use elasticsearch::{BulkOperation, BulkOperations};
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 /// The most documents of one request.
 const MAX_DOCUMENTS: usize = 1_000;
@@ -17,31 +17,31 @@ const MAX_BYTES: usize = 5_000_000;
 /// The part of a response that is read.
 pub(super) const RESPONSE_FILTER: &str = "items.*._id,items.*.status,items.*.error.type,items.*.error.reason";
 
-/// A document as a bulk request has it.
+/// A document as a bulk request has it: it is written under its id, and replaces one with the same id.
 #[derive(Clone, Debug)]
-pub(super) struct Operation {
+pub struct BulkDocument {
     id: String,
     /// The action and the document, a line each.
     bytes: Bytes,
 }
 
-impl Operation {
-    /// Creates an operation that writes a document, and replaces one with the same id.
+impl BulkDocument {
+    /// Serializes a document.
     ///
     /// # Errors
     ///
     /// If the document cannot be written as JSON.
-    pub(super) fn try_new(id: &str, document: &Value) -> Result<Self, String> {
+    pub fn try_new(id: &str, document: &impl Serialize) -> Result<Self, Error> {
         let mut operations = BulkOperations::new();
         operations
             .push(BulkOperation::index(document).id(id))
-            .map_err(|e| format!("document {id} cannot be written as JSON: {e}"))?;
+            .map_err(|e| Error::Refused(format!("document {id} cannot be written as JSON: {e}")))?;
         Ok(Self { id: id.into(), bytes: operations.bytes().unwrap_or_default() })
     }
 }
 
 /// Splits operations into those of one request each.
-pub(super) fn split(operations: &[Operation]) -> Vec<&[Operation]> {
+pub(super) fn split(operations: &[BulkDocument]) -> Vec<&[BulkDocument]> {
     let mut requests = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (place, operation) in operations.iter().enumerate() {
@@ -59,8 +59,8 @@ pub(super) fn split(operations: &[Operation]) -> Vec<&[Operation]> {
 }
 
 /// Returns the body of a request.
-pub(super) fn body(operations: &[Operation]) -> Bytes {
-    operations.iter().flat_map(|operation| operation.bytes.iter().copied()).collect()
+pub(super) fn body(operations: &[BulkDocument]) -> Bytes {
+    operations.iter().flat_map(|document| document.bytes.iter().copied()).collect()
 }
 
 /// Why the server did not write a document.
@@ -113,7 +113,7 @@ struct ItemError {
 /// # Errors
 ///
 /// If the response is not about these documents.
-pub(super) fn refusals(body: &[u8], sent: &[Operation]) -> Result<Vec<Option<Refusal>>, String> {
+pub(super) fn refusals(body: &[u8], sent: &[BulkDocument]) -> Result<Vec<Option<Refusal>>, String> {
     let response: BulkResponse = serde_json::from_slice(body)
         .map_err(|e| format!("the response to _bulk does not have the form that the API defines: {e}"))?;
     let is_about_sent = response.items.len() == sent.len()
@@ -148,13 +148,15 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn operations(count: usize, bytes: usize) -> Vec<Operation> {
-        (0..count).map(|n| Operation { id: n.to_string(), bytes: Bytes::from(vec![b'x'; bytes]) }).collect()
+    fn operations(count: usize, bytes: usize) -> Vec<BulkDocument> {
+        (0..count)
+            .map(|n| BulkDocument { id: n.to_string(), bytes: Bytes::from(vec![b'x'; bytes]) })
+            .collect()
     }
 
     #[test]
     fn an_operation_is_two_lines() {
-        let operation = Operation::try_new("a", &json!({ "b": 1 })).unwrap();
+        let operation = BulkDocument::try_new("a", &json!({ "b": 1 })).unwrap();
         let expected = "{\"index\":{\"_id\":\"a\"}}\n{\"b\":1}\n";
         assert_eq!(body(&[operation.clone(), operation]), [expected, expected].concat());
     }
@@ -173,8 +175,8 @@ mod tests {
             let operations = operations(count, bytes);
             let requests = split(&operations);
             assert_eq!(requests.iter().map(|r| r.len()).collect::<Vec<_>>(), expected, "{count} of {bytes}");
-            let ids: Vec<_> = requests.concat().into_iter().map(|operation| operation.id).collect();
-            assert_eq!(ids, operations.iter().map(|operation| operation.id.clone()).collect::<Vec<_>>());
+            let ids: Vec<_> = requests.concat().into_iter().map(|document| document.id).collect();
+            assert_eq!(ids, operations.iter().map(|document| document.id.clone()).collect::<Vec<_>>());
         }
     }
 
