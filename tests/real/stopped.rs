@@ -158,6 +158,8 @@ async fn an_executor_that_drains_serves_its_rows_until_they_are_read() {
         bench.cluster.wait_for_end(0, WORK).unwrap();
         assert!(output.status.success(), "{url}: {}; logs:\n{}", stderr(&output), bench.cluster.logs());
         assert_eq!(rows(&output), loaded(), "{url}: {}", stderr(&output));
+        // A second job would hide that the rows of the first one were lost.
+        assert!(!stderr(&output).contains("submitted again"), "{url}: {}", stderr(&output));
         assert_nothing_open(&bench.connection).await;
     }
 }
