@@ -10,9 +10,9 @@
 use crate::execution_engine::execution_engine;
 use crate::file_access::FileAccess;
 use crate::register::{function_registry, session_state};
-use crate::server::WorkSignal;
 use crate::task_guard::TaskGuard;
 use crate::wake::Wake;
+use crate::work_signal::WorkSignal;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::BALLISTA_PROTOCOL_VERSION;
 use ballista_core::error::Result;

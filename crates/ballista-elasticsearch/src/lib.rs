@@ -32,6 +32,7 @@ mod server;
 mod submission;
 mod task_guard;
 mod wake;
+mod work_signal;
 
 pub use admission::{
     Admission, AuditLog, Browsers, Guard, Identity, Protected, Reach, Refusal, decode_plan, reach_of,
@@ -52,8 +53,9 @@ pub use progress::JobProgress;
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
 };
-pub use server::{RandomJobIds, SchedulerServices, WorkSignal, open_rows_service, serve};
+pub use server::{RandomJobIds, SchedulerServices, open_rows_service, serve};
 pub use task_guard::TaskGuard;
+pub use work_signal::WorkSignal;
 
 #[cfg(test)]
 mod tests {

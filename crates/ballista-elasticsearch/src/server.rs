@@ -8,6 +8,7 @@ use crate::caller::{Caller, Link};
 use crate::cluster_tls::ClusterTls;
 use crate::listener::accept;
 use crate::register::endpoint_override;
+use crate::work_signal::WorkSignal;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use async_trait::async_trait;
 use axum::Router;
@@ -22,7 +23,7 @@ use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
 use ballista_executor::ArrowFlightServerProvider;
 use ballista_executor::executor_process::ExecutorProcessConfig;
 use ballista_executor::flight_service::BallistaFlightService;
-use ballista_scheduler::config::{OnWorkAvailableFn, SchedulerConfig};
+use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_server::JobIdGenerator;
 use flowsigma_node::Role;
 use http::StatusCode;
@@ -30,36 +31,8 @@ use http::header::CONTENT_TYPE;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tonic::Status;
 use tonic::service::{Routes, RoutesBuilder};
-
-/// A signal to executors that wait for work that there may be some.
-#[derive(Clone, Debug)]
-pub struct WorkSignal(Arc<watch::Sender<u64>>);
-
-impl Default for WorkSignal {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
-    }
-}
-
-impl WorkSignal {
-    /// Returns the hook that Ballista's scheduler calls when a job was submitted, or reached its next stage.
-    pub fn callback(&self) -> OnWorkAvailableFn {
-        let signal = self.clone();
-        Arc::new(move |_| signal.raise())
-    }
-
-    pub(crate) fn raise(&self) {
-        self.0.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    /// Returns a receiver that changes with each signal from now on.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
-    }
-}
 
 /// Generates job ids that cannot be guessed. Knowing the id is enough to fetch the rows of a job that was
 /// submitted with a token.

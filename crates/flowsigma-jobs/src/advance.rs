@@ -17,7 +17,7 @@ pub use settled::Settled;
 
 use crate::error::{Error, Result};
 use crate::manifest::WindowTimes;
-use crate::run::{Late, Redo, Run, Runner};
+use crate::run::{Late, Recounts, Redo, Run, Runner};
 use crate::window::Calendar;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -49,15 +49,6 @@ pub struct Advance {
     pub undelivered: Vec<Error>,
     /// The windows that are due and have no manifest. For a backfill, those that failed or were not begun.
     pub behind: u64,
-}
-
-/// Which windows within their recheck time an advance counts again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recounts {
-    /// All. Who runs a job by hand or by a timer expects to see what has arrived.
-    EachTime,
-    /// Those whose last count is old, compared with their age: for a server that advances all the time.
-    SpacedByAge,
 }
 
 /// How a caller stops and follows an advance or a backfill.

@@ -26,7 +26,7 @@ mod span;
 mod store;
 mod window;
 
-pub use advance::{Advance, BackfillRedo, Control, Recounts, Settled, plan_backfill};
+pub use advance::{Advance, BackfillRedo, Control, Settled, plan_backfill};
 pub use alert::{Alert, AlertState};
 pub use alerts::alerts;
 pub use allowed::Allowed;
@@ -37,7 +37,7 @@ pub use job_file::{JobFile, json_schema, read_folder};
 pub use lease::{Lease, this_process};
 pub use manifest::{Finding, Manifest, WindowTimes};
 pub use new::{KnownFields, NewJob, known_fields, write_job_file};
-pub use run::{Late, Redo, Run, Runner, State, WindowState, states};
+pub use run::{Late, Recounts, Redo, Run, Runner, State, WindowState, states};
 pub use sink::Sink;
 pub use span::Span;
 pub use store::{Failure, Published, Recount, Store};

@@ -10,7 +10,7 @@ mod delivery;
 mod recheck;
 mod state;
 
-pub use recheck::Late;
+pub use recheck::{Late, Recounts};
 pub use state::{State, WindowState, states};
 
 use crate::alert::Alert;

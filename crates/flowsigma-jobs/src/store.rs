@@ -19,6 +19,7 @@
 //! Requests go only to hosts that the store's options name; see [`Store::open`].
 
 mod client;
+mod hosts;
 mod layout;
 mod open;
 mod records;

@@ -8,7 +8,6 @@
 use crate::failure::Failure;
 use crate::output::{Format, RowPrinter};
 use crate::run::{RowSink, Runner};
-use crate::statement::Ran;
 use anyhow::{Context, anyhow, bail};
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array};
@@ -63,7 +62,7 @@ impl Insert {
     }
 
     /// Writes the rows, and prints their number.
-    pub(crate) async fn run(self, runner: &Runner, format: Format) -> Result<Ran, Failure> {
+    pub(crate) async fn run(self, runner: &Runner, format: Format) -> Result<(), Failure> {
         let Self { query, table, columns, writer } = self;
         let prefix = format!("{:032x}", rand::random::<u128>());
         let mut rows = Rows { writer, columns, table, prefix, written: 0 };
@@ -73,8 +72,7 @@ impl Insert {
         let count = RecordBatch::try_new(Arc::new(schema), vec![count]).map_err(Failure::running)?;
         let mut printer = RowPrinter::new(format);
         printer.print(count).map_err(Failure::running)?;
-        printer.finish().map_err(Failure::running)?;
-        Ok(Ran::Rows)
+        printer.finish().map_err(Failure::running)
     }
 }
 

@@ -52,7 +52,8 @@ pub(crate) async fn run(runner: &Runner, statement: Statement, format: Format) -
         .into());
     }
     if let Some(insert) = Insert::of(&plan, runner)? {
-        return insert.run(runner, format).await;
+        insert.run(runner, format).await?;
+        return Ok(Ran::Rows);
     }
     let schema: SchemaRef = Arc::clone(plan.schema().inner());
     if matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) || schema.fields().is_empty() {

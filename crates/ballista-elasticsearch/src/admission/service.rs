@@ -13,7 +13,7 @@ use super::plan::{decode_plan, reach_of};
 use super::{Admission, settings};
 use crate::caller::Caller;
 use crate::message::one_line;
-use crate::server::WorkSignal;
+use crate::work_signal::WorkSignal;
 use async_trait::async_trait;
 use ballista_core::config::BALLISTA_JOB_NAME;
 use ballista_core::extension::SessionConfigHelperExt;

@@ -2,10 +2,9 @@
 //!
 //! Owns: what a window needs, with as few requests as possible. Must not know: in which order it is done.
 
-use super::Recounts;
 use crate::error::Result;
 use crate::manifest::WindowTimes;
-use crate::run::Runner;
+use crate::run::{Recounts, Runner};
 use crate::store::Revision;
 use crate::window::Calendar;
 use jiff::{SignedDuration, Timestamp};

@@ -5,6 +5,7 @@
 //! A problem names the key, the value and what was expected. A URL is not shown, because it may contain a secret.
 
 use super::cron;
+use crate::error::Error;
 use crate::job::{DetectionSpec, Job, Limits, SinkSpec, SourceSpec, StoreSpec};
 use crate::sinks::sink_name;
 use crate::span::Span;
@@ -247,8 +248,7 @@ fn limits(limits: &Limits) -> Check {
         return Err(wrong("limits.slices", 0, "a whole number from 1"));
     }
     if let Some(text) = &limits.timeout {
-        let timeout: Span =
-            text.parse().map_err(|error: crate::Error| format!("limits.timeout = {error}"))?;
+        let timeout: Span = text.parse().map_err(|error: Error| format!("limits.timeout = {error}"))?;
         if timeout.seconds() == 0 {
             return Err(wrong("limits.timeout", text, "a duration above zero, such as 30m"));
         }

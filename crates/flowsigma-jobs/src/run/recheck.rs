@@ -3,7 +3,6 @@
 //! Owns: which windows are counted again, and which have grown. Must not know: how the server counts.
 
 use super::Runner;
-use crate::advance::Recounts;
 use crate::error::{Error, Result};
 use crate::manifest::WindowTimes;
 use crate::span::Span;
@@ -12,6 +11,15 @@ use jiff::Timestamp;
 
 /// Windows that are counted at the same time.
 const COUNT_AT_ONCE: usize = 4;
+
+/// Which windows within their recheck time an advance counts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recounts {
+    /// All. Who runs a job by hand or by a timer expects to see what has arrived.
+    EachTime,
+    /// Those whose last count is old, compared with their age: for a server that advances all the time.
+    SpacedByAge,
+}
 
 /// A window that has more documents than its newest revision has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 use super::test_data::{Bench, FakeSink, hour};
-use super::{Late, Redo, Runner, State, states};
-use crate::advance::Recounts;
+use super::{Late, Recounts, Redo, Runner, State, states};
 use crate::engine::{Engine, Outcome};
 use crate::error::Error;
 use crate::job::Job;

@@ -4,11 +4,11 @@
 
 use super::status::{JobMetrics, Shown};
 use super::{Clock, Shared};
-use crate::advance::{Advance, Control, Recounts, Settled};
+use crate::advance::{Advance, Control, Settled};
 use crate::error::{Error, Result};
 use crate::job_file::JobFile;
 use crate::lease::{Lease, this_process};
-use crate::run::{Run, Runner};
+use crate::run::{Recounts, Run, Runner};
 use crate::sink::Sink;
 use crate::store::Store;
 use crate::window::Calendar;

@@ -6,20 +6,17 @@
 //! is refused, and an endpoint of the environment is not read. Instance metadata and token services are hosts like any
 //! other: without the option that names one, it is not asked.
 
-use super::client::{Connector, Origin};
+use super::hosts::Environment;
 use super::services::{Service, cloud};
-use crate::error::Error;
+use crate::error::{Error, Result as StoreResult};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use url::Url;
 
 const FORMS: &str = "file:///path, s3://bucket/path, gs://bucket/path or az://container/path";
-
-/// The environment: the value of a variable.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Returns the object store of a URL, with the URL's path as its root.
 ///
@@ -30,7 +27,7 @@ pub(super) fn open(
     text: &str,
     options: &BTreeMap<String, String>,
     environment: Environment<'_>,
-) -> crate::Result<Arc<dyn ObjectStore>> {
+) -> StoreResult<Arc<dyn ObjectStore>> {
     let refused = |problem: String| Error::StoreUrl { url: without_credentials(text), problem };
     let url = Url::parse(text).map_err(|e| refused(format!("this is not a URL ({e}); use {FORMS}")))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -84,38 +81,6 @@ fn create_folder(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
-}
-
-/// The hosts that options name.
-#[derive(Default)]
-pub(super) struct Hosts {
-    allowed: BTreeSet<Origin>,
-}
-
-impl Hosts {
-    /// Adds the host of an option's value.
-    ///
-    /// # Errors
-    ///
-    /// If it is not an http or https URL, or if it has credentials.
-    pub(super) fn add(&mut self, option: &str, text: &str) -> Result<Url, String> {
-        // The value is not shown: it may have a password where none belongs.
-        let url = Url::parse(text).map_err(|e| format!("option {option}: this is not a URL ({e})"))?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(format!("option {option}: use https://host[:port] or http://host[:port]"));
-        }
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-            return Err(format!(
-                "option {option}: the URL has a user, a password or a query; use https://host[:port]"
-            ));
-        }
-        self.allowed.insert(Origin::of(&url));
-        Ok(url)
-    }
-
-    pub(super) fn connector(self) -> Connector {
-        Connector { allowed: self.allowed }
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 use super::*;
+use crate::store::client::Connector;
+use crate::store::hosts::Hosts;
 use crate::store::Store;
 use object_store::ObjectStoreExt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,7 +2,7 @@
 //!
 //! Owns: the options, the credentials and the hosts of S3, GCS and Azure. Must not know: how a request is sent.
 
-use super::open::{Environment, Hosts};
+use super::hosts::{Environment, Hosts};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
