@@ -4,16 +4,15 @@
 
 use crate::cluster::Cluster;
 use crate::progress::{JobProgress, Stages};
+use crate::scan_report::{ScanReport, scan_report};
 use crate::submission::{ASKED_AGAIN_AFTER, Again, Submission};
 use ballista_core::serde::protobuf::{
-    CancelJobParams, GetJobMetricsParams, GetJobStatusParams, OperatorMetric, OperatorMetricsSet,
-    OperatorWithMetrics, job_status::Status,
+    CancelJobParams, GetJobMetricsParams, GetJobStatusParams, job_status::Status,
 };
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::metrics::MetricsSet;
-use datafusion_elasticsearch::{EsScanExec, planned_slices};
+use datafusion_elasticsearch::planned_slices;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -37,22 +36,6 @@ const REST_TIMEOUT: Duration = Duration::from_secs(5);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
 const ROUNDS_BETWEEN: u32 = 10;
 const ROUNDS_UNTIL_UNKNOWN: u32 = 20;
-
-/// The metrics of one scan of a finished job, summed over all of its slices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScanReport {
-    /// The number of rows that were read.
-    pub documents: u64,
-    /// The number of documents that the servers counted for the query; for files, the number of rows that were
-    /// read.
-    pub matched: u64,
-    /// The number of requests that were retried.
-    pub retries: u64,
-    /// The number of slices in the scheduler's plan; 0 for files.
-    pub slices: u64,
-    /// The number of slices that were read to their end.
-    pub slices_read: u64,
-}
 
 impl Job {
     /// Submits a plan, and returns the job with the stream of its rows.
@@ -206,37 +189,4 @@ impl Job {
 
 fn answered(status: tonic::Status) -> DataFusionError {
     DataFusionError::Execution(format!("the scheduler returned {}: {}", status.code(), status.message()))
-}
-
-/// Decodes the metrics of one operator.
-pub(crate) fn metrics_of(metrics: Vec<OperatorMetric>) -> Result<MetricsSet> {
-    OperatorMetricsSet { metrics }.try_into().map_err(|e| DataFusionError::External(Box::new(e)))
-}
-
-fn scan_report(operator: OperatorWithMetrics) -> Result<Option<ScanReport>> {
-    let of_files =
-        operator.operator_type == "DataSourceExec" && operator.operator_desc.contains("file_groups");
-    if operator.operator_type != "EsScanExec" && !of_files {
-        return Ok(None);
-    }
-    let metrics = metrics_of(operator.metrics)?;
-    let sum = |name: &str| metrics.sum_by_name(name).map_or(0, |value| value.as_usize() as u64);
-    if of_files {
-        let rows = metrics.output_rows().unwrap_or(0) as u64;
-        return Ok(Some(ScanReport { documents: rows, matched: rows, ..ScanReport::default() }));
-    }
-    let Some(slices) = EsScanExec::slices_of(&operator.operator_desc) else {
-        return Err(DataFusionError::Execution(format!(
-            "the scheduler does not report the number of slices of a scan; run one version on the scheduler, \
-             all executors and the client: {}",
-            operator.operator_desc
-        )));
-    };
-    Ok(Some(ScanReport {
-        documents: sum("documents"),
-        matched: sum("matched"),
-        retries: sum("retries"),
-        slices,
-        slices_read: sum("slices"),
-    }))
 }

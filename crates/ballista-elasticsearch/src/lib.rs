@@ -27,6 +27,7 @@ mod progress;
 mod query_planner;
 mod register;
 mod running_jobs;
+mod scan_report;
 mod scheduler;
 mod server;
 mod submission;
@@ -45,7 +46,7 @@ pub use embedded::delete_embedded_files;
 pub use execution_engine::{StoppingEngine, execution_engine};
 pub use executor_node::ExecutorNode;
 pub use file_access::FileAccess;
-pub use job::{Job, ScanReport};
+pub use job::Job;
 pub use job_guard::JobGuard;
 pub use last_rows::LastRows;
 pub use message::one_line;
@@ -53,6 +54,7 @@ pub use progress::JobProgress;
 pub use register::{
     endpoint_override, executor_endpoint_override, function_registry, session_config, session_state,
 };
+pub use scan_report::ScanReport;
 pub use server::{RandomJobIds, SchedulerServices, open_rows_service, serve};
 pub use task_guard::TaskGuard;
 pub use work_signal::WorkSignal;

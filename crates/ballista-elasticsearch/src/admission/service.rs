@@ -13,6 +13,7 @@ use super::plan::{decode_plan, reach_of};
 use super::{Admission, settings};
 use crate::caller::Caller;
 use crate::message::one_line;
+use crate::scan_report::metrics_of;
 use crate::work_signal::WorkSignal;
 use async_trait::async_trait;
 use ballista_core::config::BALLISTA_JOB_NAME;
@@ -236,7 +237,7 @@ impl Admitted {
         let operators = metrics.into_inner().stages.into_iter().flat_map(|stage| stage.operators);
         let mut read = (0, 0);
         for operator in operators.filter(|operator| operator.operator_type == "EsScanExec") {
-            let metrics = crate::job::metrics_of(operator.metrics).unwrap_or_default();
+            let metrics = metrics_of(operator.metrics).unwrap_or_default();
             let sum = |name: &str| metrics.sum_by_name(name).map_or(0, |value| value.as_usize() as u64);
             read.0 += sum("documents");
             read.1 += sum("bytes");

@@ -1,7 +1,7 @@
 use super::*;
+use crate::store::Store;
 use crate::store::client::Connector;
 use crate::store::hosts::Hosts;
-use crate::store::Store;
 use object_store::ObjectStoreExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
