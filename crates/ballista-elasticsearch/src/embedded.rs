@@ -51,6 +51,9 @@ use tonic::transport::Endpoint;
 pub(crate) const ADDRESS: &str = "http://localhost:50050";
 /// How often the executor polls for work while a job runs, in addition to signals.
 const WORK_INTERVAL: Duration = Duration::from_millis(5);
+/// How many seconds the scheduler knows a job after its end. By default it is an hour, in which a process that runs
+/// many statements would grow.
+const FORGOTTEN_AFTER: u64 = 60;
 const SOCKET: &str = "cluster.sock";
 /// The system's limit for the path of a socket, in bytes.
 const MAX_SOCKET_PATH: usize = 100;
@@ -162,7 +165,8 @@ async fn scheduler(
     let work = WorkSignal::default();
     let options = SchedulerConfig::default()
         .with_scheduler_policy(ballista_core::config::TaskSchedulingPolicy::PullStaged)
-        .with_on_work_available(work.callback());
+        .with_on_work_available(work.callback())
+        .with_finished_job_state_clean_up_interval_seconds(FORGOTTEN_AFTER);
     let metrics = default_metrics_collector()?;
     let mut scheduler = SchedulerServer::new(ADDRESS.into(), cluster, codec, Arc::new(options), metrics);
     scheduler.init().await?;

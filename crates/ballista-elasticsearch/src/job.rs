@@ -172,8 +172,8 @@ impl Job {
         ))
     }
 
-    /// Returns the metrics of each scan of Elasticsearch tables and of files. They are complete after all rows
-    /// were fetched.
+    /// Returns the metrics of each scan of Elasticsearch tables and of files. They are complete once the first row
+    /// was fetched, because rows can be fetched after the end of the job.
     ///
     /// # Errors
     ///

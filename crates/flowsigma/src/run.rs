@@ -125,13 +125,13 @@ impl Runner {
             Progress::elsewhere(job.clone())
         };
         let response = tokio::select! {
-            response = drain(rows, sink) => response,
+            response = drain(rows, &job, sink) => response,
             () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: true }),
             never = self.tell_of_waiting(&job) => match never {},
         };
         drop(progress);
         match response {
-            Ok(()) => Ok((job.scans().await.map_err(Failure::running)?, job.slices())),
+            Ok(scans) => Ok((scans, job.slices())),
             Err(failure) => {
                 let failure = match failure {
                     Failure::Failed(error) => match job.lost().await {
@@ -178,9 +178,24 @@ pub(crate) async fn open_unless_interrupted(
     }
 }
 
-async fn drain(mut rows: SendableRecordBatchStream, sink: &mut dyn RowSink) -> Result<(), Failure> {
+/// Passes on the rows, and returns the reports of the scans.
+async fn drain(
+    mut rows: SendableRecordBatchStream,
+    job: &Job,
+    sink: &mut dyn RowSink,
+) -> Result<Vec<ScanReport>, Failure> {
+    let mut scans = None;
     while let Some(batch) = rows.next().await {
-        sink.take(batch.map_err(Failure::running)?).await.map_err(Failure::running)?;
+        let batch = batch.map_err(Failure::running)?;
+        // The first row comes once the job has ended. A scheduler forgets a job some time after that, and rows may be
+        // read slowly.
+        if scans.is_none() {
+            scans = Some(job.scans().await.map_err(Failure::running)?);
+        }
+        sink.take(batch).await.map_err(Failure::running)?;
     }
-    Ok(())
+    match scans {
+        Some(scans) => Ok(scans),
+        None => job.scans().await.map_err(Failure::running),
+    }
 }
