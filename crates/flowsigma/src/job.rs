@@ -13,9 +13,7 @@ use crate::interrupt::Interrupt;
 use crate::output::{Format, print};
 use clap::{Args, Subcommand, ValueEnum};
 use elastic_client::ConnectionRegistry;
-use flowsigma_jobs::{
-    Advance, BackfillRedo, Control, JobFile, Redo, Run, Settled, json_schema, plan_backfill, states,
-};
+use flowsigma_jobs::{Advance, BackfillRedo, Control, JobFile, Run, json_schema, plan_backfill, states};
 use flowsigma_node::Config;
 use jiff::Timestamp;
 pub(crate) use output::print_states;
@@ -180,7 +178,7 @@ async fn run(
     let setup = Setup::start(file, config, registry, shared.scheduler.as_deref(), interrupt).await?;
     let printer = RunPrinter::new(shared.format);
     let result = match window {
-        Some(window) => match setup.runner().run_window(window, Redo::No).await {
+        Some(window) => match setup.runner().run_single(window).await {
             Ok(run) => {
                 printer.push(&run);
                 printer.finish().map(|summary| summary.with_run(run))
@@ -190,7 +188,7 @@ async fn run(
         None => {
             let progress = |_: &Advance, run: Option<&Run>| push_counted(&printer, run);
             let control = Control { stop: setup.stop(), progress: &progress };
-            let advance = setup.runner().advance(&calendar, &mut Settled::default(), control).await;
+            let advance = setup.runner().advance(&calendar, control).await;
             finish(printer, advance)
         }
     };
@@ -232,7 +230,9 @@ async fn backfill(
 ) -> Result<(), Failure> {
     let BackfillArgs { shared, from, to, dry_run, redo, concurrency } = args;
     if from >= to {
-        return Err(anyhow::anyhow!("the time range is empty: --from, {from}, is not before --to, {to}").into());
+        return Err(
+            anyhow::anyhow!("the time range is empty: --from, {from}, is not before --to, {to}").into()
+        );
     }
     let file = JobFile::read(&shared.file)?;
     let calendar = file.calendar()?;

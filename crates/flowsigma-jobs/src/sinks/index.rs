@@ -4,6 +4,7 @@
 //! the form of a bulk request.
 
 use super::bulk::{self, Operation, Refusal};
+use super::template::{check_template, install_template};
 use super::{document, failed};
 use crate::alert::Alert;
 use crate::error::Result;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use elastic_client::{Connection, Method, Request, RetryPolicy, check_index};
 use elasticsearch::BulkParts;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// The largest response to one request, in bytes: a thousand items with the longest reasons.
 const MAX_RESPONSE: usize = 16 << 20;
@@ -25,6 +27,8 @@ pub struct IndexSink {
     connection: Arc<Connection>,
     index: String,
     retry: RetryPolicy,
+    /// Set once the index template is installed. `None` if it was not asked for.
+    template: Option<OnceCell<()>>,
 }
 
 impl IndexSink {
@@ -57,7 +61,24 @@ impl IndexSink {
                 "{index:?} is not one index; use the name of an index or alias without pattern, date math or cluster"
             )));
         }
-        Ok(Self { name: name.into(), connection, index: index.into(), retry: RetryPolicy::default() })
+        let (name, index, retry) = (name.into(), index.into(), RetryPolicy::default());
+        Ok(Self { name, connection, index, retry, template: None })
+    }
+
+    /// Lets the sink install the index template `flowsigma-alerts` before its first document, once in each process.
+    ///
+    /// # Errors
+    ///
+    /// If the template would not apply to the index.
+    pub fn with_template(self, job: &str) -> Result<Self> {
+        check_template(&self.index).map_err(|problem| failed(job, &self.name, problem))?;
+        Ok(Self { template: Some(OnceCell::new()), ..self })
+    }
+
+    async fn prepare(&self) -> std::result::Result<(), String> {
+        let Some(installed) = &self.template else { return Ok(()) };
+        let install = || async { install_template(&self.connection).await.map_err(|e| e.to_string()) };
+        installed.get_or_try_init(install).await.map(|_| ())
     }
 
     /// Sends one bulk request. Returns the refusal of each operation, or `None` if its document was written.
@@ -90,13 +111,16 @@ impl Sink for IndexSink {
     ///
     /// # Errors
     ///
-    /// If a request fails, or if a document was not written. The error names the first of these documents.
+    /// If the index template cannot be installed, if a request fails, or if a document was not written. The error names the first of these documents.
     async fn deliver(&self, manifest: &Manifest, alerts: &[Alert]) -> Result<()> {
         let error = |problem| failed(&manifest.job, &self.name, problem);
         let mut pending = Vec::with_capacity(alerts.len());
         for alert in alerts {
             let document = document::document(alert).map_err(error)?;
             pending.push(Operation::try_new(&alert.id, &document).map_err(error)?);
+        }
+        if !pending.is_empty() {
+            self.prepare().await.map_err(error)?;
         }
         let mut refused = Vec::new();
         let mut retries = 0;
