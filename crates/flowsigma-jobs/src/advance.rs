@@ -4,8 +4,8 @@
 //! when this is called.
 //!
 //! An advance has four steps: it looks at the windows in the store, runs those without a manifest in order, counts the
-//! documents of recent ones again, and delivers what sinks are owed. What it has learned is in [`Settled`], so the next
-//! advance looks only at windows that still need something.
+//! documents of recent ones again, and delivers what sinks are owed. What it has learned is an object of the
+//! store ([`Settled`]), so the next advance looks only at windows that still need something.
 
 mod backfill;
 mod look;
@@ -13,7 +13,6 @@ mod settled;
 mod tally;
 
 pub use backfill::{BackfillRedo, plan_backfill};
-pub use settled::Settled;
 
 use crate::error::{Error, Result};
 use crate::manifest::WindowTimes;
@@ -22,6 +21,7 @@ use crate::window::Calendar;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use look::Looked;
+use settled::Settled;
 use std::collections::BTreeSet;
 use std::fmt;
 use tally::Tally;
@@ -79,23 +79,20 @@ impl Runner<'_> {
     /// A window that fails does not keep later ones from being tried. It is in [`Advance::failed`], and the next
     /// advance tries it again. A lost lease ends the advance, and is the last error there.
     ///
-    /// `settled` is what the advance before has learned. Pass the same value each time, or a default one: it then looks
-    /// at each window of the store.
+    /// It looks only at windows that may need something, which the advance before has left in the store. Once a day, after a
+    /// backfill, and if the job file has changed, it looks at each window of the store.
     ///
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub async fn advance(
-        &self,
-        calendar: &Calendar,
-        settled: &mut Settled,
-        control: Control<'_>,
-    ) -> Result<Advance> {
+    pub async fn advance(&self, calendar: &Calendar, control: Control<'_>) -> Result<Advance> {
+        let read = Settled::read(self.store, &self.job.name).await;
+        let mut settled = read.clone();
         let mut pass = Pass {
             runner: *self,
             calendar,
             control,
-            settled,
+            settled: &mut settled,
             tally: Tally::new(&self.job.name, self.sinks),
             lost: false,
         };
@@ -103,7 +100,29 @@ impl Runner<'_> {
         pass.run_missing(ready.missing, &ready.published).await;
         pass.count_again(ready.rechecks).await;
         pass.deliver_owed().await;
-        Ok(pass.tally.finish())
+        let (advance, is_lost) = (pass.tally.finish(), pass.lost);
+        // A process that has lost the lease must not replace what its successor has written.
+        if !is_lost && settled != read && self.lease.check().await.is_ok() {
+            settled.write(self.store, &self.job.name).await;
+        }
+        Ok(advance)
+    }
+
+    /// Runs a window outside of an advance, as [`Self::run_window`] does without counting it again. The next advance looks
+    /// at each window of the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run_window`] has them.
+    pub async fn run_single(&self, window: WindowTimes) -> Result<Run> {
+        self.forget_settled().await?;
+        self.run_window(window, Redo::No).await
+    }
+
+    /// Makes the next advance look at each window of the store.
+    async fn forget_settled(&self) -> Result<()> {
+        self.lease.check().await?;
+        self.store.remove_settled(&self.job.name).await
     }
 }
 

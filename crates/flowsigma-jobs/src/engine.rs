@@ -5,6 +5,7 @@
 use crate::job::Job;
 use crate::manifest::{Finding, WindowTimes};
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 /// The result of counting and deciding one window.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,14 +34,16 @@ pub trait Engine: Send + Sync {
         window: WindowTimes,
     ) -> Result<u64, Box<dyn std::error::Error + Send + Sync>>;
 
-    /// Reads a window and decides.
+    /// Reads a window and decides. Once `cancel` is cancelled, it stops what it has begun on servers and clusters, and
+    /// returns an error. The caller waits a bounded time for that, and then drops the future.
     ///
     /// # Errors
     ///
-    /// If it could not be read completely.
+    /// If it could not be read completely, or was cancelled.
     async fn run(
         &self,
         job: &Job,
         window: WindowTimes,
+        cancel: &CancellationToken,
     ) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>>;
 }

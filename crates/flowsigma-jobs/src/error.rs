@@ -42,10 +42,14 @@ pub enum Error {
         problem: String,
     },
     /// An entry of an allow-list is wrong.
-    #[error("detection.allow: \"{entry}\" is not an address or a range such as 10.0.0.0/8")]
+    #[error("detection.allow[{index}] = {entry:?}: expected {expected}")]
     Allow {
+        /// Its place in the list, from 0.
+        index: usize,
         /// The entry.
         entry: String,
+        /// What was expected.
+        expected: String,
     },
     /// The store failed.
     #[error("store {url}: {operation}: {source}")]
@@ -114,6 +118,18 @@ pub enum Error {
         job: String,
         /// The sink's name.
         sink: String,
+    },
+    /// A window was not counted within `limits.timeout`.
+    #[error(
+        "job \"{job}\", window {window}: it was not counted within limits.timeout = {limit}, and was cancelled; raise limits.timeout, or read it faster with more slices (limits.slices) or a sample (source.sample)"
+    )]
+    TimedOut {
+        /// The job.
+        job: String,
+        /// The start of the window.
+        window: String,
+        /// The limit.
+        limit: String,
     },
     /// The engine failed.
     #[error("job \"{job}\", window {window}: {source}")]

@@ -109,7 +109,7 @@ pub struct DetectionSpec {
     pub sigma: f64,
     /// A finding needs at least so many flows.
     pub minimum_count: u64,
-    /// Addresses and CIDR ranges that are never found. They count for the statistics.
+    /// Addresses, CIDR ranges and exact names of hosts that are never found. They count for the statistics.
     pub allow: Vec<String>,
 }
 
@@ -140,13 +140,31 @@ pub enum SinkSpec {
         #[serde(default)]
         name: Option<String>,
     },
-    /// A file to which one JSON object a line is appended.
+    /// A file to which one line a finding is appended. For Parquet it is a folder with one file for each revision of a
+    /// window: JOB/START_END/rNNNNNN.parquet.
     File {
         /// The sink's name [default: file].
         #[serde(default)]
         name: Option<String>,
-        /// The file.
+        /// The file, or for Parquet the folder.
         path: std::path::PathBuf,
+        /// The format [default: ndjson].
+        #[serde(default)]
+        format: FindingsFormat,
+    },
+    /// A bucket with one object for each revision of a window: JOB/START_END/rNNNNNN.ndjson.
+    Bucket {
+        /// The sink's name [default: bucket].
+        #[serde(default)]
+        name: Option<String>,
+        /// s3://bucket/path, gs://bucket/path or az://container/path.
+        url: String,
+        /// Options of the object store, such as region or endpoint. Secrets come from the environment.
+        #[serde(default)]
+        options: BTreeMap<String, String>,
+        /// The format [default: ndjson].
+        #[serde(default)]
+        format: FindingsFormat,
     },
     /// An index of Elasticsearch or OpenSearch, one document a finding, upserted by id.
     Index {
@@ -157,6 +175,10 @@ pub enum SinkSpec {
         connection: String,
         /// The index.
         index: String,
+        /// Whether the index template flowsigma-alerts is installed before the first document. It applies to indices whose
+        /// name begins with flowsigma-alerts.
+        #[serde(default)]
+        template: bool,
     },
     /// An HTTP endpoint, to which the findings of a window are sent as JSON.
     Webhook {
@@ -171,13 +193,37 @@ pub enum SinkSpec {
     },
 }
 
+/// The format of findings in a file or an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FindingsFormat {
+    /// One JSON object a line.
+    #[default]
+    Ndjson,
+    /// Comma-separated values, with a header.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+impl FindingsFormat {
+    /// Returns the name of the format, which is also the extension of its files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
 /// What a run may use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Slices of the index.
+    /// Slices of the index. Each has one request in flight at a time, so this bounds the requests of a job as well.
     pub slices: Option<u32>,
-    /// How long a run may take, such as 30m.
+    /// How long the run of one window may take, such as 30m. After that it is cancelled, and the window has failed.
     pub timeout: Option<String>,
 }
 

@@ -116,7 +116,7 @@ fn an_unknown_key_is_refused_with_the_nearest() {
     // A key of another type of sink.
     check_sink(
         "type = \"file\"\nurl = \"x\"",
-        "unknown key sinks[1].url, known are \"type\", \"name\", \"path\"",
+        "unknown key sinks[1].url, known are \"type\", \"name\", \"path\", \"format\"",
     );
     check_added(
         "[window.\"a b\"]",
@@ -134,10 +134,10 @@ fn a_missing_key_is_named_with_its_meaning() {
     check_replaced("[window]\nevery = \"1h\"", "", "window is missing: The windows");
     check_sink(
         "name = \"x\"",
-        "sinks[1].type is missing, known are \"stdout\", \"file\", \"index\", \"webhook\"",
+        "sinks[1].type is missing, known are \"stdout\", \"file\", \"bucket\", \"index\", \"webhook\"",
     );
     check_sink("type = \"webhok\"", "sinks[1].type = \"webhok\" is unknown, did you mean \"webhook\"?");
-    check_sink("type = \"file\"", "sinks[1].path is missing: The file");
+    check_sink("type = \"file\"", "sinks[1].path is missing: The file, or for Parquet the folder");
 }
 
 #[test]
@@ -231,9 +231,11 @@ fn a_value_out_of_bounds_is_refused() {
 }
 
 #[test]
-fn an_entry_of_allow_is_an_address_or_a_range() {
-    let form = "expected an address such as 10.0.0.1, or a range such as 10.0.0.0/8";
-    for wrong in ["10.0.0", "10.0.0.1/33", "host", "", "10.0.0.1 "] {
+fn an_entry_of_allow_is_an_address_a_range_or_a_name() {
+    let form =
+        "expected an address such as 10.0.0.1, a range such as 10.0.0.0/8, or a name such as dns.example.org";
+    parse(&format!("{MINIMAL}\n[detection]\nallow = [\"dns.example.org\", \"printer\"]")).unwrap();
+    for wrong in ["10.0.0", "10.0.0.1/33", "", "10.0.0.1 "] {
         let lines = format!("[detection]\nallow = [\"::1\", {wrong:?}]");
         check_added(&lines, &format!("detection.allow[1] = {wrong:?}: {form}"));
     }
@@ -373,8 +375,40 @@ windows    of 1h, on the calendar of Europe/Berlin; due 5m after their end; coun
 runs       by cron \"15 * * * *\", next 2026-03-29 01:15:00+01:00: every window that is due then
 finds      addresses whose count of flows is more than 2.5 standard deviations above the mean, and at least 10 flows; never 10.0.0.0/8
 store      file:///var/lib/flowsigma/hourly-flows
-sink       file: file /f
+sink       file: file /f, ndjson
 sink       webhook: webhook https://example.org, not signed
 "
+    );
+}
+
+#[test]
+fn a_sink_has_one_of_three_formats_and_a_bucket_is_no_folder() {
+    let sink = |keys: &str| format!("[[sinks]]\n{keys}");
+    let file = "type = \"file\"\npath = \"/x\"\n";
+    for format in ["ndjson", "csv", "parquet"] {
+        let text = format!("{MINIMAL}\n{}", sink(&format!("{file}format = {format:?}")));
+        let SinkSpec::File { format: parsed, .. } = &parse(&text).unwrap().job.sinks[0] else { panic!() };
+        assert_eq!(parsed.name(), format);
+    }
+    check_added(
+        &sink(&format!("{file}format = \"parket\"")),
+        "sinks[0].format = \"parket\" is unknown, did you mean \"parquet\"?",
+    );
+    check_added(&sink(&format!("{file}format = 1")), "sinks[0].format = 1: expected a text in quotes");
+    let expected = "expected s3://bucket/path, gs://bucket/path or az://container/path";
+    for (url, problem) in [
+        ("file:///x", format!("has the scheme \"file\": {expected}")),
+        ("s3://u:s3cret@b/x", "has credentials: set them in the environment".into()),
+        ("s3:///x", format!("names no bucket: {expected}")),
+    ] {
+        check_added(&sink(&format!("type = \"bucket\"\nurl = {url:?}")), &format!("sinks[0].url {problem}"));
+    }
+    check_added(
+        &sink("type = \"bucket\"\nurl = \"s3://b/x\"\noptions = { secret_access_key = \"x\" }"),
+        "sinks[0].options.secret_access_key puts a secret into the file: set it in the environment",
+    );
+    check_added(
+        &sink("type = \"index\"\nconnection = \"prod\"\nindex = \"alerts\"\ntemplate = true"),
+        "sinks[0].template: the template applies to indices flowsigma-alerts*, and not to \"alerts\"; rename the index, or remove template",
     );
 }

@@ -26,13 +26,15 @@ mod span;
 mod store;
 mod window;
 
-pub use advance::{Advance, BackfillRedo, Control, Settled, plan_backfill};
+pub use advance::{Advance, BackfillRedo, Control, plan_backfill};
 pub use alert::{Alert, AlertState};
 pub use alerts::alerts;
 pub use allowed::Allowed;
 pub use engine::{Engine, Outcome};
 pub use error::{Error, Result};
-pub use job::{DetectionSpec, Job, Limits, ScheduleSpec, SinkSpec, SourceSpec, StoreSpec, WindowSpec};
+pub use job::{
+    DetectionSpec, FindingsFormat, Job, Limits, ScheduleSpec, SinkSpec, SourceSpec, StoreSpec, WindowSpec,
+};
 pub use job_file::{JobFile, json_schema, read_folder};
 pub use lease::{Lease, this_process};
 pub use manifest::{Finding, Manifest, WindowTimes};

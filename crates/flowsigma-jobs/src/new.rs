@@ -3,8 +3,9 @@
 //! Owns: its text with comments, and the field names of known schemas of flows. Must not know: how answers are asked
 //! for, or how an index's mapping is read.
 
-use crate::job::SinkSpec;
+use crate::job::{FindingsFormat, SinkSpec};
 use std::path::Path;
+use toml::Value;
 
 /// The values of a new job file. All other keys are in the file as comments, with their defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,7 +148,7 @@ every = {every}
 sigma = {sigma}
 # A finding needs at least so many flows.
 # minimum_count = 0
-# Addresses and ranges that are never found. They count for the statistics.
+# Addresses, ranges and names of hosts that are never found. They count for the statistics.
 # allow = ["10.0.0.1", "192.168.0.0/16"]
 
 [store]
@@ -156,7 +157,7 @@ sigma = {sigma}
 url = {store}
 
 [limits]
-# How long a run may take.
+# How long the run of one window may take. After that it is cancelled, and the window has failed.
 # timeout = "30m"
 "#,
         name = quoted(name),
@@ -174,7 +175,7 @@ url = {store}
 # cron = "10 * * * *"
 "#;
     let sinks_head = if sinks.is_empty() {
-        "\n# Who gets the findings: sinks of the types stdout, file, index and webhook.\n\
+        "\n# Who gets the findings: sinks of the types stdout, file, bucket, index and webhook.\n\
          # Without one they stay in the store.\n\
          # [[sinks]]\n# type = \"stdout\"\n"
             .to_owned()
@@ -185,18 +186,34 @@ url = {store}
 }
 
 fn sink(spec: &SinkSpec) -> String {
-    let (kind, name, keys): (_, _, Vec<(&str, Option<String>)>) = match spec {
+    let text = |text: &str| Some(Value::String(text.to_owned()));
+    let format_of = |format: &FindingsFormat| match format {
+        FindingsFormat::Ndjson => None,
+        other => text(other.name()),
+    };
+    let (kind, name, keys): (_, _, Vec<(&str, Option<Value>)>) = match spec {
         SinkSpec::Stdout { name } => ("stdout", name, Vec::new()),
-        SinkSpec::File { name, path } => ("file", name, vec![("path", Some(path_text(path)))]),
-        SinkSpec::Index { name, connection, index } => {
-            ("index", name, vec![("connection", Some(connection.clone())), ("index", Some(index.clone()))])
+        SinkSpec::File { name, path, format } => {
+            ("file", name, vec![("path", text(&path_text(path))), ("format", format_of(format))])
+        }
+        SinkSpec::Bucket { name, url, options, format } => {
+            let options = (!options.is_empty()).then(|| {
+                Value::Table(options.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect())
+            });
+            ("bucket", name, vec![("url", text(url)), ("options", options), ("format", format_of(format))])
+        }
+        SinkSpec::Index { name, connection, index, template } => {
+            let template = template.then_some(Value::Boolean(true));
+            let keys = vec![("connection", text(connection)), ("index", text(index)), ("template", template)];
+            ("index", name, keys)
         }
         SinkSpec::Webhook { name, url, secret_env } => {
-            ("webhook", name, vec![("url", Some(url.clone())), ("secret_env", secret_env.clone())])
+            ("webhook", name, vec![("url", text(url)), ("secret_env", secret_env.as_deref().and_then(text))])
         }
     };
-    let keys = [("type", Some(kind.to_owned())), ("name", name.clone())].into_iter().chain(keys);
-    let lines = keys.filter_map(|(key, value)| Some(format!("{key} = {}\n", quoted(&value?))));
+    let head = [("type", text(kind)), ("name", name.as_deref().and_then(text))];
+    let keys = head.into_iter().chain(keys);
+    let lines = keys.filter_map(|(key, value)| Some(format!("{key} = {}\n", value?)));
     format!("[[sinks]]\n{}", lines.collect::<String>())
 }
 
@@ -206,7 +223,7 @@ fn path_text(path: &Path) -> String {
 
 /// Returns a text as a string of TOML.
 fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
+    Value::String(text.to_owned()).to_string()
 }
 
 #[cfg(test)]

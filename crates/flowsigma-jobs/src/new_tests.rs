@@ -1,5 +1,5 @@
 use super::*;
-use crate::job::{DetectionSpec, Job, Limits, SourceSpec, StoreSpec, WindowSpec};
+use crate::job::{DetectionSpec, FindingsFormat, Job, Limits, SourceSpec, StoreSpec, WindowSpec};
 use crate::job_file::JobFile;
 use std::collections::BTreeMap;
 
@@ -60,8 +60,24 @@ fn a_new_file_is_read_back_as_the_same_job() {
     check_read_back(&answers());
     let sinks = vec![
         SinkSpec::Stdout { name: None },
-        SinkSpec::File { name: Some("a-file".into()), path: "/var/lib/it's \"x\"\\new\nline.ndjson".into() },
-        SinkSpec::Index { name: None, connection: "alerts".into(), index: "flow-alerts".into() },
+        SinkSpec::File {
+            name: Some("a-file".into()),
+            path: "/var/lib/it's \"x\"\\new\nline.ndjson".into(),
+            format: FindingsFormat::Ndjson,
+        },
+        SinkSpec::File { name: None, path: "/var/lib/findings".into(), format: FindingsFormat::Parquet },
+        SinkSpec::Bucket {
+            name: None,
+            url: "s3://alerts/flows".into(),
+            options: [("region".to_owned(), "eu-central-1".to_owned())].into(),
+            format: FindingsFormat::Csv,
+        },
+        SinkSpec::Index {
+            name: None,
+            connection: "alerts".into(),
+            index: "flowsigma-alerts-1".into(),
+            template: true,
+        },
         SinkSpec::Webhook {
             name: None,
             url: "https://example.org/a?b=c".into(),

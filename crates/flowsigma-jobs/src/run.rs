@@ -6,6 +6,7 @@
 //! A run writes the counts, then the manifest, then the deliveries. If it is killed between two of them, the next run
 //! goes on from what it finds: without a manifest it counts again, and with one it delivers what is owed.
 
+mod bounded;
 mod delivery;
 mod recheck;
 mod state;
@@ -90,7 +91,8 @@ impl Runner<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`] if the window could not be counted, which is also recorded as its failure.
+    /// [`Error::Engine`] if the window could not be counted, and [`Error::TimedOut`] if that took longer than
+    /// `limits.timeout`. Both are also recorded as the window's failure.
     /// [`Error::LeaseLost`] if another process has taken the lease before the manifest was published. Other errors if
     /// the store fails.
     pub async fn run_window(&self, window: WindowTimes, redo: Redo) -> Result<Run> {
@@ -126,13 +128,12 @@ impl Runner<'_> {
         let job = self.job.name.as_str();
         self.lease.check().await?;
         let started = (self.clock)();
-        let outcome = tokio::select! {
-            outcome = self.engine.run(self.job, window) => outcome,
-            error = self.lease.lost() => return Err(error),
-        };
-        let Outcome { documents, findings, report, counts } = match outcome {
+        let Outcome { documents, findings, report, counts } = match self.outcome(window).await {
             Ok(outcome) => outcome,
-            Err(source) => return Err(self.engine_failed(window, revision, source).await),
+            Err(error) => {
+                self.record_failure(window, revision, &error).await;
+                return Err(error);
+            }
         };
         if self.store.write_counts(job, window, revision, counts.clone()).await? == Published::Exists {
             // They are of a killed run, or of a process that has taken the lease.
@@ -164,20 +165,18 @@ impl Runner<'_> {
         }
     }
 
-    /// Records the failure of the engine and returns its error.
-    async fn engine_failed(
-        &self,
-        window: WindowTimes,
-        revision: u32,
-        source: Box<dyn std::error::Error + Send + Sync>,
-    ) -> Error {
+    /// Records why a window was not counted. That the lease is lost says nothing about the window.
+    async fn record_failure(&self, window: WindowTimes, revision: u32, error: &Error) {
+        let text = match error {
+            Error::LeaseLost { .. } => return,
+            Error::Engine { source, .. } => causes(source.as_ref()),
+            other => causes(other),
+        };
         let job = self.job.name.as_str();
-        let at = (self.clock)();
-        let recorded = self.store.record_failure(job, window, revision, at, &causes(source.as_ref())).await;
+        let recorded = self.store.record_failure(job, window, revision, (self.clock)(), &text).await;
         if let Err(error) = recorded {
             tracing::warn!(job, window = %window.start, %error, "the failure of a run was not recorded");
         }
-        Error::Engine { job: job.into(), window: window.start.to_string(), source }
     }
 }
 

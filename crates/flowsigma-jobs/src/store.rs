@@ -6,12 +6,15 @@
 //!
 //! ```text
 //! JOB/lease/NNNNNNNNNN.json
+//! JOB/settled.json
 //! JOB/windows/START_END/failed.json
 //! JOB/windows/START_END/rNNNNNN/counts.parquet
 //! JOB/windows/START_END/rNNNNNN/manifest.json
 //! JOB/windows/START_END/rNNNNNN/recounts/START.json
 //! JOB/windows/START_END/rNNNNNN/deliveries/SINK.json
 //! ```
+//!
+//! `settled.json` only spares requests: without it, a run looks at every window of the job.
 //!
 //! A manifest, a delivery and a lease are created once and never written again. So two processes cannot both write one,
 //! on a file system as on S3. A revision without a manifest does not exist.
@@ -94,6 +97,12 @@ impl Store {
     /// Returns the store's URL, which has no credentials.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Returns the content of an object.
+    #[cfg(test)]
+    pub(crate) async fn object(&self, path: &str) -> Option<Bytes> {
+        self.get(&Path::from(path)).await.expect("a store in memory")
     }
 
     /// Lists the jobs that have an object, by name.

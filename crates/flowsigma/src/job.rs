@@ -14,7 +14,7 @@ use crate::output::{Format, print};
 use clap::{Args, Subcommand, ValueEnum};
 use elastic_client::ConnectionRegistry;
 use flowsigma_jobs::{
-    Advance, BackfillRedo, Control, JobFile, Recounts, Redo, Run, Settled, json_schema, plan_backfill, states,
+    Advance, BackfillRedo, Control, JobFile, Recounts, Run, json_schema, plan_backfill, states,
 };
 use flowsigma_node::Config;
 use jiff::Timestamp;
@@ -199,7 +199,7 @@ async fn run(
     let setup = Setup::start(file, config, registry, scheduler, shared.due.now, interrupt).await?;
     let printer = RunPrinter::new(shared.format);
     let result = match window {
-        Some(window) => match setup.runner().run_window(window, Redo::No).await {
+        Some(window) => match setup.runner().run_single(window).await {
             Ok(run) => {
                 printer.push(&run);
                 printer.finish().map(|summary| summary.with_run(run))
@@ -209,7 +209,7 @@ async fn run(
         None => {
             let progress = |_: &Advance, run: Option<&Run>| push_counted(&printer, run);
             let control = Control { recounts: Recounts::EachTime, stop: setup.stop(), progress: &progress };
-            let advance = setup.runner().advance(&calendar, &mut Settled::default(), control).await;
+            let advance = setup.runner().advance(&calendar, control).await;
             finish(printer, advance)
         }
     };

@@ -18,6 +18,7 @@ use futures::StreamExt;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// The time for closing search contexts after Ctrl-C before the command ends.
 const CLOSE_AFTER_INTERRUPT: Duration = Duration::from_millis(300);
@@ -42,6 +43,7 @@ pub(crate) struct Runner {
     registry: Arc<ConnectionRegistry>,
     cluster: Cluster,
     interrupt: Interrupt,
+    cancel: CancellationToken,
     embedded: bool,
 }
 
@@ -69,7 +71,14 @@ impl Runner {
             Some(url) => Cluster::remote(Arc::clone(&registry), config, url).await?,
             None => Cluster::embedded(Arc::clone(&registry)).await?,
         };
-        Ok(Self { registry, cluster, interrupt, embedded: scheduler.is_none() })
+        let (cancel, embedded) = (CancellationToken::new(), scheduler.is_none());
+        Ok(Self { registry, cluster, interrupt, cancel, embedded })
+    }
+
+    /// Returns a runner on the same cluster. Once `cancel` is cancelled, its statements fail: their jobs are cancelled
+    /// and their search contexts are closed, as after every failure.
+    pub(crate) fn cancelled_by(&self, cancel: &CancellationToken) -> Self {
+        Self { cancel: cancel.clone(), ..self.clone() }
     }
 
     pub(crate) fn registry(&self) -> &ConnectionRegistry {
@@ -85,7 +94,10 @@ impl Runner {
     pub(crate) async fn run(&self, plan: LogicalPlan, sink: &mut dyn RowSink) -> Result<Done, Failure> {
         let plan = self.cluster.prepare(plan)?;
         let running = self.interrupt.begin();
-        let (plan, open) = open_unless_interrupted(plan, &running).await?;
+        let (plan, open) = tokio::select! {
+            opened = open_unless_interrupted(plan, &running) => opened?,
+            failure = self.cancelled() => return Err(failure),
+        };
         let (slices, kind) = (open.slices(), open.kind());
         let response = self.rows(plan, open.reads(), sink, &running).await;
         if let Err(failure @ Failure::Interrupted { .. }) = response {
@@ -118,7 +130,9 @@ impl Runner {
         let (job, rows) = tokio::select! {
             job = Job::submit(&self.cluster, plan) => job?,
             () = running.interrupted() => return Err(Failure::Interrupted { cleaned_up: true }),
+            failure = self.cancelled() => return Err(failure),
         };
+        let guard = CancelOnDrop::new(&job);
         let progress = if self.embedded {
             Progress::here(&self.registry, slices as u64)
         } else {
@@ -127,9 +141,21 @@ impl Runner {
         let response = tokio::select! {
             response = drain(rows, &job, sink) => response,
             () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: true }),
+            failure = self.cancelled() => Err(failure),
             never = self.tell_of_waiting(&job) => match never {},
         };
         drop(progress);
+        let response = self.ended(&job, response).await;
+        guard.disarm();
+        response
+    }
+
+    /// Returns the report of a job that has ended, and cancels one that has failed.
+    async fn ended(
+        &self,
+        job: &Job,
+        response: Result<(), Failure>,
+    ) -> Result<(Vec<ScanReport>, u64), Failure> {
         match response {
             Ok(scans) => Ok((scans, job.slices())),
             Err(failure) => {
@@ -156,6 +182,12 @@ impl Runner {
         }
     }
 
+    /// Waits until the runner is cancelled, and returns the failure that says so.
+    async fn cancelled(&self) -> Failure {
+        self.cancel.cancelled().await;
+        Failure::Failed(anyhow::anyhow!("the statement was cancelled"))
+    }
+
     async fn tell_of_waiting(&self, job: &Job) -> Infallible {
         if !self.embedded
             && let Some(waits) = job.waits_for_executor().await
@@ -163,6 +195,32 @@ impl Runner {
             tracing::warn!("{waits}");
         }
         std::future::pending().await
+    }
+}
+
+/// Cancels a job in the background if its future is dropped before the job has ended: nothing else ends it then.
+struct CancelOnDrop(Option<Job>);
+
+impl CancelOnDrop {
+    fn new(job: &Job) -> Self {
+        Self(Some(job.clone()))
+    }
+
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        let Some(job) = self.0.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = job.cancel().await {
+                    tracing::warn!(%error, "the job may still be running");
+                }
+            });
+        }
     }
 }
 

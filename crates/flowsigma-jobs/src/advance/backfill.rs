@@ -68,7 +68,7 @@ impl Runner<'_> {
     ///
     /// # Errors
     ///
-    /// If `[window]` of the job is wrong.
+    /// If `[window]` of the job is wrong, if the lease is lost before the first window, or if the store fails.
     pub async fn backfill(
         &self,
         mut windows: impl Iterator<Item = WindowTimes> + Send,
@@ -77,6 +77,7 @@ impl Runner<'_> {
         control: Control<'_>,
     ) -> Result<Advance> {
         let calendar = &Calendar::try_new(&self.job.window)?;
+        self.forget_settled().await?;
         let mut tally = Tally::new(&self.job.name, self.sinks);
         let lost = AtomicBool::new(false);
         let is_stopped = || control.stop.is_cancelled() || lost.load(Ordering::Relaxed);

@@ -70,8 +70,7 @@ impl Runner<'_> {
         let mut owed = BTreeSet::new();
         // Revisions are delivered in order, so who has the newest one has all.
         if !self.sinks.is_empty() {
-            let delivered = self.store.deliveries(job, window, revision).await?;
-            if self.sinks.iter().any(|sink| !delivered.contains(sink.name())) {
+            if self.sinks.iter().any(|sink| !objects.is_delivered(revision, sink.name())) {
                 let history = self.store.history(job, window, &objects).await?;
                 owed = self.lacking(&history);
             }

@@ -1,9 +1,16 @@
 //! What an advance knows from the one before.
 //!
 //! Owns: which windows still need something, and for how long that is believed. Must not know: what they need.
+//!
+//! It is an object of the store, which an advance reads first and writes last, both under the lease. One that is older than
+//! the last advance does no harm: windows from `next` on are tried again, which a manifest makes cheap, and windows in
+//! `open` are looked at. Whatever else changes windows under the lease deletes it first: a backfill, the run of a single
+//! window, and the removal of a window.
 
 use crate::manifest::WindowTimes;
+use crate::store::Store;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// How long the store is not looked through. What another process has left owed or removed is noticed after that.
@@ -11,8 +18,10 @@ const BELIEVED: SignedDuration = SignedDuration::from_hours(24);
 
 /// What an advance has learned of a job's windows. The next one looks only at windows that need something, and at new
 /// ones. Once a day, and if the job file has changed, it looks through the whole store.
-#[derive(Clone, Debug, Default)]
-pub struct Settled {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Settled {
+    /// The format, 1.
+    version: u32,
     /// The digest of the job file.
     digest: String,
     /// When the whole store was looked through.
@@ -24,12 +33,30 @@ pub struct Settled {
 }
 
 impl Settled {
+    /// Reads what the last advance has learned. What cannot be read is not known.
+    pub(super) async fn read(store: &Store, job: &str) -> Self {
+        match store.settled(job).await {
+            Ok(settled) => settled.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(job, %error, "all windows of the store are looked at");
+                Self::default()
+            }
+        }
+    }
+
+    /// Writes it for the next advance. The caller holds the lease.
+    pub(super) async fn write(&self, store: &Store, job: &str) {
+        if let Err(error) = store.write_settled(job, self).await {
+            tracing::warn!(job, %error, "the next run looks at all windows of the store");
+        }
+    }
+
     /// Begins an advance. Returns whether it looks through the whole store.
     pub(super) fn begin(&mut self, digest: &str, now: Timestamp) -> bool {
         let is_believed = self.digest == digest
             && self.looked.is_some_and(|looked| looked <= now && now.duration_since(looked) < BELIEVED);
         if !is_believed {
-            *self = Self { digest: digest.into(), ..Self::default() };
+            *self = Self { version: 1, digest: digest.into(), ..Self::default() };
         }
         !is_believed
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::engine::{Engine, Outcome};
 use crate::job::Job;
 use crate::lease::Lease;
-use crate::run::test_data::{Bench, Fails, FakeEngine, hour};
+use crate::run::test_data::{Bench, Fails, FakeEngine, Hooked, hour};
 use crate::store::Store;
 use async_trait::async_trait;
 use object_store::ObjectStoreExt;
@@ -40,7 +40,12 @@ impl Engine for Flaky {
         self.inner.count(job, window).await
     }
 
-    async fn run(&self, job: &Job, window: WindowTimes) -> std::result::Result<Outcome, Failed> {
+    async fn run(
+        &self,
+        job: &Job,
+        window: WindowTimes,
+        cancel: &CancellationToken,
+    ) -> std::result::Result<Outcome, Failed> {
         self.seen.lock().unwrap().push(window);
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(running, Ordering::SeqCst);
@@ -49,7 +54,7 @@ impl Engine for Flaky {
         if self.bad.lock().unwrap().contains(&window) {
             return Err("503".into());
         }
-        self.inner.run(job, window).await
+        self.inner.run(job, window, cancel).await
     }
 }
 
@@ -57,7 +62,6 @@ impl Engine for Flaky {
 struct Course {
     bench: Bench,
     engine: Flaky,
-    settled: Settled,
     digest: &'static str,
 }
 
@@ -69,7 +73,7 @@ impl Course {
     fn over(store: Store, from: Option<&str>) -> Self {
         let mut bench = Bench::new(store);
         bench.job.window.from = from.map(str::to_owned);
-        Self { bench, engine: Flaky::new(), settled: Settled::default(), digest: "d1" }
+        Self { bench, engine: Flaky::new(), digest: "d1" }
     }
 
     /// Advances so many minutes after the start of the first hour.
@@ -86,9 +90,14 @@ impl Course {
         let lease = self.bench.lease().await.unwrap();
         let runner =
             Runner { engine: &self.engine, clock: &|| now, digest: self.digest, ..self.bench.runner(&lease) };
-        let advance = runner.advance(&calendar, &mut self.settled, control).await;
+        let advance = runner.advance(&calendar, control).await;
         lease.release().await.unwrap();
         advance
+    }
+
+    /// Makes the next advance look at the whole store.
+    async fn forget(&self) {
+        self.bench.store.remove_settled("hourly").await.unwrap();
     }
 
     async fn revisions(&self, n: i64) -> Vec<u32> {
@@ -113,10 +122,10 @@ async fn due_windows_are_run_in_order_and_failed_ones_again() {
     assert_eq!((advance.counted, advance.documents, advance.findings), (3, 300, 6));
     assert_eq!((advance.failed.len(), advance.behind), (2, 2));
     assert!(advance.failed[0].to_string().contains("window 2026-01-01T01:00:00Z: 503"));
-    // A process that knows nothing does the same as one that goes on.
+    // An advance that knows nothing does the same as one that goes on.
     for forgets in [false, true] {
         if forgets {
-            course.settled = Settled::default();
+            course.forget().await;
         }
         let advance = course.at(5 * 60 + 6).await;
         assert_eq!(course.engine.seen(), hours([1, 3]));
@@ -144,7 +153,7 @@ async fn a_job_without_from_begins_with_the_newest_window() {
     let mut course = Course::new(None);
     assert_eq!(course.at(5 * 60 + 5).await.counted, 1);
     assert_eq!(course.engine.seen(), hours([4]));
-    course.settled = Settled::default();
+    course.forget().await;
     assert_eq!(course.at(8 * 60 + 5).await.counted, 3);
     assert_eq!(course.engine.seen(), hours(5..8));
 }
@@ -201,12 +210,12 @@ async fn a_window_whose_second_run_was_killed_or_failed_is_run_again() {
     store.record_recount("hourly", hour(0), 1, 120, at).await.unwrap();
     course.engine.inner.documents.store(120, Ordering::SeqCst);
     course.engine.bad.lock().unwrap().insert(hour(0));
-    course.settled = Settled::default();
+    course.forget().await;
     let advance = course.at(27 * 60).await;
     assert_eq!((advance.failed.len(), advance.late), (1, 0));
     course.engine.bad.lock().unwrap().clear();
     // However long it takes.
-    course.settled = Settled::default();
+    course.forget().await;
     let advance = course.at(40 * 24 * 60).await;
     assert_eq!((advance.failed.len(), advance.late), (0, 20));
     assert_eq!(course.revisions(0).await, [1, 2]);
@@ -220,7 +229,7 @@ async fn a_sink_that_is_down_is_asked_once_for_what_it_is_owed() {
     assert_eq!((advance.owed, advance.undelivered.len()), (vec!["b".to_owned()], 5));
     for forgets in [false, true] {
         if forgets {
-            course.settled = Settled::default();
+            course.forget().await;
         }
         course.bench.inboxes[1].lock().unwrap().deliveries.clear();
         let advance = course.at(5 * 60 + 6).await;
@@ -271,7 +280,7 @@ async fn an_object_that_is_wrong_is_reported_and_not_run_over() {
 
 #[tokio::test]
 async fn a_lost_lease_ends_the_advance() {
-    let mut course = Course::new(FROM);
+    let course = Course::new(FROM);
     let calendar = Calendar::try_new(&course.bench.job.window).unwrap();
     let lease = course.bench.lease().await.unwrap();
     let generation = serde_json::json!({
@@ -283,7 +292,7 @@ async fn a_lost_lease_ends_the_advance() {
     let now = hour(5).start + SignedDuration::from_mins(5);
     let runner = Runner { engine: &course.engine, clock: &|| now, ..course.bench.runner(&lease) };
     let control = Control { recounts: Recounts::SpacedByAge, stop: &stop, progress: &|_, _| () };
-    let advance = runner.advance(&calendar, &mut course.settled, control).await.unwrap();
+    let advance = runner.advance(&calendar, control).await.unwrap();
     assert!(matches!(advance.failed[..], [Error::LeaseLost { .. }]), "{:?}", advance.failed);
     assert_eq!((course.engine.seen().len(), advance.behind), (0, 5));
 }
@@ -364,4 +373,69 @@ async fn a_window_that_is_not_due_is_refused() {
         "job \"hourly\", window 2026-01-02T05:00:00Z: it is due at 2026-01-02T06:05:00Z; run it after that";
     assert_eq!(advance.failed[0].to_string(), problem);
     assert_eq!((advance.failed.len(), course.engine.seen().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn an_advance_costs_the_same_however_many_windows_are_settled() {
+    let mut costs = Vec::new();
+    for windows in [10, 100] {
+        let objects = Arc::new(Hooked::counting(Arc::new(InMemory::new())));
+        let mut course = Course::over(Store::with_objects("memory:///", objects.clone()), FROM);
+        course.bench.job.window.recheck = None;
+        assert_eq!(course.at(windows * 60 + 5).await.counted, windows as u64);
+        let mut cost = async |minutes: i64| {
+            let before = objects.requests.load(Ordering::SeqCst);
+            course.at(minutes).await;
+            objects.requests.load(Ordering::SeqCst) - before
+        };
+        let idle = cost(windows * 60 + 6).await;
+        let one = cost(windows * 60 + 65).await;
+        assert!(idle < one, "{idle} {one}");
+        costs.push((idle, one));
+        // Once a day all are looked at.
+        assert!(cost(windows * 60 + 24 * 60 + 5).await > windows as usize);
+    }
+    assert_eq!(costs[0], costs[1]);
+}
+
+#[tokio::test]
+async fn what_a_backfill_leaves_owed_is_found_by_the_next_advance() {
+    let mut course = Course::new(FROM);
+    course.bench.job.window.recheck = None;
+    course.at(5 * 60 + 5).await;
+    course.engine.inner.documents.store(120, Ordering::SeqCst);
+    *course.bench.fails[0].lock().unwrap() = Fails::Before;
+    backfill(&course, hours(0..3), BackfillRedo::All, 99).await;
+    *course.bench.fails[0].lock().unwrap() = Fails::Never;
+    assert_ne!(course.bench.alerts(0), course.bench.alerts(1));
+    course.at(5 * 60 + 6).await;
+    assert_eq!(course.bench.alerts(0), course.bench.alerts(1));
+}
+
+#[tokio::test]
+async fn an_advance_goes_on_from_what_an_earlier_one_has_left() {
+    let objects = Arc::new(InMemory::new());
+    let mut course = Course::over(Store::with_objects("memory:///", objects.clone()), FROM);
+    course.bench.job.window.recheck = None;
+    course.engine.bad.lock().unwrap().insert(hour(1));
+    course.at(3 * 60 + 5).await;
+    let path = Path::from("hourly/settled.json");
+    let early = objects.get(&path).await.unwrap().bytes().await.unwrap();
+    *course.bench.fails[0].lock().unwrap() = Fails::Before;
+    course.at(5 * 60 + 5).await;
+    *course.bench.fails[0].lock().unwrap() = Fails::Never;
+    course.engine.seen();
+    // The advance was killed before it left anything, or what it left cannot be used.
+    for left in [early.clone(), "{".into(), r#"{"version":2}"#.into(), "{}".into()] {
+        objects.put(&path, left.into()).await.unwrap();
+        let advance = course.at(5 * 60 + 6).await;
+        assert_eq!(course.engine.seen(), hours([1]));
+        assert_eq!((advance.counted, advance.behind, advance.owed.len()), (0, 1, 0));
+        assert_eq!(course.bench.inboxes[0].lock().unwrap().deliveries.len(), 4);
+    }
+    // Nothing is begun twice, and nothing is lost.
+    objects.put(&path, early.into()).await.unwrap();
+    course.engine.bad.lock().unwrap().clear();
+    assert_eq!(course.at(5 * 60 + 7).await.counted, 1);
+    assert_eq!(course.engine.seen(), hours([1]));
 }

@@ -5,13 +5,13 @@
 //! A problem names the key, the value and what was expected. A URL is not shown, because it may contain a secret.
 
 use super::cron;
+use crate::allowed::Allowed;
 use crate::error::Error;
 use crate::job::{DetectionSpec, Job, Limits, SinkSpec, SourceSpec, StoreSpec};
-use crate::sinks::sink_name;
+use crate::sinks::{check_template, sink_name};
 use crate::span::Span;
 use crate::window::Calendar;
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use url::{Host, Url};
 
@@ -29,6 +29,7 @@ const OWN_KEYS: &[(&str, &str)] = &[
     ("slices", "limits.slices"),
 ];
 const STORE_SCHEMES: &[&str] = &["file", "s3", "gs", "az"];
+const BUCKET_SCHEMES: &[&str] = &["s3", "gs", "az"];
 const SECRET_WORDS: &[&str] =
     &["secret", "password", "token", "sas", "access_key", "account_key", "customer_key"];
 
@@ -122,48 +123,45 @@ fn detection(detection: &DetectionSpec) -> Check {
             format!("a decimal above 0 and up to {MAX_SIGMA} with at most {MAX_DECIMALS} decimals");
         return Err(format!("detection.sigma = {sigma}: expected {expected}"));
     }
-    for (index, entry) in detection.allow.iter().enumerate() {
-        let key = format!("detection.allow[{index}]");
-        if entry.parse::<IpAddr>().is_ok() {
-            continue;
-        }
-        let Ok(range) = entry.parse::<ipnet::IpNet>() else {
-            return Err(wrong(&key, entry, "an address such as 10.0.0.1, or a range such as 10.0.0.0/8"));
-        };
-        if range != range.trunc() {
-            let expected = format!("a range without host bits: {}, or {} alone", range.trunc(), range.addr());
-            return Err(wrong(&key, entry, &expected));
-        }
-    }
-    Ok(())
+    Allowed::try_new(&detection.allow).map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn store(store: &StoreSpec) -> Check {
     let expected = "expected file:///path, s3://bucket/path, gs://bucket/path or az://container/path";
-    let url =
-        Url::parse(&store.url).map_err(|error| format!("store.url is not a URL ({error}): {expected}"))?;
+    place("store", &store.url, &store.options, STORE_SCHEMES, expected)
+}
+
+/// Checks the keys `url` and `options` of a place for objects.
+fn place(
+    key: &str,
+    text: &str,
+    options: &BTreeMap<String, String>,
+    schemes: &[&str],
+    expected: &str,
+) -> Check {
+    let url = Url::parse(text).map_err(|error| format!("{key}.url is not a URL ({error}): {expected}"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("store.url has credentials: set them in the environment".into());
+        return Err(format!("{key}.url has credentials: set them in the environment"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("store.url has a part behind \"?\" or \"#\": {expected}"));
+        return Err(format!("{key}.url has a part behind \"?\" or \"#\": {expected}"));
     }
     let scheme = url.scheme();
-    if !STORE_SCHEMES.contains(&scheme) {
-        return Err(format!("store.url has the scheme {scheme:?}: {expected}"));
+    if !schemes.contains(&scheme) {
+        return Err(format!("{key}.url has the scheme {scheme:?}: {expected}"));
     }
     let has_host = url.host_str().is_some_and(|host| !host.is_empty());
     if scheme == "file" && (has_host || url.path() == "/") {
-        return Err(
-            "store.url: expected the absolute path of a folder, such as file:///var/lib/flowsigma".into()
-        );
+        return Err(format!(
+            "{key}.url: expected the absolute path of a folder, such as file:///var/lib/flowsigma"
+        ));
     }
     if scheme != "file" && !has_host {
-        return Err(format!("store.url names no bucket: {expected}"));
+        return Err(format!("{key}.url names no bucket: {expected}"));
     }
-    match store.options.keys().find(|key| names_secret(key)) {
-        Some(key) => {
-            Err(format!("store.options.{key} puts a secret into the file: set it in the environment"))
+    match options.keys().find(|name| names_secret(name)) {
+        Some(name) => {
+            Err(format!("{key}.options.{name} puts a secret into the file: set it in the environment"))
         }
         None => Ok(()),
     }
@@ -182,9 +180,16 @@ fn sinks(sinks: &[SinkSpec]) -> Check {
         match sink {
             SinkSpec::Stdout { .. } => {}
             SinkSpec::File { path, .. } => absolute(&key("path"), path)?,
-            SinkSpec::Index { connection: target, index, .. } => {
+            SinkSpec::Bucket { url, options, .. } => {
+                let expected = "expected s3://bucket/path, gs://bucket/path or az://container/path";
+                place(&format!("sinks[{index}]"), url, options, BUCKET_SCHEMES, expected)?;
+            }
+            SinkSpec::Index { connection: target, index, template, .. } => {
                 connection(&key("connection"), target)?;
                 sink_index(&key("index"), index)?;
+                if *template {
+                    check_template(index).map_err(|problem| format!("{}: {problem}", key("template")))?;
+                }
             }
             SinkSpec::Webhook { url, secret_env, .. } => {
                 webhook_url(&key("url"), url)?;

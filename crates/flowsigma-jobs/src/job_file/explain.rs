@@ -3,7 +3,7 @@
 //! Owns: the wording. Must not know: the state of windows in a store.
 
 use super::JobFile;
-use crate::job::SinkSpec;
+use crate::job::{FindingsFormat, SinkSpec};
 use crate::manifest::WindowTimes;
 use crate::sinks::sink_name;
 use crate::window::Calendar;
@@ -112,8 +112,17 @@ fn detection(file: &JobFile) -> String {
 fn sink(spec: &SinkSpec) -> String {
     let target = match spec {
         SinkSpec::Stdout { .. } => "standard output".to_owned(),
-        SinkSpec::File { path, .. } => format!("file {}", path.display()),
-        SinkSpec::Index { connection, index, .. } => format!("index {index} of connection {connection}"),
+        SinkSpec::File { path, format: FindingsFormat::Parquet, .. } => {
+            format!("folder {}, a Parquet file for each window", path.display())
+        }
+        SinkSpec::File { path, format, .. } => format!("file {}, {}", path.display(), format.name()),
+        SinkSpec::Bucket { url, format, .. } => {
+            format!("{url}, an object in {} for each window", format.name())
+        }
+        SinkSpec::Index { connection, index, template, .. } => {
+            let template = if *template { ", with its index template" } else { "" };
+            format!("index {index} of connection {connection}{template}")
+        }
         SinkSpec::Webhook { url, secret_env, .. } => {
             // Path and query of a webhook are often a secret.
             let origin = Url::parse(url).map(|url| url.origin().ascii_serialization());

@@ -28,6 +28,10 @@ impl<'a> Check<'a> {
     fn value(&self, value: &toml::Value, schema: &'a Value, path: &str) -> Result<(), String> {
         let schema = self.resolve(schema);
         if let Some(variants) = schema["oneOf"].as_array() {
+            let names: Vec<&str> = variants.iter().filter_map(|variant| variant["const"].as_str()).collect();
+            if !names.is_empty() {
+                return one_of(value, &names, path);
+            }
             let table = value.as_table().ok_or_else(|| wrong(path, value, "a table"))?;
             return self.object(table, self.variant(table, variants, path)?, path);
         }
@@ -104,6 +108,15 @@ impl<'a> Check<'a> {
         let some =
             schema["anyOf"].as_array().and_then(|sides| sides.iter().find(|side| side["type"] != "null"));
         some.map_or(schema, |some| self.resolve(some))
+    }
+}
+
+/// Checks a value that is one of some words.
+fn one_of(value: &toml::Value, names: &[&str], path: &str) -> Result<(), String> {
+    match value.as_str() {
+        Some(given) if names.contains(&given) => Ok(()),
+        Some(given) => Err(format!("{path} = {given:?} is unknown{}", hint(given, names.iter().copied()))),
+        None => Err(wrong(path, value, expected_type(Some("string")))),
     }
 }
 

@@ -26,6 +26,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// The n-th hour of 2026.
 pub(crate) fn hour(n: i64) -> WindowTimes {
@@ -102,7 +103,12 @@ impl Engine for FakeEngine {
         Ok(self.documents.load(Ordering::SeqCst))
     }
 
-    async fn run(&self, _: &Job, window: WindowTimes) -> std::result::Result<Outcome, Failed> {
+    async fn run(
+        &self,
+        _: &Job,
+        window: WindowTimes,
+        _: &CancellationToken,
+    ) -> std::result::Result<Outcome, Failed> {
         self.runs.fetch_add(1, Ordering::SeqCst);
         if self.fails.load(Ordering::SeqCst) {
             return Err("search failed: index \"flows\": 503".into());
@@ -240,12 +246,24 @@ pub(crate) struct Hooked {
     inner: Arc<dyn ObjectStore>,
     hook: Hook,
     pub(crate) puts: AtomicUsize,
+    /// Requests of every kind.
+    pub(crate) requests: AtomicUsize,
     pub(crate) written: Mutex<Vec<Path>>,
 }
 
 impl Hooked {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>, hook: Hook) -> Self {
-        Self { inner, hook, puts: AtomicUsize::new(0), written: Mutex::default() }
+        let (puts, requests) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { inner, hook, puts, requests, written: Mutex::default() }
+    }
+
+    /// Only counts.
+    pub(crate) fn counting(inner: Arc<dyn ObjectStore>) -> Self {
+        Self::new(inner, Box::new(|_, _| futures::future::ready(Ok(())).boxed()))
+    }
+
+    fn requested(&self) {
+        self.requests.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The n-th put fails before the object is written, or after that.
@@ -283,6 +301,7 @@ impl ObjectStore for Hooked {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
+        self.requested();
         let n = self.puts.fetch_add(1, Ordering::SeqCst) + 1;
         (self.hook)(n, Moment::Before).await?;
         let result = self.inner.put_opts(location, payload, options).await?;
@@ -296,10 +315,12 @@ impl ObjectStore for Hooked {
         location: &Path,
         options: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.requested();
         self.inner.put_multipart_opts(location, options).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.requested();
         self.inner.get_opts(location, options).await
     }
 
@@ -307,18 +328,22 @@ impl ObjectStore for Hooked {
         &self,
         locations: BoxStream<'static, object_store::Result<Path>>,
     ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.requested();
         self.inner.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.requested();
         self.inner.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.requested();
         self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.requested();
         self.inner.copy_opts(from, to, options).await
     }
 }

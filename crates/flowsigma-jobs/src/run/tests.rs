@@ -8,7 +8,8 @@ use crate::store::{Published, Store};
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
 
 const SPACED: Recounts = Recounts::SpacedByAge;
 
@@ -85,6 +86,7 @@ impl Engine for Stopped {
         &self,
         _: &Job,
         window: WindowTimes,
+        _: &CancellationToken,
     ) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
         let generation = serde_json::json!({
             "version": 1, "holder": "other 2", "nonce": "n",
@@ -226,4 +228,57 @@ async fn a_window_has_the_state_of_what_the_store_holds() {
     let text = serde_json::to_string(&state(hour(5)).await).unwrap();
     let expected = r#"{"start":"2026-01-01T05:00:00Z","end":"2026-01-01T06:00:00Z","state":"missing","documents":null,"findings":null,"revision":null}"#;
     assert_eq!(text, expected);
+}
+
+/// Counts until it is cancelled, or longer.
+struct Endless {
+    is_stuck: bool,
+    has_stopped: AtomicBool,
+}
+
+#[async_trait]
+impl Engine for Endless {
+    async fn count(&self, _: &Job, _: WindowTimes) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(100)
+    }
+
+    async fn run(
+        &self,
+        _: &Job,
+        _: WindowTimes,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
+        cancel.cancelled().await;
+        if self.is_stuck {
+            std::future::pending::<()>().await;
+        }
+        self.has_stopped.store(true, Ordering::SeqCst);
+        Err("the statement was cancelled".into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_takes_too_long_is_cancelled_and_has_failed() {
+    for is_stuck in [false, true] {
+        let mut bench = Bench::new(Store::in_memory());
+        bench.job.limits.timeout = Some("30m".into());
+        let engine = Endless { is_stuck, has_stopped: AtomicBool::new(false) };
+        let lease = bench.lease().await.unwrap();
+        let begin = tokio::time::Instant::now();
+        let runner = Runner { engine: &engine, ..bench.runner(&lease) };
+        let error = runner.run_window(hour(0), Redo::No).await.unwrap_err();
+        let expected = "job \"hourly\", window 2026-01-01T00:00:00Z: it was not counted within limits.timeout = 30m, \
+                        and was cancelled; raise limits.timeout, or read it faster with more slices \
+                        (limits.slices) or a sample (source.sample)";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(engine.has_stopped.load(Ordering::SeqCst), !is_stuck);
+        // A stuck one is given up.
+        let seconds = begin.elapsed().as_secs() - 30 * 60;
+        assert_eq!(seconds, if is_stuck { 30 } else { 0 });
+        let failure = bench.store.failure("hourly", hour(0)).await.unwrap().unwrap();
+        assert_eq!((failure.revision, failure.error.as_str()), (1, expected));
+        lease.release().await.unwrap();
+        // The next run is not affected.
+        assert!(bench.run(Redo::No).await.unwrap().counted);
+    }
 }

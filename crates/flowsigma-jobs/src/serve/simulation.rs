@@ -57,7 +57,12 @@ impl Engine for Flows {
         if self.down.contains(&self.minute()) { Err("503".into()) } else { Ok(self.documents(window)) }
     }
 
-    async fn run(&self, _: &Job, window: WindowTimes) -> std::result::Result<Outcome, Failed> {
+    async fn run(
+        &self,
+        _: &Job,
+        window: WindowTimes,
+        _: &CancellationToken,
+    ) -> std::result::Result<Outcome, Failed> {
         if self.down.contains(&self.minute()) {
             self.failed.fetch_add(1, Ordering::SeqCst);
             return Err("503".into());

@@ -4,7 +4,7 @@
 
 use super::status::{JobMetrics, Shown};
 use super::{Clock, Shared};
-use crate::advance::{Advance, Control, Settled};
+use crate::advance::{Advance, Control};
 use crate::error::{Error, Result};
 use crate::job_file::JobFile;
 use crate::lease::{Lease, this_process};
@@ -48,7 +48,6 @@ struct Opened {
     calendar: Calendar,
     store: Store,
     sinks: Vec<Box<dyn Sink>>,
-    settled: Settled,
     /// Whether the lease was another's at the last attempt.
     was_leased: bool,
 }
@@ -211,13 +210,13 @@ impl Task {
             self.metrics.succeeded(last);
         }
         let sinks = (self.shared.make_sinks)(&file.job)?;
-        let (file, settled) = (Arc::clone(file), Settled::default());
-        Ok((Opened { file, calendar, store, sinks, settled, was_leased: false }, last))
+        let file = Arc::clone(file);
+        Ok((Opened { file, calendar, store, sinks, was_leased: false }, last))
     }
 
     /// Advances until all is done, the job is stopped or its file changes. `None` means that the server ends.
-    async fn advance(&mut self, opened: &mut Opened, lease: &Lease) -> Option<Result<Advance>> {
-        let Opened { file, calendar, store, sinks, settled, .. } = opened;
+    async fn advance(&mut self, opened: &Opened, lease: &Lease) -> Option<Result<Advance>> {
+        let Opened { file, calendar, store, sinks, .. } = opened;
         let shared = Arc::clone(&self.shared);
         let stop = self.stop.child_token();
         let shown = Mutex::new(Shown::default());
@@ -237,7 +236,7 @@ impl Task {
             clock: &now,
         };
         let control = Control { recounts: Recounts::SpacedByAge, stop: &stop, progress: &show };
-        let advancing = runner.advance(calendar, settled, control);
+        let advancing = runner.advance(calendar, control);
         tokio::pin!(advancing);
         let result = loop {
             tokio::select! {

@@ -3,9 +3,13 @@
 //! Owns: the fields of a document, in the names of the Elastic Common Schema (ECS). Must not know: requests, or the
 //! types of the fields in an index, which the template has.
 
-use crate::alert::Alert;
+use crate::alert::{Alert, AlertState};
+use crate::manifest::Finding;
 use serde_json::{Value, json};
 use std::net::IpAddr;
+
+/// The version of ECS whose fields are used.
+const ECS_VERSION: &str = "8.17.0";
 
 /// Returns the document of a finding.
 ///
@@ -26,9 +30,14 @@ pub(super) fn document(alert: &Alert) -> Result<Value, String> {
     };
     let mut document = json!({
         "@timestamp": alert.window.end,
+        "message": message(alert, count),
+        "ecs": { "version": ECS_VERSION },
         "event": {
             "kind": "alert",
+            "category": ["network"],
+            "type": ["info"],
             "module": "flowsigma",
+            "dataset": "flowsigma.alert",
             "id": alert.id,
             "start": alert.window.start,
             "end": alert.window.end,
@@ -50,11 +59,21 @@ pub(super) fn document(alert: &Alert) -> Result<Value, String> {
         },
     });
     // An index may have names where addresses belong. A field of type `ip` would reject the document.
-    document[end] = match finding.address.parse::<IpAddr>() {
-        Ok(_) => json!({ "address": finding.address, "ip": finding.address }),
-        Err(_) => json!({ "address": finding.address }),
+    let address = &finding.address;
+    (document[end], document["related"]) = match address.parse::<IpAddr>() {
+        Ok(_) => (json!({ "address": address, "ip": address }), json!({ "ip": [address] })),
+        Err(_) => (json!({ "address": address }), json!({ "hosts": [address] })),
     };
     Ok(document)
+}
+
+fn message(alert: &Alert, count: u64) -> String {
+    let Finding { address, direction, mean, z, .. } = &alert.finding;
+    let withdrawn = match alert.state {
+        AlertState::New | AlertState::Amended => "",
+        AlertState::Withdrawn => "withdrawn: ",
+    };
+    format!("{withdrawn}{address}: {count} {direction} flows, z {z:.1} (mean {mean:.1})")
 }
 
 #[cfg(test)]
@@ -69,13 +88,17 @@ mod tests {
             document(&alert(1)).unwrap(),
             json!({
                 "@timestamp": "2026-01-01T01:00:00Z",
+                "message": "10.0.0.1: 90 outgoing flows, z 35.0 (mean 10.5)",
+                "ecs": { "version": "8.17.0" },
                 "event": {
-                    "kind": "alert", "module": "flowsigma", "id": id,
+                    "kind": "alert", "category": ["network"], "type": ["info"],
+                    "module": "flowsigma", "dataset": "flowsigma.alert", "id": id,
                     "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z",
                     "created": "2026-01-01T01:06:00Z",
                 },
                 "rule": { "name": "scan" },
                 "source": { "address": "10.0.0.1", "ip": "10.0.0.1" },
+                "related": { "ip": ["10.0.0.1"] },
                 "flowsigma": {
                     "job": "scan",
                     "window": { "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z" },
@@ -93,6 +116,7 @@ mod tests {
         incoming.finding.address = "printer".into();
         let document = document(&incoming).unwrap();
         assert_eq!(document["destination"], json!({ "address": "printer" }));
+        assert_eq!(document["related"], json!({ "hosts": ["printer"] }));
         assert_eq!((&document["source"], &document["flowsigma"]["count"]), (&Value::Null, &json!(4)));
     }
 

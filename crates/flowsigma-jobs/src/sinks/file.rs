@@ -2,7 +2,8 @@
 //!
 //! Owns: opening the file, its lock and its mode. Must not know: what its lines are.
 
-use super::{append, failed, ndjson};
+use super::lines::Form;
+use super::{append, failed};
 use crate::alert::Alert;
 use crate::error::Result;
 use crate::manifest::Manifest;
@@ -21,7 +22,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// How often it tries.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// Appends one JSON object a line to a file.
+/// Appends one line a finding to a file.
 ///
 /// A delivery holds an exclusive lock on the file (`flock`). It completes or removes the last line of a writer that was
 /// killed, writes the lines that the end part of the file does not have, and succeeds once the file system has them on
@@ -34,13 +35,14 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 pub struct FileSink {
     name: String,
     path: PathBuf,
+    form: &'static Form,
     lock_wait: Duration,
 }
 
 impl FileSink {
     /// Creates a sink that appends to a file. The file need not exist, its folder must.
-    pub fn new(name: &str, path: &Path) -> Self {
-        Self { name: name.into(), path: path.into(), lock_wait: LOCK_WAIT }
+    pub(super) fn new(name: &str, path: &Path, form: &'static Form) -> Self {
+        Self { name: name.into(), path: path.into(), form, lock_wait: LOCK_WAIT }
     }
 
     fn folder(&self) -> &Path {
@@ -119,12 +121,13 @@ impl Sink for FileSink {
             return Ok(());
         }
         let error = |problem| failed(&manifest.job, &self.name, problem);
-        let lines = ndjson::lines(alerts).map_err(error)?;
+        let form = self.form;
+        let lines = form.lines(alerts).map_err(error)?;
         let file = self.open().await.map_err(error)?;
         let folder = self.folder().to_owned();
         // The lock is released when the thread drops the file, also if nobody waits for the thread any more.
         let appended = tokio::task::spawn_blocking(move || {
-            append::append(&file, &lines)?;
+            append::append(&file, form, &lines)?;
             // A new file's entry in its folder must be on disk as well.
             File::open(&folder)?.sync_all()
         });

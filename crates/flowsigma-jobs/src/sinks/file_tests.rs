@@ -1,6 +1,7 @@
 //! A file is written by writers that are killed at any moment.
 
 use super::*;
+use crate::sinks::lines::{CSV, NDJSON};
 use crate::sinks::tests::{alert, alerts, manifest};
 use std::os::unix::fs::PermissionsExt;
 
@@ -14,7 +15,7 @@ fn read(path: &Path) -> Vec<Alert> {
 async fn a_writer_killed_at_any_byte_leaves_each_finding_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("findings.ndjson");
-    let sink = FileSink::new("file", &path);
+    let sink = FileSink::new("file", &path, &NDJSON);
     let earlier = vec![alert(7)];
     sink.deliver(&manifest(), &earlier).await.unwrap();
     let kept = std::fs::metadata(&path).unwrap().len();
@@ -37,7 +38,7 @@ async fn a_writer_killed_at_any_byte_leaves_each_finding_once() {
 async fn another_revision_of_a_finding_is_another_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("findings.ndjson");
-    let sink = FileSink::new("file", &path);
+    let sink = FileSink::new("file", &path, &NDJSON);
     let first = alerts(2);
     let mut second = alerts(2);
     second.iter_mut().for_each(|alert| alert.revision = 2);
@@ -51,7 +52,7 @@ async fn another_revision_of_a_finding_is_another_line() {
 async fn a_new_file_is_readable_only_by_its_account() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("findings.ndjson");
-    let sink = FileSink::new("file", &path);
+    let sink = FileSink::new("file", &path, &NDJSON);
     sink.deliver(&manifest(), &[]).await.unwrap();
     assert!(!path.exists(), "a delivery without findings opens no file");
     sink.deliver(&manifest(), &alerts(1)).await.unwrap();
@@ -62,7 +63,7 @@ async fn a_new_file_is_readable_only_by_its_account() {
 async fn what_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let message = async |path: &Path| {
-        let sink = FileSink::new("out", path);
+        let sink = FileSink::new("out", path, &NDJSON);
         sink.deliver(&manifest(), &alerts(1)).await.unwrap_err().to_string()
     };
     let missing = folder.path().join("missing/findings.ndjson");
@@ -91,7 +92,7 @@ async fn a_file_that_another_process_has_locked_is_not_written() {
     let path = folder.path().join("findings.ndjson");
     let holder = File::create(&path).unwrap();
     holder.lock().unwrap();
-    let sink = FileSink { lock_wait: Duration::ZERO, ..FileSink::new("file", &path) };
+    let sink = FileSink { lock_wait: Duration::ZERO, ..FileSink::new("file", &path, &NDJSON) };
     let error = sink.deliver(&manifest(), &alerts(1)).await.unwrap_err().to_string();
     assert!(error.contains("another process has held its lock"), "{error}");
     assert_eq!(read(&path), []);
@@ -104,11 +105,29 @@ async fn a_file_that_another_process_has_locked_is_not_written() {
 fn a_file_that_was_moved_away_is_not_the_file_any_more() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("findings.ndjson");
-    let sink = FileSink::new("file", &path);
+    let sink = FileSink::new("file", &path, &NDJSON);
     let file = sink.open_unlocked().unwrap();
     assert!(sink.is_at_path(&file).unwrap());
     std::fs::rename(&path, folder.path().join("findings.1")).unwrap();
     assert!(!sink.is_at_path(&file).unwrap());
     sink.open_unlocked().unwrap();
     assert!(!sink.is_at_path(&file).unwrap());
+}
+
+#[tokio::test]
+async fn a_table_has_one_header_and_each_finding_once_whenever_its_writer_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("findings.csv");
+    let sink = FileSink::new("file", &path, &CSV);
+    sink.deliver(&manifest(), &alerts(2)).await.unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let id = format!("{:064x}", 1);
+    let line = "2026-01-01T00:00:00Z,2026-01-01T01:00:00Z,1,new,outgoing,10.0.0.1,90,4,10.5,2.25,35";
+    assert_eq!(text.lines().nth(1).unwrap(), format!("{id},scan,{line},2026-01-01T01:06:00Z"));
+    for length in 0..=whole.len() {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        sink.deliver(&manifest(), &alerts(2)).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "killed at {length}");
+    }
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 fn sink(server: &TestServer) -> IndexSink {
     let retry = RetryPolicy { base: Duration::ZERO, ..RetryPolicy::default() };
-    let IndexSink { name, writer } =
+    let IndexSink { name, writer, template } =
         IndexSink::try_new("scan", "es", server.connection(Access::Write), "flowsigma-alerts").unwrap();
-    IndexSink { name, writer: writer.with_retry(retry) }
+    IndexSink { name, writer: writer.with_retry(retry), template }
 }
 
 /// Creates a response with the number and the status of each document.
@@ -126,4 +126,38 @@ async fn only_one_index_of_a_connection_that_may_write_is_written() {
     let error = sink(Access::Read, "alerts").unwrap_err();
     assert!(error.contains("set write = true in [connections.prod]"), "{error}");
     assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn the_template_is_installed_once_before_the_first_document() {
+    let refused = json!({ "error": { "type": "security_exception", "reason": "no" }, "status": 403 });
+    let server = TestServer::start([
+        response(403, refused.to_string()),
+        response(200, r#"{"acknowledged":true}"#),
+        items(&[(1, 201)]),
+        items(&[(2, 201)]),
+    ])
+    .await;
+    let sink = sink(&server).with_template("scan").unwrap();
+    sink.deliver(&manifest(), &[]).await.unwrap();
+    let error = sink.deliver(&manifest(), &alerts(1)).await.unwrap_err().to_string();
+    assert!(
+        error.contains("install index template \"flowsigma-alerts\"") && error.contains("403"),
+        "{error}"
+    );
+    sink.deliver(&manifest(), &alerts(1)).await.unwrap();
+    sink.deliver(&manifest(), &[alert(2)]).await.unwrap();
+    let methods: Vec<String> = server.requests().into_iter().map(|request| request.method).collect();
+    assert_eq!(methods, ["PUT", "PUT", "POST", "POST"]);
+}
+
+#[tokio::test]
+async fn a_template_that_would_not_apply_is_refused() {
+    let server = TestServer::start([]).await;
+    let sink = IndexSink::try_new("scan", "es", server.connection(Access::Write), "alerts").unwrap();
+    let error = sink.with_template("scan").unwrap_err().to_string();
+    assert!(
+        error.contains("the template applies to indices flowsigma-alerts*, and not to \"alerts\""),
+        "{error}"
+    );
 }

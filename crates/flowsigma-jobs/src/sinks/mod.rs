@@ -7,10 +7,14 @@
 //! by a key that it is the same. Only stdout cannot. A delivery without findings sends nothing.
 
 mod append;
+mod csv;
 mod document;
 mod file;
 mod index;
+mod lines;
 mod ndjson;
+mod object;
+mod parquet;
 mod signature;
 mod stdout;
 mod template;
@@ -19,14 +23,16 @@ mod test_server;
 mod webhook;
 
 use crate::error::{Error, Result};
-use crate::job::{Job, SinkSpec};
+use crate::job::{FindingsFormat, Job, SinkSpec};
 use crate::sink::Sink;
 use elastic_client::Connection;
 use std::sync::Arc;
 
 pub use file::FileSink;
 pub use index::IndexSink;
+pub use object::{BucketSink, FolderSink};
 pub use stdout::{SharedWriter, StdoutSink};
+pub(crate) use template::check_template;
 pub use template::{INDEX_PATTERN, install_template};
 pub use webhook::WebhookSink;
 
@@ -57,9 +63,17 @@ pub fn make(
         }
         sinks.push(match spec {
             SinkSpec::Stdout { .. } => Box::new(StdoutSink::new(name, Arc::clone(stdout))),
-            SinkSpec::File { path, .. } => Box::new(FileSink::new(name, path)),
-            SinkSpec::Index { connection, index, .. } => {
-                Box::new(IndexSink::try_new(&job.name, name, connections(connection)?, index)?)
+            SinkSpec::File { path, format, .. } => match format {
+                FindingsFormat::Ndjson => Box::new(FileSink::new(name, path, &lines::NDJSON)),
+                FindingsFormat::Csv => Box::new(FileSink::new(name, path, &lines::CSV)),
+                FindingsFormat::Parquet => Box::new(FolderSink::new(name, path, *format)),
+            },
+            SinkSpec::Bucket { url, options, format, .. } => {
+                Box::new(BucketSink::try_new(&job.name, name, url, options, *format)?)
+            }
+            SinkSpec::Index { connection, index, template, .. } => {
+                let sink = IndexSink::try_new(&job.name, name, connections(connection)?, index)?;
+                Box::new(if *template { sink.with_template(&job.name)? } else { sink })
             }
             SinkSpec::Webhook { url, secret_env, .. } => {
                 Box::new(WebhookSink::try_new(&job.name, name, url, secret_env.as_deref())?)
@@ -74,6 +88,7 @@ pub fn sink_name(spec: &SinkSpec) -> &str {
     let (name, default) = match spec {
         SinkSpec::Stdout { name } => (name, "stdout"),
         SinkSpec::File { name, .. } => (name, "file"),
+        SinkSpec::Bucket { name, .. } => (name, "bucket"),
         SinkSpec::Index { name, .. } => (name, "index"),
         SinkSpec::Webhook { name, .. } => (name, "webhook"),
     };

@@ -2,7 +2,8 @@
 //!
 //! Owns: writing them at once, and telling a closed pipe apart. Must not know: which writer it has.
 
-use super::{failed, ndjson};
+use super::failed;
+use super::lines::NDJSON;
 use crate::alert::Alert;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
@@ -43,8 +44,7 @@ impl Sink for StdoutSink {
             return Ok(());
         }
         let error = |problem| failed(&manifest.job, &self.name, problem);
-        let lines = ndjson::lines(alerts).map_err(error)?;
-        let text: Vec<u8> = lines.into_iter().flat_map(|line| line.text).collect();
+        let text = NDJSON.file(alerts).map_err(error)?;
         let writer = Arc::clone(&self.writer);
         // A pipe whose reader pauses blocks the thread.
         let written = tokio::task::spawn_blocking(move || {

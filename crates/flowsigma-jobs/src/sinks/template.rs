@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 const NAME: &str = "flowsigma-alerts";
 /// The indices to which the template applies.
 pub const INDEX_PATTERN: &str = "flowsigma-alerts*";
+/// Grows with each change of the mappings.
+const VERSION: u32 = 2;
 /// Above the templates that servers bring along, which have up to 100.
 const PRIORITY: u32 = 200;
 
@@ -30,6 +32,21 @@ pub async fn install_template(connection: &Connection) -> Result<(), Error> {
     }
 }
 
+/// Checks that the template applies to an index.
+///
+/// # Errors
+///
+/// If it does not.
+pub(crate) fn check_template(index: &str) -> Result<(), String> {
+    let is_matched = index.starts_with(INDEX_PATTERN.trim_end_matches('*'));
+    if is_matched {
+        return Ok(());
+    }
+    Err(format!(
+        "the template applies to indices {INDEX_PATTERN}, and not to {index:?}; rename the index, or remove template"
+    ))
+}
+
 fn template() -> Value {
     let of = |kind: &str| json!({ "type": kind });
     let (keyword, date, long, double) = (of("keyword"), of("date"), of("long"), of("double"));
@@ -37,15 +54,19 @@ fn template() -> Value {
     json!({
         "index_patterns": [INDEX_PATTERN],
         "priority": PRIORITY,
-        "version": 1,
+        "version": VERSION,
         "_meta": { "managed_by": "flowsigma" },
         "template": { "mappings": { "properties": {
             "@timestamp": date,
+            "message": of("text"),
+            "ecs": { "properties": { "version": keyword } },
             "event": { "properties": {
-                "kind": keyword, "module": keyword, "id": keyword,
+                "kind": keyword, "category": keyword, "type": keyword,
+                "module": keyword, "dataset": keyword, "id": keyword,
                 "start": date, "end": date, "created": date,
             } },
             "rule": { "properties": { "name": keyword } },
+            "related": { "properties": { "ip": of("ip"), "hosts": keyword } },
             "source": end,
             "destination": end,
             "flowsigma": { "properties": {

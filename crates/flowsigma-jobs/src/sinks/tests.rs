@@ -85,9 +85,10 @@ fn sinks_have_the_order_and_the_names_of_the_file() {
     let all = "[[sinks]]\ntype = \"webhook\"\nurl = \"https://soc.example.org/hook\"\n\
                [[sinks]]\ntype = \"stdout\"\n\
                [[sinks]]\ntype = \"file\"\npath = \"/x/findings.ndjson\"\n\
-               [[sinks]]\ntype = \"index\"\nconnection = \"prod\"\nindex = \"flowsigma-alerts\"\n\
+               [[sinks]]\ntype = \"index\"\nconnection = \"prod\"\nindex = \"flowsigma-alerts\"\ntemplate = true\n\
+               [[sinks]]\ntype = \"file\"\nname = \"table\"\npath = \"/x/findings\"\nformat = \"parquet\"\n\
                [[sinks]]\ntype = \"stdout\"\nname = \"second\"\n";
-    assert_eq!(made(all).unwrap(), ["webhook", "stdout", "file", "index", "second"]);
+    assert_eq!(made(all).unwrap(), ["webhook", "stdout", "file", "index", "table", "second"]);
 }
 
 #[test]

@@ -102,6 +102,16 @@ pub(super) fn lease(job: &str, generation: u64) -> Path {
     leases(job).join(format!("{generation:010}.json"))
 }
 
+/// Returns the names of the folder and the file of a revision's findings, below the folder of the job.
+pub(super) fn findings_name(window: WindowTimes, revision: u32, extension: &str) -> (String, String) {
+    (window_name(window), format!("r{revision:06}.{extension}"))
+}
+
+/// What an advance leaves for the next one.
+pub(super) fn settled(job: &str) -> Path {
+    self::job(job).join("settled.json")
+}
+
 /// Returns the generation of a lease object's name.
 pub(super) fn parse_lease(name: &str) -> Option<u64> {
     number(name.strip_suffix(".json")?, 10)
@@ -162,6 +172,7 @@ mod tests {
         let path = delivery("hourly", hour(), 1, "hook");
         assert_eq!(path.as_ref(), format!("{folder}/r000001/deliveries/hook.json"));
         assert_eq!(failed("hourly", hour()).as_ref(), format!("{folder}/failed.json"));
+        assert_eq!(settled("hourly").as_ref(), "hourly/settled.json");
         assert_eq!(lease("hourly", 7).as_ref(), "hourly/lease/0000000007.json");
     }
 

@@ -265,6 +265,43 @@ impl Store {
         self.delete(&layout::failed(job, window)).await
     }
 
+    /// Returns the names of the folder and the file of a revision's findings, below the folder of the job.
+    pub(crate) fn findings_name(manifest: &Manifest, extension: &str) -> (String, String) {
+        layout::findings_name(manifest.window, manifest.revision, extension)
+    }
+
+    /// Writes the findings of a revision as an object outside of the job's windows: this store is a sink.
+    pub(crate) async fn write_findings(
+        &self,
+        manifest: &Manifest,
+        extension: &str,
+        content: Bytes,
+    ) -> Result<()> {
+        self.check_job(&manifest.job)?;
+        let (folder, name) = Self::findings_name(manifest, extension);
+        self.replace(&layout::job(&manifest.job).join(folder).join(name), content).await
+    }
+
+    /// Reads what the last advance of a job has left for the next one.
+    pub(crate) async fn settled<T: DeserializeOwned>(&self, job: &str) -> Result<Option<T>> {
+        self.check_job(job)?;
+        self.record(&layout::settled(job)).await
+    }
+
+    /// Writes what an advance leaves for the next one, which must have a version.
+    pub(crate) async fn write_settled<T: Serialize>(&self, job: &str, settled: &T) -> Result<()> {
+        self.check_job(job)?;
+        let path = layout::settled(job);
+        let settled = self.json(&path, settled)?;
+        self.replace(&path, settled).await
+    }
+
+    /// Deletes what an advance has left for the next one.
+    pub(crate) async fn remove_settled(&self, job: &str) -> Result<()> {
+        self.check_job(job)?;
+        self.delete(&layout::settled(job)).await
+    }
+
     /// Reads a JSON object, its version first: one of another version may have other fields.
     pub(super) async fn record<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
         let Some(bytes) = self.get(path).await? else { return Ok(None) };

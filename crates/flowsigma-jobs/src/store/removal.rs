@@ -23,6 +23,7 @@ impl Store {
     ///
     /// If the store fails. What was not deleted yet stays; a second call deletes it.
     pub async fn drop_window(&self, job: &str, window: WindowTimes) -> Result<()> {
+        self.remove_settled(job).await?;
         let manifests: Vec<u32> = self.objects_of(job, window).await?.published().collect();
         for revision in manifests {
             self.delete(&layout::manifest(job, window, revision)).await?;
@@ -40,6 +41,7 @@ impl Store {
             self.drop_window(job, window).await?;
         }
         self.delete_all(&layout::windows(job)).await?;
+        self.remove_settled(job).await?;
         self.delete_all(&layout::leases(job)).await
     }
 

@@ -39,6 +39,11 @@ impl WindowObjects {
         self.revisions.iter().filter(|(_, objects)| objects.manifest).map(|(revision, _)| *revision)
     }
 
+    /// Returns whether a sink has the findings of a revision.
+    pub(crate) fn is_delivered(&self, revision: u32, sink: &str) -> bool {
+        self.revisions.get(&revision).is_some_and(|objects| objects.deliveries.contains(sink))
+    }
+
     /// Returns the time of the last recount of a revision.
     pub(crate) fn last_recount(&self, revision: u32) -> Option<Timestamp> {
         self.revisions.get(&revision)?.recounts.last().copied()

@@ -79,11 +79,16 @@ impl JobEngine {
         Ok(RunTable { engine: self, spec, source })
     }
 
-    async fn execute(&self, sql: &str) -> Result<(Vec<RecordBatch>, Done), Failure> {
+    async fn execute(
+        &self,
+        sql: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(Vec<RecordBatch>, Done), Failure> {
         let plan = self.runner.cluster().context().sql(sql).await?.into_unoptimized_plan();
         let mut rows = Vec::new();
         let done = self
             .runner
+            .cancelled_by(cancel)
             .run(plan, &mut |batch: RecordBatch| {
                 rows.push(batch);
                 Ok(())
@@ -92,8 +97,8 @@ impl JobEngine {
         Ok((rows, done))
     }
 
-    async fn documents(&self, table: &RunTable<'_>) -> Result<u64, Failure> {
-        let (rows, _) = self.execute(&documents_sql(&table.spec)).await?;
+    async fn documents(&self, table: &RunTable<'_>, cancel: &CancellationToken) -> Result<u64, Failure> {
+        let (rows, _) = self.execute(&documents_sql(&table.spec), cancel).await?;
         let count = rows.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0));
         let count = count.context("the count of documents has no row")?;
         let count =
@@ -147,15 +152,24 @@ fn scope_of(table: &RunTable<'_>) -> anyhow::Result<Scope> {
 impl Engine for JobEngine {
     async fn count(&self, job: &Job, window: WindowTimes) -> Result<u64, Problem> {
         let table = self.create_table(job, window).await?;
-        self.documents(&table).await.map_err(|failure| self.problem(failure))
+        let never = CancellationToken::new();
+        self.documents(&table, &never).await.map_err(|failure| self.problem(failure))
     }
 
-    async fn run(&self, job: &Job, window: WindowTimes) -> Result<Outcome, Problem> {
-        let table = self.create_table(job, window).await?;
+    async fn run(
+        &self,
+        job: &Job,
+        window: WindowTimes,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, Problem> {
+        let table = tokio::select! {
+            table = self.create_table(job, window) => table?,
+            () = cancel.cancelled() => return Err("the run was cancelled".into()),
+        };
         // Counted first: a document that arrives in between makes the window late, and it is run again.
-        let documents = self.documents(&table).await.map_err(|failure| self.problem(failure))?;
-        let (rows, done) =
-            self.execute(&counts_sql(&table.spec)).await.map_err(|failure| self.problem(failure))?;
+        let documents = self.documents(&table, cancel).await.map_err(|failure| self.problem(failure))?;
+        let counted = self.execute(&counts_sql(&table.spec), cancel).await;
+        let (rows, done) = counted.map_err(|failure| self.problem(failure))?;
         let coverage = Coverage::of(&done, table.source.is_index())?;
         let mut counts = Counts::default();
         for batch in &rows {
