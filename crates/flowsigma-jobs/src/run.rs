@@ -3,7 +3,7 @@
 //! Owns: the order of what a run writes, and what makes it idempotent. Must not know: how flows are counted, how a sink
 //! delivers, or which windows are due.
 //!
-//! A run writes the counts, then the manifest, then the deliveries. If it is killed between two of them, the next run
+//! A run writes the counts and the pairs, then the manifest, then the deliveries. If it is killed between two of them, the next run
 //! goes on from what it finds: without a manifest it counts again, and with one it delivers what is owed.
 
 mod delivery;
@@ -130,7 +130,7 @@ impl Runner<'_> {
             outcome = self.engine.run(self.job, window) => outcome,
             error = self.lease.lost() => return Err(error),
         };
-        let Outcome { documents, findings, report, counts } = match outcome {
+        let Outcome { documents, findings, report, counts, pairs } = match outcome {
             Ok(outcome) => outcome,
             Err(source) => return Err(self.engine_failed(window, revision, source).await),
         };
@@ -138,6 +138,13 @@ impl Runner<'_> {
             // They are of a killed run, or of a process that has taken the lease.
             self.lease.check().await?;
             self.store.replace_counts(job, window, revision, counts).await?;
+        }
+        let keeps_pairs = pairs.is_some();
+        if let Some(pairs) = pairs
+            && self.store.write_pairs(job, window, revision, pairs.clone()).await? == Published::Exists
+        {
+            self.lease.check().await?;
+            self.store.replace_pairs(job, window, revision, pairs).await?;
         }
         let manifest = Manifest {
             version: 1,
@@ -148,6 +155,7 @@ impl Runner<'_> {
             documents,
             findings,
             report,
+            pairs: keeps_pairs,
             sinks: self.sinks.iter().map(|sink| sink.name().to_owned()).collect(),
             started,
             ended: (self.clock)(),

@@ -43,6 +43,7 @@ pub(crate) fn finding(address: &str, outgoing: u64) -> Finding {
         mean: 2.5,
         stddev: 1.25,
         z: 38.0,
+        round: None,
     }
 }
 
@@ -56,6 +57,7 @@ pub(crate) fn manifest(revision: u32, found: &[(&str, u64)]) -> Manifest {
         documents: 100,
         findings: found.iter().map(|(address, outgoing)| finding(address, *outgoing)).collect(),
         report: serde_json::json!({"addresses": 12}),
+        pairs: false,
         sinks: vec!["a".into(), "b".into()],
         started: hour(1).start,
         ended: hour(1).start,
@@ -102,7 +104,7 @@ impl Engine for FakeEngine {
         Ok(self.documents.load(Ordering::SeqCst))
     }
 
-    async fn run(&self, _: &Job, window: WindowTimes) -> std::result::Result<Outcome, Failed> {
+    async fn run(&self, job: &Job, window: WindowTimes) -> std::result::Result<Outcome, Failed> {
         self.runs.fetch_add(1, Ordering::SeqCst);
         if self.fails.load(Ordering::SeqCst) {
             return Err("search failed: index \"flows\": 503".into());
@@ -113,6 +115,7 @@ impl Engine for FakeEngine {
             findings: vec![finding("10.0.0.1", documents), finding(&format!("10.0.1.{documents}"), 9)],
             report: serde_json::json!({"addresses": documents}),
             counts: format!("{} {documents}", window.start).into_bytes().into(),
+            pairs: job.store.pairs.then(|| format!("pairs {documents}").into_bytes().into()),
         })
     }
 }
