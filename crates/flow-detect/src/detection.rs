@@ -2,6 +2,8 @@
 //!
 //! Owns: reading findings and statistics from the rows of the statement. Must not know: how the rows are computed.
 
+use std::fmt;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
@@ -12,7 +14,8 @@ use crate::error::{Error, Result};
 /// The findings and the statistics of a detection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Detection {
-    /// The findings: outgoing before incoming, then by distance from the mean, the farthest first, then by address.
+    /// The findings: outgoing before incoming, then by round, then by distance from the mean, the farthest first, then by
+    /// address.
     pub findings: Vec<Finding>,
     /// The statistics of each direction over all addresses.
     pub statistics: Statistics,
@@ -35,6 +38,10 @@ pub struct Finding {
     pub stddev: f64,
     /// The distance from the mean in standard deviations. It is rounded: the decision itself is exact.
     pub z: f64,
+    /// The round that found it: 1 if it stands out among all addresses, n + 1 if it stands out once the findings of n
+    /// rounds are taken out of the counts of their direction. None if there is only one round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round: Option<u32>,
 }
 
 /// The direction of the flows that are counted for an address.
@@ -45,6 +52,25 @@ pub enum Direction {
     Outgoing,
     /// Flows with the address as destination.
     Incoming,
+}
+
+impl Finding {
+    /// Returns the number of flows in the direction in which the address stands out.
+    pub fn count(&self) -> u64 {
+        match self.direction {
+            Direction::Outgoing => self.outgoing,
+            Direction::Incoming => self.incoming,
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outgoing => "outgoing",
+            Self::Incoming => "incoming",
+        })
+    }
 }
 
 /// The statistics of both directions.
@@ -71,6 +97,20 @@ pub struct ColumnStatistics {
     pub min: Option<u64>,
 }
 
+impl Detection {
+    /// Adds the findings of another round, and puts all findings in order.
+    pub fn add_findings(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
+        self.findings.sort_by(|a, b| {
+            a.direction
+                .cmp(&b.direction)
+                .then_with(|| a.round.cmp(&b.round))
+                .then_with(|| b.z.total_cmp(&a.z))
+                .then_with(|| a.address.cmp(&b.address))
+        });
+    }
+}
+
 /// Reads the rows of [`plan_sql`](crate::plan_sql), in any number of batches.
 ///
 /// # Errors
@@ -94,17 +134,13 @@ pub fn read_detection(batches: &[RecordBatch]) -> Result<Detection> {
             });
         }
     }
-    findings.sort_by(|a, b| {
-        a.direction
-            .cmp(&b.direction)
-            .then_with(|| b.z.total_cmp(&a.z))
-            .then_with(|| a.address.cmp(&b.address))
-    });
     let statistics = statistics.unwrap_or(Statistics {
         outgoing: ColumnStatistics::default(),
         incoming: ColumnStatistics::default(),
     });
-    Ok(Detection { findings, statistics })
+    let mut detection = Detection { findings: Vec::new(), statistics };
+    detection.add_findings(findings);
+    Ok(detection)
 }
 
 /// The columns of one batch of the result.
@@ -170,6 +206,7 @@ impl Rows {
                 mean: columns.mean.double(row)?,
                 stddev: columns.stddev.double(row)?,
                 z: columns.z.double(row)?,
+                round: None,
             });
         }
         Ok(())

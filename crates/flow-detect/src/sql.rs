@@ -46,6 +46,16 @@ pub fn counts_sql(spec: &DetectSpec) -> String {
 /// Returns the statement of the decision alone: the rows of [`plan_sql`], from a table with rows of [`counts_sql`]. An
 /// address that has several rows, such as one of each window, has the sum of their counts.
 pub fn decide_sql(table: &str, sigma: Sigma) -> String {
+    decide_from(&quote_identifier(table), sigma)
+}
+
+/// Returns the statement of [`decide_sql`] over the addresses that are not in the column `address` of the table `found`.
+pub fn decide_rest_sql(table: &str, found: &str, sigma: Sigma) -> String {
+    let (table, found) = (quote_identifier(table), quote_identifier(found));
+    decide_from(&format!("{table} LEFT ANTI JOIN {found} ON {table}.address = {found}.address"), sigma)
+}
+
+fn decide_from(rows: &str, sigma: Sigma) -> String {
     format!(
         "\
 WITH
@@ -54,12 +64,38 @@ counts AS (
     address,
     CAST(sum(outgoing) AS BIGINT) AS outgoing,
     CAST(sum(incoming) AS BIGINT) AS incoming
-  FROM {table}
+  FROM {rows}
   GROUP BY address
 ),
 {decision}",
-        table = quote_identifier(table),
         decision = decision_sql(sigma),
+    )
+}
+
+/// Returns a statement with the pairs of a source and a destination: source, destination, flows (`BIGINT`), and the
+/// first and the last time of a flow, in milliseconds UTC, ordered by source and destination. A flow counts only if it
+/// has both addresses.
+pub fn pairs_sql(spec: &DetectSpec) -> String {
+    let (source, destination) =
+        (quote_identifier(&spec.source_field), quote_identifier(&spec.destination_field));
+    format!(
+        "\
+SELECT
+  source,
+  destination,
+  CAST(count(*) AS BIGINT) AS flows,
+  arrow_cast(min(flow_time), '{MILLIS}') AS \"first\",
+  arrow_cast(max(flow_time), '{MILLIS}') AS \"last\"
+FROM (
+    SELECT CAST({source} AS VARCHAR) AS source, CAST({destination} AS VARCHAR) AS destination, {time} AS flow_time
+    FROM {table}
+    WHERE {source} IS NOT NULL AND {destination} IS NOT NULL{scope}
+)
+GROUP BY source, destination
+ORDER BY source, destination",
+        time = quote_identifier(&spec.time_field),
+        table = quote_identifier(&spec.table),
+        scope = scope(spec),
     )
 }
 
@@ -106,6 +142,9 @@ counts AS (
         incoming = direction(spec, &spec.destination_field, "0", "1"),
     )
 }
+
+/// The type of times in a statement. A time without a zone is UTC.
+const MILLIS: &str = "Timestamp(Millisecond, None)";
 
 /// The number of buckets: the values of two hex digits of a hash.
 const BUCKETS: u32 = 256;
@@ -275,7 +314,7 @@ fn direction(spec: &DetectSpec, field: &str, outgoing: &str, incoming: &str) -> 
 /// Returns an instant as SQL. The planner folds it to a literal with the type of a millisecond column, so that such a
 /// column is compared without a cast.
 fn instant(epoch_millis: i64) -> String {
-    format!("arrow_cast({epoch_millis}, 'Timestamp(Millisecond, None)')")
+    format!("arrow_cast({epoch_millis}, '{MILLIS}')")
 }
 
 fn quote_identifier(name: &str) -> String {

@@ -10,6 +10,11 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::*;
 
+#[path = "pairs_tests.rs"]
+mod pairs;
+#[path = "rest_tests.rs"]
+mod rest;
+
 const TIME: i64 = 1_700_000_000_000;
 
 type Flow<'a> = (Option<&'a str>, Option<&'a str>);
@@ -308,6 +313,13 @@ async fn a_tie_is_not_a_finding() {
 /// Runs the decision over counts that are too large to count row by row.
 async fn decide(counts: &[(String, i64, i64)], sigma: &str) -> Detection {
     let context = context(4);
+    register_counts(&context, "huge", counts);
+    let sql =
+        format!("WITH counts AS (SELECT * FROM huge), {}", crate::sql::decision_sql(sigma.parse().unwrap()));
+    read_detection(&run(&context, &sql).await).unwrap()
+}
+
+fn register_counts(context: &SessionContext, name: &str, counts: &[(String, i64, i64)]) {
     let addresses: StringArray = counts.iter().map(|row| Some(row.0.as_str())).collect();
     let outgoing: Int64Array = counts.iter().map(|row| Some(row.1)).collect();
     let incoming: Int64Array = counts.iter().map(|row| Some(row.2)).collect();
@@ -317,10 +329,7 @@ async fn decide(counts: &[(String, i64, i64)], sigma: &str) -> Detection {
         ("incoming", Arc::new(incoming) as ArrayRef),
     ])
     .unwrap();
-    register(&context, "huge", &batch);
-    let sql =
-        format!("WITH counts AS (SELECT * FROM huge), {}", crate::sql::decision_sql(sigma.parse().unwrap()));
-    read_detection(&run(&context, &sql).await).unwrap()
+    register(context, name, &batch);
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ pub struct Outcome {
     pub report: serde_json::Value,
     /// The counts of each address as a Parquet file: address, outgoing, incoming.
     pub counts: bytes::Bytes,
+    /// The pairs of a source and a destination as a Parquet file, if the job keeps them: source, destination, flows,
+    /// first, last.
+    pub pairs: Option<bytes::Bytes>,
 }
 
 /// Counts the flows of a window and decides which addresses stand out.

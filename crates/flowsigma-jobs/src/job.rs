@@ -111,11 +111,13 @@ pub struct DetectionSpec {
     pub minimum_count: u64,
     /// Addresses, CIDR ranges and exact names of hosts that are never found. They count for the statistics.
     pub allow: Vec<String>,
+    /// How many times the addresses found are taken out of the counts, to decide again over the rest; at most 10.
+    pub peel: u32,
 }
 
 impl Default for DetectionSpec {
     fn default() -> Self {
-        Self { sigma: 3.0, minimum_count: 0, allow: Vec::new() }
+        Self { sigma: 3.0, minimum_count: 0, allow: Vec::new(), peel: 0 }
     }
 }
 
@@ -128,6 +130,9 @@ pub struct StoreSpec {
     /// Options of the object store, such as region or endpoint. Secrets come from the environment.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// Whether pairs of source and destination are kept beside the counts, with flows, first and last time.
+    #[serde(default)]
+    pub pairs: bool,
 }
 
 /// Who gets the findings.

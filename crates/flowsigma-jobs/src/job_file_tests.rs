@@ -158,7 +158,9 @@ fn a_value_of_another_type_is_refused() {
         "[limits]\nslices = 4294967296",
         "limits.slices = 4294967296: expected a whole number from 0 to 4294967295",
     );
-    check_added("sinks = 1", "unknown key store.sinks, known are \"url\", \"options\"");
+    check_added("sinks = 1", "unknown key store.sinks, known are \"url\", \"options\", \"pairs\"");
+    check_added("pairs = 1", "store.pairs = 1: expected true or false");
+    check_added("[detection]\npeel = 11", "detection.peel = 11: expected a whole number from 0 to 10");
     check_added("options = { region = 1 }", "store.options.region = 1: expected a text in quotes");
     check_added(
         "options = { aws_session_token = 17 }",
@@ -356,7 +358,7 @@ fn the_schema_has_all_keys() {
 #[test]
 fn an_explanation_names_index_windows_threshold_and_sinks() {
     let text = format!(
-        "{}[detection]\nsigma = 2.5\nminimum_count = 10\nallow = [\"10.0.0.0/8\"]\n[schedule]\ncron = \"15 * * * *\"\n\
+        "{}[detection]\nsigma = 2.5\nminimum_count = 10\nallow = [\"10.0.0.0/8\"]\npeel = 2\n[schedule]\ncron = \"15 * * * *\"\n\
          [[sinks]]\ntype = \"file\"\npath = \"/f\"\n[[sinks]]\ntype = \"webhook\"\nurl = \"https://example.org/s3cret\"\n",
         MINIMAL.replace("every = \"1h\"", "every = \"1h\"\nrecheck = \"24h\"\ntime_zone = \"Europe/Berlin\"")
     );
@@ -373,7 +375,7 @@ windows    of 1h, on the calendar of Europe/Berlin; due 5m after their end; coun
   due      2026-03-29 03:05:00+02:00: from 2026-03-29 01:00:00+01:00 until 2026-03-29 03:00:00+02:00 (1h)
   due      2026-03-29 04:05:00+02:00: from 2026-03-29 03:00:00+02:00 until 2026-03-29 04:00:00+02:00 (1h)
 runs       by cron \"15 * * * *\", next 2026-03-29 01:15:00+01:00: every window that is due then
-finds      addresses whose count of flows is more than 2.5 standard deviations above the mean, and at least 10 flows; never 10.0.0.0/8
+finds      addresses whose count of flows is more than 2.5 standard deviations above the mean, and at least 10 flows; never 10.0.0.0/8; again over the rest, up to 2 times
 store      file:///var/lib/flowsigma/hourly-flows
 sink       file: file /f, ndjson
 sink       webhook: webhook https://example.org, not signed

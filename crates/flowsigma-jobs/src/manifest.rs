@@ -31,6 +31,9 @@ pub struct Finding {
     pub stddev: f64,
     /// The distance from the mean in standard deviations.
     pub z: f64,
+    /// The round that found it, if findings are taken out of the counts: 1 for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<u32>,
 }
 
 /// The record of one revision of a window, written last. A revision without it does not exist.
@@ -53,6 +56,9 @@ pub struct Manifest {
     pub findings: Vec<Finding>,
     /// The whole object of `detect --format json`.
     pub report: serde_json::Value,
+    /// Whether the pairs of a source and a destination are kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pairs: bool,
     /// The names of the sinks that must get the findings.
     pub sinks: Vec<String>,
     /// The begin of the run.

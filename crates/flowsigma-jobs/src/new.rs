@@ -150,11 +150,15 @@ sigma = {sigma}
 # minimum_count = 0
 # Addresses, ranges and names of hosts that are never found. They count for the statistics.
 # allow = ["10.0.0.1", "192.168.0.0/16"]
+# A very great count hides smaller ones. So often the addresses found are taken out, and the rest is decided again.
+# peel = 0
 
 [store]
 # Where counts, manifests and leases are kept: file:///path, s3://bucket/path, gs://bucket/path or az://container/path.
 # Secrets of a store come from the environment.
 url = {store}
+# Keep pairs of source and destination too, with flows, first and last time.
+# pairs = false
 
 [limits]
 # How long the run of one window may take. After that it is cancelled, and the window has failed.

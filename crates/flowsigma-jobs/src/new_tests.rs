@@ -42,7 +42,7 @@ fn expected(answers: &NewJob) -> Job {
             from: None,
         },
         detection: DetectionSpec { sigma: answers.sigma, ..DetectionSpec::default() },
-        store: StoreSpec { url: answers.store.clone(), options: BTreeMap::new() },
+        store: StoreSpec { url: answers.store.clone(), options: BTreeMap::new(), pairs: false },
         sinks: answers.sinks.clone(),
         limits: Limits::default(),
         schedule: None,
@@ -115,6 +115,8 @@ fn a_key_in_a_comment_is_valid_as_it_stands() {
     // What the comments give as defaults are the defaults.
     assert_eq!(job.window.delay.as_deref(), Some("5m"));
     assert_eq!(job.detection.minimum_count, DetectionSpec::default().minimum_count);
+    assert_eq!(job.detection.peel, DetectionSpec::default().peel);
+    assert!(!job.store.pairs);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! Owns: the order of what a run writes, and what makes it idempotent. Must not know: how flows are counted, how a sink
 //! delivers, or which windows are due.
 //!
-//! A run writes the counts, then the manifest, then the deliveries. If it is killed between two of them, the next run
-//! goes on from what it finds: without a manifest it counts again, and with one it delivers what is owed.
+//! A run writes the counts and the pairs, then the manifest, then the deliveries. If it is killed between two of them,
+//! the next run goes on from what it finds: without a manifest it counts again, and with one it delivers what is owed.
 
 mod bounded;
 mod delivery;
@@ -128,7 +128,7 @@ impl Runner<'_> {
         let job = self.job.name.as_str();
         self.lease.check().await?;
         let started = (self.clock)();
-        let Outcome { documents, findings, report, counts } = match self.outcome(window).await {
+        let Outcome { documents, findings, report, counts, pairs } = match self.outcome(window).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.record_failure(window, revision, &error).await;
@@ -140,6 +140,13 @@ impl Runner<'_> {
             self.lease.check().await?;
             self.store.replace_counts(job, window, revision, counts).await?;
         }
+        let keeps_pairs = pairs.is_some();
+        if let Some(pairs) = pairs
+            && self.store.write_pairs(job, window, revision, pairs.clone()).await? == Published::Exists
+        {
+            self.lease.check().await?;
+            self.store.replace_pairs(job, window, revision, pairs).await?;
+        }
         let manifest = Manifest {
             version: 1,
             job: job.into(),
@@ -149,6 +156,7 @@ impl Runner<'_> {
             documents,
             findings,
             report,
+            pairs: keeps_pairs,
             sinks: self.sinks.iter().map(|sink| sink.name().to_owned()).collect(),
             started,
             ended: (self.clock)(),

@@ -9,6 +9,7 @@
 //! JOB/settled.json
 //! JOB/windows/START_END/failed.json
 //! JOB/windows/START_END/rNNNNNN/counts.parquet
+//! JOB/windows/START_END/rNNNNNN/pairs.parquet
 //! JOB/windows/START_END/rNNNNNN/manifest.json
 //! JOB/windows/START_END/rNNNNNN/recounts/START.json
 //! JOB/windows/START_END/rNNNNNN/deliveries/SINK.json

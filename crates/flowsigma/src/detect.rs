@@ -3,12 +3,13 @@
 //! Owns: turning arguments into a statement, and its rows into findings. Must not know: how the rows are computed, or
 //! how findings are printed.
 
-use crate::counts::Counts;
+use crate::counts::{Counts, Decided};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::kept;
+use crate::kept::{self, NewWindow};
 use crate::output::{Format, print};
-use crate::report::{Coverage, Report};
+use crate::pairs::PairsFile;
+use crate::report::{Coverage, Limits, Report};
 use crate::run::{Runner, open_unless_interrupted};
 use crate::scope::{Fields, Scope, Window, show_bound};
 use crate::source::{Source, TABLE, name_and_value};
@@ -22,7 +23,7 @@ use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionContext;
 use datafusion_elasticsearch::EsScanExec;
 use elastic_client::{ConnectionRegistry, ContextKind};
-use flow_detect::{DetectSpec, Sigma, counts_sql, plan_sql, read_detection, validate};
+use flow_detect::{DetectSpec, MAX_PEEL, Sigma, counts_sql, pairs_sql, plan_sql, read_detection, validate};
 use flowsigma_jobs::{Store, WindowTimes};
 use flowsigma_node::Config;
 use serde_json::{Value, json};
@@ -59,6 +60,11 @@ pub(crate) struct DetectArgs {
     /// Number of standard deviations above the mean from which an address stands out
     #[arg(long, default_value = "3", allow_negative_numbers = true)]
     sigma: Sigma,
+    /// Take the addresses found out of the counts and decide again over the rest, up to N times: a very
+    /// great count hides smaller ones. This process then holds the counts of all addresses
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true,
+        value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_PEEL)))]
+    peel: u32,
     /// Scheduler to submit to, such as http://scheduler.example:50050 [default: a cluster inside
     /// this process]. plan only checks that the scheduler responds
     #[arg(long, value_name = "URL")]
@@ -67,6 +73,10 @@ pub(crate) struct DetectArgs {
     /// s3://bucket/path, gs://bucket/path or az://container/path. Needs --since or --until
     #[arg(long, value_name = "URL", conflicts_with = "from_store")]
     store: Option<String>,
+    /// Keep also the pairs of source and destination, with flows, first and last time. They are read
+    /// by a second statement, so documents that arrive in between are only in the pairs
+    #[arg(long, requires = "store")]
+    pairs: bool,
     /// An option of the object store, such as region=eu-central-1; repeatable. Credentials come from
     /// the environment
     #[arg(long = "store-option", value_name = "NAME=VALUE", value_parser = name_and_value)]
@@ -111,6 +121,15 @@ impl DetectArgs {
         })
     }
 
+    /// Returns the statement that is run on the cluster: the counts alone if they are kept or decided several times.
+    fn statement(&self, spec: &DetectSpec) -> String {
+        if self.store.is_some() || self.peel > 0 { counts_sql(spec) } else { plan_sql(spec) }
+    }
+
+    fn limits(&self, share: Option<f64>) -> Limits {
+        Limits { sigma: self.sigma, share, minimum_count: 0 }
+    }
+
     /// Returns the scope of `spec` and the source, for the report.
     fn scope(&self, spec: &DetectSpec) -> anyhow::Result<Scope> {
         let window = match (&self.since, spec.since) {
@@ -123,6 +142,7 @@ impl DetectArgs {
             until: show_bound(spec.until),
             filter: spec.filter.clone(),
             sigma: serde_json::from_str(&spec.sigma.to_string())?,
+            peel: self.peel,
             fields: Fields {
                 time: spec.time_field.clone(),
                 source: spec.source_field.clone(),
@@ -161,8 +181,7 @@ pub(crate) async fn detect(
     let context = runner.cluster().context();
     let (_, schema) = args.source.create_table(&registry, context, TABLE, &spec.time_field).await?;
     check_fields(&schema, &spec)?;
-    let sql = if keeps.is_some() { counts_sql(&spec) } else { plan_sql(&spec) };
-    let plan = context.sql(&sql).await?.into_unoptimized_plan();
+    let plan = context.sql(&args.statement(&spec)).await?.into_unoptimized_plan();
     let mut rows = Vec::new();
     let done = runner
         .run(plan, &mut |batch: RecordBatch| {
@@ -172,42 +191,51 @@ pub(crate) async fn detect(
         .await?;
     let coverage = Coverage::of(&done, args.source.is_index()).map_err(Failure::running)?;
     let scope = args.scope(&spec)?;
+    let limits = args.limits(args.source.share());
     let (Some(store), Some(window)) = (keeps, window) else {
-        let detection = read_detection(&rows).map_err(Failure::running)?;
-        return Report::new(detection, coverage, scope, args.sigma)
-            .print(args.format)
-            .map_err(Failure::running);
+        let decided = if args.peel > 0 {
+            Counts::of(&rows).map_err(Failure::running)?.decide(args.sigma, args.peel).await
+        } else {
+            read_detection(&rows).map(Decided::from).map_err(anyhow::Error::from)
+        };
+        let report = Report::new(decided.map_err(Failure::running)?, coverage, scope, &limits);
+        return report.print(args.format).map_err(Failure::running);
     };
-    keep(&args, &store, window, &rows, coverage, scope).await.map_err(Failure::running)
+    let pairs = if args.pairs { Some(read_pairs(&args, &runner, &spec).await?) } else { None };
+    let counts = Counts::of(&rows).map_err(Failure::running)?;
+    let kept = async {
+        let kept =
+            NewWindow { times: window, documents: coverage.documents(), counts: counts.to_parquet()?, pairs };
+        let report = Report::new(counts.decide(args.sigma, args.peel).await?, coverage, scope, &limits);
+        keep(&args, &store, kept, report).await
+    };
+    kept.await.map_err(Failure::running)
 }
 
-/// Keeps the counts in `rows`, decides over them, and prints the findings.
-async fn keep(
-    args: &DetectArgs,
-    store: &Store,
-    window: WindowTimes,
-    rows: &[RecordBatch],
-    coverage: Coverage,
-    scope: Scope,
-) -> anyhow::Result<()> {
-    let mut counts = Counts::default();
-    for batch in rows {
-        counts.push(batch)?;
-    }
-    let file = counts.to_parquet()?;
-    let documents = coverage.documents();
-    let report = Report::new(counts.decide(args.sigma).await?, coverage, scope, args.sigma);
+/// Reads the pairs on the cluster, and returns them as a Parquet file.
+async fn read_pairs(args: &DetectArgs, runner: &Runner, spec: &DetectSpec) -> Result<Vec<u8>, Failure> {
+    let plan = runner.cluster().context().sql(&pairs_sql(spec)).await?.into_unoptimized_plan();
+    let mut file = PairsFile::try_new().map_err(Failure::running)?;
+    let done = runner.run(plan, &mut |batch: RecordBatch| file.push(&batch)).await?;
+    // They are complete, or this is an error.
+    Coverage::of(&done, args.source.is_index()).map_err(Failure::running)?;
+    file.finish().map_err(Failure::running)
+}
+
+/// Keeps a window in the store, and prints the findings.
+async fn keep(args: &DetectArgs, store: &Store, kept: NewWindow, report: Report) -> anyhow::Result<()> {
     let job = args.job.as_deref().unwrap_or("detect");
     let json = serde_json::to_value(&report)?;
-    let kept = kept::keep(store, job, window, documents, file, report.detection(), json).await?;
+    let kept = kept::keep(store, job, kept, report.detection(), json).await?;
     report.with_window(kept).print(args.format)
 }
 
 /// Decides over kept counts, and prints the findings.
 async fn detect_kept(args: &DetectArgs, spec: &DetectSpec, store: &Store) -> Result<(), Failure> {
     let kept = kept::read(store, args.job.as_deref(), spec.since, spec.until).await?;
-    let detection = kept.counts.decide(args.sigma).await.map_err(Failure::running)?;
-    let report = Report::new(detection, Coverage::of_store(kept.documents), args.scope(spec)?, args.sigma);
+    let decided = kept.counts.decide(args.sigma, args.peel).await.map_err(Failure::running)?;
+    let limits = args.limits(kept.share);
+    let report = Report::new(decided, Coverage::of_store(kept.documents), args.scope(spec)?, &limits);
     report.with_windows(kept.windows).print(args.format).map_err(Failure::running)
 }
 
@@ -241,7 +269,7 @@ pub(crate) async fn plan(
     let context = SessionContext::new_with_state(session_state(&registry, session_config(&registry, None)));
     let (tables, schema) = args.source.create_table(&registry, &context, TABLE, &spec.time_field).await?;
     check_fields(&schema, &spec)?;
-    let sql = plan_sql(&spec);
+    let sql = args.statement(&spec);
     let plan = context.sql(&sql).await?.into_unoptimized_plan();
     let running = interrupt.begin();
     let (plan, open) = open_unless_interrupted(plan, &running).await?;

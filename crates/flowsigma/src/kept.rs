@@ -34,6 +34,18 @@ pub(crate) struct Kept {
     pub(crate) windows: Vec<Window>,
     /// The documents of all windows.
     pub(crate) documents: u64,
+    /// The smallest share of the documents of a window that was read. None means all of them.
+    pub(crate) share: Option<f64>,
+}
+
+/// What is kept of a window.
+pub(crate) struct NewWindow {
+    pub(crate) times: WindowTimes,
+    pub(crate) documents: u64,
+    /// The counts of addresses as a Parquet file.
+    pub(crate) counts: Vec<u8>,
+    /// The pairs as a Parquet file.
+    pub(crate) pairs: Option<Vec<u8>>,
 }
 
 /// Reads the newest counts of every window of a job in a time range.
@@ -53,7 +65,7 @@ pub(crate) async fn read(
     };
     let bound = |millis: Option<i64>, none| millis.map_or(Ok(none), Timestamp::from_millisecond);
     let (since, until) = (bound(since, Timestamp::MIN)?, bound(until, Timestamp::MAX)?);
-    let mut kept = Kept { counts: Counts::default(), windows: Vec::new(), documents: 0 };
+    let mut kept = Kept { counts: Counts::default(), windows: Vec::new(), documents: 0, share: None };
     let known = store.windows(&job).await?;
     let mut end = Timestamp::MIN;
     for times in known.into_iter().filter(|window| window.start < until && window.end > since) {
@@ -77,6 +89,9 @@ pub(crate) async fn read(
         kept.counts.push_parquet(store.read_counts(&job, times, manifest.revision).await?)?;
         kept.windows.push(Window { times, revision: manifest.revision });
         kept.documents += manifest.documents;
+        if let Some(share) = share_of(&manifest) {
+            kept.share = Some(kept.share.map_or(share, |smallest| smallest.min(share)));
+        }
     }
     if kept.windows.is_empty() {
         bail!(
@@ -85,6 +100,11 @@ pub(crate) async fn read(
         );
     }
     Ok(kept)
+}
+
+/// Returns the share of the documents that a sample has read.
+fn share_of(manifest: &Manifest) -> Option<f64> {
+    manifest.report["scope"]["sample"].as_str()?.trim().parse().ok()
 }
 
 /// Returns the name of the only job of a store.
@@ -100,7 +120,7 @@ pub(crate) async fn only_job(store: &Store) -> anyhow::Result<String> {
     }
 }
 
-/// Keeps the counts of a detection as a new revision of its window.
+/// Keeps the counts of a detection, and its pairs if there are any, as a new revision of its window.
 ///
 /// # Errors
 ///
@@ -108,17 +128,20 @@ pub(crate) async fn only_job(store: &Store) -> anyhow::Result<String> {
 pub(crate) async fn keep(
     store: &Store,
     job: &str,
-    times: WindowTimes,
-    documents: u64,
-    counts: Vec<u8>,
+    kept: NewWindow,
     findings: &Detection,
     report: serde_json::Value,
 ) -> anyhow::Result<Window> {
+    let NewWindow { times, documents, counts, pairs } = kept;
     let started = Timestamp::now();
     let lease = Lease::take(store, job, &this_process(), LEASE).await?;
     let revision = store.revisions(job, times).await?.last().map_or(1, |last| last + 1);
     let written = async {
         store.replace_counts(job, times, revision, counts.into()).await?;
+        let keeps_pairs = pairs.is_some();
+        if let Some(pairs) = pairs {
+            store.replace_pairs(job, times, revision, pairs.into()).await?;
+        }
         let manifest = Manifest {
             version: 1,
             job: job.to_owned(),
@@ -128,6 +151,7 @@ pub(crate) async fn keep(
             documents,
             findings: serde_json::from_value(serde_json::to_value(&findings.findings)?)?,
             report,
+            pairs: keeps_pairs,
             sinks: Vec::new(),
             started,
             ended: Timestamp::now(),

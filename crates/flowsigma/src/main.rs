@@ -14,6 +14,7 @@ mod interrupt;
 mod job;
 mod kept;
 mod output;
+mod pairs;
 mod progress;
 mod prompt;
 mod report;

@@ -2,6 +2,7 @@
 //!
 //! Owns: its form, and the proof that every matching document was read. Must not know: how findings are computed.
 
+use crate::counts::Decided;
 use crate::kept::Window;
 use crate::output::{Format, print, table};
 use crate::run::Done;
@@ -9,7 +10,7 @@ use crate::scope::Scope;
 use anyhow::bail;
 use comfy_table::Table;
 use elastic_client::ContextKind;
-use flow_detect::{ColumnStatistics, Detection, Direction, Sigma};
+use flow_detect::{ColumnStatistics, Detection, Sigma};
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -124,9 +125,23 @@ struct Warning {
     message: String,
 }
 
+/// What limits a decision, besides the counts.
+pub(crate) struct Limits {
+    pub(crate) sigma: Sigma,
+    /// The share of the documents that was read. None means all of them.
+    pub(crate) share: Option<f64>,
+    /// A finding has at least so many flows.
+    pub(crate) minimum_count: u64,
+}
+
 impl Report {
-    pub(crate) fn new(detection: Detection, coverage: Coverage, scope: Scope, sigma: Sigma) -> Self {
-        let of_detection = detection.warnings(sigma);
+    pub(crate) fn new(decided: Decided, coverage: Coverage, scope: Scope, limits: &Limits) -> Self {
+        let Decided { detection, hidden } = decided;
+        let mut of_detection = detection.warnings(limits.sigma);
+        if let Some(share) = limits.share {
+            of_detection.extend(detection.sample_warnings(limits.sigma, share, limits.minimum_count));
+        }
+        of_detection.extend(flow_detect::Warning::masking(&hidden, scope.peel));
         let mut warnings: Vec<_> = of_detection
             .iter()
             .map(|warning| Warning { code: warning.code(), message: warning.to_string() })
@@ -162,7 +177,8 @@ impl Report {
 
     fn print_csv(&self) -> anyhow::Result<()> {
         let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-        writer.write_record(["address", "direction", "outgoing", "incoming", "mean", "stddev", "z"])?;
+        let columns = ["address", "direction", "outgoing", "incoming", "mean", "stddev", "z"];
+        writer.write_record(columns.into_iter().chain(self.round_column()))?;
         for finding in &self.detection.findings {
             writer.serialize(finding)?;
         }
@@ -198,19 +214,24 @@ impl Report {
 
     /// Returns whether at least one direction could have had an address that stands out.
     fn is_decided(&self) -> bool {
-        let directions = self.warnings.iter().filter(|warning| warning.code == "no_spread").count();
-        directions < 2 && directions == self.warnings.len()
+        let count = |code| self.warnings.iter().filter(|warning| warning.code == code).count();
+        count("no_spread") < 2 && count("too_few_addresses") + count("no_documents") == 0
+    }
+
+    /// Returns the name of the column with the round of a finding, if there can be several rounds.
+    fn round_column(&self) -> Option<&'static str> {
+        (self.scope.peel > 0).then_some("round")
     }
 
     fn findings(&self) -> Table {
-        let mut table = table(["address", "direction", "outgoing", "incoming", "z"]);
+        let columns = ["address", "direction", "outgoing", "incoming", "z"];
+        let mut table = table(columns);
+        table.set_header(columns.into_iter().chain(self.round_column()));
         for f in &self.detection.findings {
-            let direction = match f.direction {
-                Direction::Outgoing => "outgoing",
-                Direction::Incoming => "incoming",
-            };
             let (outgoing, incoming) = (f.outgoing.to_string(), f.incoming.to_string());
-            table.add_row([f.address.clone(), direction.into(), outgoing, incoming, format!("{:.3}", f.z)]);
+            let cells =
+                [f.address.clone(), f.direction.to_string(), outgoing, incoming, format!("{:.3}", f.z)];
+            table.add_row(cells.into_iter().chain(f.round.map(|round| round.to_string())));
         }
         table
     }

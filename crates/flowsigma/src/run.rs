@@ -154,7 +154,7 @@ impl Runner {
     async fn ended(
         &self,
         job: &Job,
-        response: Result<(), Failure>,
+        response: Result<Vec<ScanReport>, Failure>,
     ) -> Result<(Vec<ScanReport>, u64), Failure> {
         match response {
             Ok(scans) => Ok((scans, job.slices())),

@@ -43,6 +43,9 @@ pub(crate) struct Scope {
     pub(crate) filter: Option<String>,
     /// The number of standard deviations above the mean from which an address stands out.
     pub(crate) sigma: Number,
+    /// How many times findings are taken out of the counts, to decide again over the rest.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) peel: u32,
     /// The names of the fields that are read.
     pub(crate) fields: Fields,
     /// The origin of the time range.
@@ -67,10 +70,17 @@ pub(crate) enum Window {
     Default,
 }
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl Scope {
     /// Returns the scope on one line.
     pub(crate) fn sentence(&self) -> String {
         let mut text = format!("{}, {}, {} sigma", self.place(), self.range(), self.sigma);
+        if self.peel > 0 {
+            text += &format!(", peeled up to {} times", self.peel);
+        }
         if let (Some(sample), Some(seed)) = (&self.place.sample, self.place.seed) {
             text += &format!(", sample {sample} by seed {seed}");
         }
@@ -171,6 +181,7 @@ mod tests {
             until: show_bound(Some(3_600_000)),
             filter: None,
             sigma: Number::from(3),
+            peel: 0,
             fields: Fields { time: "@timestamp".into(), source: "s".into(), destination: "d".into() },
             window: Window::Default,
         }
@@ -193,12 +204,13 @@ mod tests {
                 ..place()
             },
             since: None,
+            peel: 2,
             filter: Some("a = 1\n  OR b = 2".into()),
             ..scope()
         };
         assert_eq!(
             more.sentence(),
-            "index \"flows-*\" of http://es:9200, before 1970-01-01T01:00:00Z, 3 sigma, sample 0.5 by seed 7, \
+            "index \"flows-*\" of http://es:9200, before 1970-01-01T01:00:00Z, 3 sigma, peeled up to 2 times, sample 0.5 by seed 7, \
              filter: a = 1 OR b = 2, query: {\"term\":{\"a\":1}}"
         );
     }

@@ -144,6 +144,12 @@ impl Source {
         }
     }
 
+    /// Returns the share of the documents that is drawn. None means all of them.
+    pub(crate) fn share(&self) -> Option<f64> {
+        // Another text is refused when the table is created.
+        self.sample.as_deref()?.trim().parse().ok()
+    }
+
     fn slices_option(&self) -> Option<(String, Value)> {
         Some(("slices".to_owned(), Value::String(self.slices?.to_string())))
     }

@@ -5,7 +5,8 @@
 use crate::failure::Failure;
 use crate::job::print_states;
 use crate::kept;
-use crate::output::{Format, print};
+use crate::output::{Format, RowPrinter, print};
+use crate::pairs::read_pairs;
 use crate::source::name_and_value;
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -44,7 +45,7 @@ enum Command {
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
-    /// Print the record of a window as JSON: documents, findings, and the object of detect
+    /// Print the record of a window as JSON: documents, findings, and the object of detect; or its pairs
     #[command(after_help = "Example: flowsigma store show file:///var/lib/flowsigma/hourly-flows \
                             --window 2026-01-01T00:00:00Z")]
     Show {
@@ -56,6 +57,12 @@ enum Command {
         /// The revision [default: the newest]
         #[arg(long, value_name = "N")]
         revision: Option<u32>,
+        /// Print the pairs of source and destination instead, which --pairs or the key pairs has kept
+        #[arg(long)]
+        pairs: bool,
+        /// Output format of the pairs [default: table]
+        #[arg(long, value_enum, requires = "pairs")]
+        format: Option<Format>,
     },
     /// Delete a window with all its revisions
     #[command(after_help = "Example: flowsigma store drop file:///var/lib/flowsigma/hourly-flows \
@@ -90,7 +97,7 @@ pub(crate) async fn store(args: StoreArgs) -> Result<(), Failure> {
             let states: Vec<_> = all.into_iter().flat_map(|(_, states)| states).collect();
             print_states(&states, format)
         }
-        Command::Show { place, window, revision } => {
+        Command::Show { place, window, revision, pairs, format } => {
             let (store, job, window) = find(place, window).await?;
             let manifest = match revision {
                 Some(revision) => store.manifest(&job, window, revision).await?,
@@ -103,6 +110,21 @@ pub(crate) async fn store(args: StoreArgs) -> Result<(), Failure> {
                     window.start
                 )
             })?;
+            if pairs && !manifest.pairs {
+                // Only a run that was killed can have left some.
+                return Err(anyhow::anyhow!(
+                    "store {}: revision {} of the window from {} has no pairs: keep them by --pairs, or by pairs = true \
+                     in [store] of a job",
+                    store.url(),
+                    manifest.revision,
+                    window.start
+                )
+                .into());
+            }
+            if pairs {
+                let file = store.read_pairs(&job, window, manifest.revision).await?;
+                return print_pairs(file, format.unwrap_or(Format::Table)).map_err(Failure::running);
+            }
             Ok(print(&format!("{}\n", serde_json::to_string(&manifest)?))?)
         }
         Command::Drop { place, window } => {
@@ -112,6 +134,14 @@ pub(crate) async fn store(args: StoreArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+fn print_pairs(file: bytes::Bytes, format: Format) -> anyhow::Result<()> {
+    let mut printer = RowPrinter::new(format);
+    for batch in read_pairs(file)? {
+        printer.print(batch?)?;
+    }
+    printer.finish()
 }
 
 async fn find(place: Place, start: Timestamp) -> anyhow::Result<(Store, String, WindowTimes)> {

@@ -20,6 +20,7 @@ const MAX_NAME: usize = 63;
 /// As the threshold of a detection has them.
 const MAX_SIGMA: f64 = 1000.0;
 const MAX_DECIMALS: usize = 6;
+const MAX_PEEL: u32 = 10;
 /// Keys of `[source.options]` that have a key of their own in a job file.
 const OWN_KEYS: &[(&str, &str)] = &[
     ("query", "source.query"),
@@ -122,6 +123,9 @@ fn detection(detection: &DetectionSpec) -> Check {
         let expected =
             format!("a decimal above 0 and up to {MAX_SIGMA} with at most {MAX_DECIMALS} decimals");
         return Err(format!("detection.sigma = {sigma}: expected {expected}"));
+    }
+    if detection.peel > MAX_PEEL {
+        return Err(wrong("detection.peel", detection.peel, &format!("a whole number from 0 to {MAX_PEEL}")));
     }
     Allowed::try_new(&detection.allow).map(|_| ()).map_err(|error| error.to_string())
 }

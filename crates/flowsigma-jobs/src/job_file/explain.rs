@@ -25,7 +25,8 @@ pub(super) fn explain(file: &JobFile, now: Timestamp) -> String {
         Err(error) => lines.push(format!("windows    {error}")),
     }
     lines.push(detection(file));
-    lines.push(format!("store      {}", job.store.url));
+    let pairs = if job.store.pairs { ", with pairs" } else { "" };
+    lines.push(format!("store      {}{pairs}", job.store.url));
     if job.sinks.is_empty() {
         lines.push("sinks      none: findings stay in the store".into());
     }
@@ -105,6 +106,9 @@ fn detection(file: &JobFile) -> String {
     }
     if !detection.allow.is_empty() {
         let _ = write!(line, "; never {}", detection.allow.join(", "));
+    }
+    if detection.peel > 0 {
+        let _ = write!(line, "; again over the rest, up to {} times", detection.peel);
     }
     line
 }

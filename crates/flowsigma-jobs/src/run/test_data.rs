@@ -44,6 +44,7 @@ pub(crate) fn finding(address: &str, outgoing: u64) -> Finding {
         mean: 2.5,
         stddev: 1.25,
         z: 38.0,
+        round: None,
     }
 }
 
@@ -57,6 +58,7 @@ pub(crate) fn manifest(revision: u32, found: &[(&str, u64)]) -> Manifest {
         documents: 100,
         findings: found.iter().map(|(address, outgoing)| finding(address, *outgoing)).collect(),
         report: serde_json::json!({"addresses": 12}),
+        pairs: false,
         sinks: vec!["a".into(), "b".into()],
         started: hour(1).start,
         ended: hour(1).start,
@@ -105,7 +107,7 @@ impl Engine for FakeEngine {
 
     async fn run(
         &self,
-        _: &Job,
+        job: &Job,
         window: WindowTimes,
         _: &CancellationToken,
     ) -> std::result::Result<Outcome, Failed> {
@@ -119,6 +121,7 @@ impl Engine for FakeEngine {
             findings: vec![finding("10.0.0.1", documents), finding(&format!("10.0.1.{documents}"), 9)],
             report: serde_json::json!({"addresses": documents}),
             counts: format!("{} {documents}", window.start).into_bytes().into(),
+            pairs: job.store.pairs.then(|| format!("pairs {documents}").into_bytes().into()),
         })
     }
 }

@@ -99,7 +99,8 @@ impl Engine for Stopped {
             self.store.publish(&manifest).await?;
         }
         let counts = "ours".into();
-        Ok(Outcome { documents: 1, findings: Vec::new(), report: serde_json::Value::Null, counts })
+        let report = serde_json::Value::Null;
+        Ok(Outcome { documents: 1, findings: Vec::new(), report, counts, pairs: None })
     }
 }
 
@@ -281,4 +282,21 @@ async fn a_run_that_takes_too_long_is_cancelled_and_has_failed() {
         // The next run is not affected.
         assert!(bench.run(Redo::No).await.unwrap().counted);
     }
+}
+
+#[tokio::test]
+async fn pairs_are_kept_before_the_manifest_says_so() {
+    let mut bench = Bench::new(Store::in_memory());
+    bench.run(Redo::No).await.unwrap();
+    assert!(!bench.store.newest("hourly", hour(0)).await.unwrap().unwrap().pairs);
+    let error = bench.store.read_pairs("hourly", hour(0), 1).await.unwrap_err().to_string();
+    assert!(error.contains("r000001/pairs.parquet: the pairs are missing"), "{error}");
+    bench.job.store.pairs = true;
+    // A run that was killed before its manifest.
+    bench.store.write_pairs("hourly", hour(0), 2, "half".into()).await.unwrap();
+    assert_eq!(bench.store.revisions("hourly", hour(0)).await.unwrap(), [1]);
+    bench.run(Redo::Always).await.unwrap();
+    let newest = bench.store.newest("hourly", hour(0)).await.unwrap().unwrap();
+    assert_eq!((newest.revision, newest.pairs), (2, true));
+    assert_eq!(bench.store.read_pairs("hourly", hour(0), 2).await.unwrap(), "pairs 100");
 }

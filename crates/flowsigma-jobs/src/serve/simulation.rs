@@ -72,7 +72,7 @@ impl Engine for Flows {
         let documents = self.documents(window);
         let findings = vec![finding("10.0.0.1", documents)];
         let report = serde_json::json!({"addresses": documents});
-        Ok(Outcome { documents, findings, report, counts: documents.to_string().into() })
+        Ok(Outcome { documents, findings, report, counts: documents.to_string().into(), pairs: None })
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) fn manifest() -> Manifest {
         documents: 100,
         findings: Vec::new(),
         report: serde_json::Value::Null,
+        pairs: false,
         sinks: Vec::new(),
         started: "2026-01-01T01:05:00Z".parse().unwrap(),
         ended: "2026-01-01T01:06:00Z".parse().unwrap(),
@@ -47,6 +48,7 @@ pub(super) fn alert(number: u8) -> Alert {
             mean: 10.5,
             stddev: 2.25,
             z: 35.0,
+            round: None,
         },
         detected: "2026-01-01T01:06:00Z".parse().unwrap(),
     }

@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 const TIME: &str = "%Y%m%dT%H%M%SZ";
 const TIME_WITH_MILLIS: &str = "%Y%m%dT%H%M%S.%3fZ";
 const COUNTS: &str = "counts.parquet";
+const PAIRS: &str = "pairs.parquet";
 const MANIFEST: &str = "manifest.json";
 const RECOUNTS: &str = "recounts";
 const DELIVERIES: &str = "deliveries";
@@ -22,6 +23,7 @@ const FAILED: &str = "failed.json";
 pub(super) enum Kind {
     Failed,
     Counts(u32),
+    Pairs(u32),
     Manifest(u32),
     Recount(u32, Timestamp),
     Delivery(u32, String),
@@ -81,6 +83,10 @@ pub(super) fn counts(job: &str, window: WindowTimes, revision: u32) -> Path {
     revision_folder(job, window, revision).join(COUNTS)
 }
 
+pub(super) fn pairs(job: &str, window: WindowTimes, revision: u32) -> Path {
+    revision_folder(job, window, revision).join(PAIRS)
+}
+
 pub(super) fn manifest(job: &str, window: WindowTimes, revision: u32) -> Path {
     revision_folder(job, window, revision).join(MANIFEST)
 }
@@ -125,6 +131,7 @@ pub(super) fn kind<'a>(parts: impl Iterator<Item = PathPart<'a>>) -> Option<Kind
     match parts[..] {
         [FAILED] => Some(Kind::Failed),
         [folder, COUNTS] => Some(Kind::Counts(parse_revision(folder)?)),
+        [folder, PAIRS] => Some(Kind::Pairs(parse_revision(folder)?)),
         [folder, MANIFEST] => Some(Kind::Manifest(parse_revision(folder)?)),
         [folder, RECOUNTS, name] => {
             Some(Kind::Recount(parse_revision(folder)?, parse_time(name.strip_suffix(".json")?)?))
@@ -165,6 +172,7 @@ mod tests {
     fn paths_are_as_documented() {
         let folder = "hourly/windows/20260101T000000Z_20260101T010000Z";
         assert_eq!(counts("hourly", hour(), 1).as_ref(), format!("{folder}/r000001/counts.parquet"));
+        assert_eq!(pairs("hourly", hour(), 1).as_ref(), format!("{folder}/r000001/pairs.parquet"));
         assert_eq!(manifest("hourly", hour(), 12).as_ref(), format!("{folder}/r000012/manifest.json"));
         let at = "2026-01-02T03:04:05.6Z".parse().unwrap();
         let path = recount("hourly", hour(), 1, at);
@@ -182,6 +190,7 @@ mod tests {
         let sink = "a/b %#ü..";
         for (path, expected) in [
             (counts("j", hour(), 1), Kind::Counts(1)),
+            (pairs("j", hour(), 1), Kind::Pairs(1)),
             (manifest("j", hour(), 1_234_567), Kind::Manifest(1_234_567)),
             (recount("j", hour(), 2, at), Kind::Recount(2, at)),
             (delivery("j", hour(), 3, sink), Kind::Delivery(3, sink.into())),

@@ -1,4 +1,4 @@
-//! The records of a window: counts, manifests, recounts, deliveries and failures.
+//! The records of a window: counts, pairs, manifests, recounts, deliveries and failures.
 //!
 //! Owns: their JSON, and the check that an object is where it belongs. Must not know: in which order a run writes them.
 
@@ -94,6 +94,51 @@ impl Store {
         self.get(&path)
             .await?
             .ok_or_else(|| self.corrupt(path, "the counts are missing; run the window again"))
+    }
+
+    /// Writes the pairs of a revision, unless it has some.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn write_pairs(
+        &self,
+        job: &str,
+        window: WindowTimes,
+        revision: u32,
+        bytes: Bytes,
+    ) -> Result<Published> {
+        self.check_job(job)?;
+        self.create_only(&layout::pairs(job, window, revision), bytes).await
+    }
+
+    /// Writes the pairs of a revision over those of a run that was killed before it published its manifest.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn replace_pairs(
+        &self,
+        job: &str,
+        window: WindowTimes,
+        revision: u32,
+        bytes: Bytes,
+    ) -> Result<()> {
+        self.check_job(job)?;
+        self.replace(&layout::pairs(job, window, revision), bytes).await
+    }
+
+    /// Reads the pairs of a revision.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, or if the revision has no pairs.
+    pub async fn read_pairs(&self, job: &str, window: WindowTimes, revision: u32) -> Result<Bytes> {
+        self.check_job(job)?;
+        let path = layout::pairs(job, window, revision);
+        self.get(&path).await?.ok_or_else(|| {
+            self.corrupt(path, "the pairs are missing; keep them by pairs = true in [store], or by --pairs")
+        })
     }
 
     /// Creates the manifest of a revision, which makes the revision exist.

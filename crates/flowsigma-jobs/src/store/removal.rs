@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-/// How old counts without a manifest must be to be removed: older than any run.
+/// How old counts or pairs without a manifest must be to be removed: older than any run.
 const LEFTOVER: SignedDuration = SignedDuration::from_hours(24);
 
 impl Store {
@@ -45,7 +45,7 @@ impl Store {
         self.delete_all(&layout::leases(job)).await
     }
 
-    /// Deletes counts that a killed run has left: those of a revision without a manifest that are older than a day.
+    /// Deletes counts and pairs that a killed run has left: those of a revision without a manifest that are older than a day.
     /// Returns how many. The caller holds the job's lease and runs no window meanwhile.
     ///
     /// # Errors
@@ -58,7 +58,9 @@ impl Store {
             let objects: Vec<_> = self.list(&folder).await?;
             let kind = |path: &Path| path.prefix_match(&folder).and_then(layout::kind);
             for object in &objects {
-                let Some(Kind::Counts(revision)) = kind(&object.location) else { continue };
+                let Some(Kind::Counts(revision) | Kind::Pairs(revision)) = kind(&object.location) else {
+                    continue;
+                };
                 let is_old = last_modified(object).is_some_and(|at| now.duration_since(at) > LEFTOVER);
                 let has_manifest =
                     || objects.iter().any(|o| kind(&o.location) == Some(Kind::Manifest(revision)));

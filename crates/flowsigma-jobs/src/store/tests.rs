@@ -154,12 +154,15 @@ async fn only_old_counts_without_a_manifest_are_removed() {
     for (store, _folder) in stores() {
         store.write_counts("hourly", hour(0), 1, "kept".into()).await.unwrap();
         store.publish(&manifest(1, &[])).await.unwrap();
+        store.write_pairs("hourly", hour(0), 1, "kept".into()).await.unwrap();
         store.write_counts("hourly", hour(0), 2, "left".into()).await.unwrap();
+        store.write_pairs("hourly", hour(0), 2, "left".into()).await.unwrap();
         store.write_counts("hourly", hour(5), 1, "left".into()).await.unwrap();
         assert_eq!(store.write_counts("hourly", hour(5), 1, "x".into()).await.unwrap(), Published::Exists);
         let now = Timestamp::now();
         assert_eq!(store.clean("hourly", now + SignedDuration::from_hours(23)).await.unwrap(), 0);
-        assert_eq!(store.clean("hourly", now + SignedDuration::from_hours(25)).await.unwrap(), 2);
+        assert_eq!(store.clean("hourly", now + SignedDuration::from_hours(25)).await.unwrap(), 3);
+        assert_eq!(store.read_pairs("hourly", hour(0), 1).await.unwrap(), "kept");
         assert_eq!(store.read_counts("hourly", hour(0), 1).await.unwrap(), "kept");
         let error = store.read_counts("hourly", hour(0), 2).await.unwrap_err().to_string();
         assert!(error.contains("r000002/counts.parquet: the counts are missing"), "{error}");

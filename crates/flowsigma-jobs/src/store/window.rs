@@ -70,7 +70,7 @@ impl Store {
             let Some(kind) = object.location.prefix_match(&folder).and_then(layout::kind) else { continue };
             match kind {
                 Kind::Failed => found.failed = true,
-                Kind::Counts(_) => {}
+                Kind::Counts(_) | Kind::Pairs(_) => {}
                 Kind::Manifest(n) => found.revision(n).manifest = true,
                 Kind::Recount(n, at) => _ = found.revision(n).recounts.insert(at),
                 Kind::Delivery(n, sink) => _ = found.revision(n).deliveries.insert(sink),

@@ -2,9 +2,10 @@
 //!
 //! Owns: the statements of a window. Must not know: stores, leases, sinks or schedules.
 
-use crate::counts::Counts;
+use crate::counts::{Counts, Decided};
 use crate::failure::Failure;
-use crate::report::{Coverage, Report};
+use crate::pairs::PairsFile;
+use crate::report::{Coverage, Limits, Report};
 use crate::run::{Done, Runner};
 use crate::scope::{Fields, Scope, Window, show_bound};
 use crate::source::Source;
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
 use elastic_client::ConnectionRegistry;
-use flow_detect::{DetectSpec, Detection, Direction, Sigma, counts_sql, documents_sql};
+use flow_detect::{DetectSpec, Detection, Sigma, counts_sql, documents_sql, pairs_sql};
 use flowsigma_jobs::{Engine, Finding, Job, Outcome, WindowTimes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,6 +98,18 @@ impl JobEngine {
         Ok((rows, done))
     }
 
+    /// Reads the pairs, and returns them as a Parquet file.
+    async fn pairs(&self, table: &RunTable<'_>, cancel: &CancellationToken) -> Result<Vec<u8>, Failure> {
+        let plan =
+            self.runner.cluster().context().sql(&pairs_sql(&table.spec)).await?.into_unoptimized_plan();
+        let mut file = PairsFile::try_new().map_err(Failure::running)?;
+        let runner = self.runner.cancelled_by(cancel);
+        let done = runner.run(plan, &mut |batch: RecordBatch| file.push(&batch)).await?;
+        // They are complete, or this is an error.
+        Coverage::of(&done, table.source.is_index()).map_err(Failure::running)?;
+        file.finish().map_err(Failure::running)
+    }
+
     async fn documents(&self, table: &RunTable<'_>, cancel: &CancellationToken) -> Result<u64, Failure> {
         let (rows, _) = self.execute(&documents_sql(&table.spec), cancel).await?;
         let count = rows.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0));
@@ -113,16 +126,15 @@ pub(crate) fn sigma(job: &Job) -> anyhow::Result<Sigma> {
     sigma.to_string().parse().with_context(|| format!("job \"{}\": detection.sigma = {sigma}", job.name))
 }
 
-/// Removes findings with too few flows, and those of allowed addresses.
-pub(crate) fn keep_wanted(detection: &mut Detection, job: &Job) -> anyhow::Result<()> {
+/// Removes findings with too few flows, and those of allowed addresses. This is done after the decision, so that they
+/// count for the statistics.
+pub(crate) fn keep_wanted(decided: &mut Decided, job: &Job) -> anyhow::Result<()> {
     let allowed = flowsigma_jobs::Allowed::try_new(&job.detection.allow)?;
-    detection.findings.retain(|finding| {
-        let count = match finding.direction {
-            Direction::Outgoing => finding.outgoing,
-            Direction::Incoming => finding.incoming,
-        };
-        count >= job.detection.minimum_count && !allowed.contains(&finding.address)
-    });
+    let is_wanted = |finding: &flow_detect::Finding| {
+        finding.count() >= job.detection.minimum_count && !allowed.contains(&finding.address)
+    };
+    decided.detection.findings.retain(is_wanted);
+    decided.hidden.retain(is_wanted);
     Ok(())
 }
 
@@ -131,7 +143,7 @@ pub(crate) fn findings(detection: &Detection) -> anyhow::Result<Vec<Finding>> {
     Ok(serde_json::from_value(serde_json::to_value(&detection.findings)?)?)
 }
 
-fn scope_of(table: &RunTable<'_>) -> anyhow::Result<Scope> {
+fn scope_of(table: &RunTable<'_>, job: &Job) -> anyhow::Result<Scope> {
     let spec = &table.spec;
     Ok(Scope {
         place: table.source.place(),
@@ -139,6 +151,7 @@ fn scope_of(table: &RunTable<'_>) -> anyhow::Result<Scope> {
         until: show_bound(spec.until),
         filter: spec.filter.clone(),
         sigma: serde_json::from_str(&spec.sigma.to_string())?,
+        peel: job.detection.peel,
         fields: Fields {
             time: spec.time_field.clone(),
             source: spec.source_field.clone(),
@@ -171,15 +184,22 @@ impl Engine for JobEngine {
         let counted = self.execute(&counts_sql(&table.spec), cancel).await;
         let (rows, done) = counted.map_err(|failure| self.problem(failure))?;
         let coverage = Coverage::of(&done, table.source.is_index())?;
-        let mut counts = Counts::default();
-        for batch in &rows {
-            counts.push(batch)?;
-        }
+        let pairs = match job.store.pairs {
+            true => Some(self.pairs(&table, cancel).await.map_err(|failure| self.problem(failure))?.into()),
+            false => None,
+        };
+        let counts = Counts::of(&rows)?;
         let file = counts.to_parquet()?;
-        let mut detection = counts.decide(table.spec.sigma).await?;
-        keep_wanted(&mut detection, job)?;
-        let findings = findings(&detection)?;
-        let report = Report::new(detection, coverage, scope_of(&table)?, table.spec.sigma);
-        Ok(Outcome { documents, findings, report: serde_json::to_value(&report)?, counts: file.into() })
+        let mut decided = counts.decide(table.spec.sigma, job.detection.peel).await?;
+        keep_wanted(&mut decided, job)?;
+        let findings = findings(&decided.detection)?;
+        let limits = Limits {
+            sigma: table.spec.sigma,
+            share: table.source.share(),
+            minimum_count: job.detection.minimum_count,
+        };
+        let report = Report::new(decided, coverage, scope_of(&table, job)?, &limits);
+        let report = serde_json::to_value(&report)?;
+        Ok(Outcome { documents, findings, report, counts: file.into(), pairs })
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct RunPrinter {
 struct Collected {
     windows: Vec<[String; 5]>,
     alerts: Vec<[String; 6]>,
+    /// The warnings of all windows, a line each.
+    warnings: String,
     findings: usize,
     header_printed: bool,
     /// The first error while printing, such as that the reader closed stdout.
@@ -67,7 +69,8 @@ impl RunPrinter {
         let printed = match self.format {
             Format::Json => print(&format!("{}\n", object(run))).map_err(anyhow::Error::from),
             Format::Csv => csv_of(run, !std::mem::replace(&mut collected.header_printed, true))
-                .and_then(|text| Ok(print(&text)?)),
+                .and_then(|text| Ok(print(&text)?))
+                .map(|()| eprint!("{}", warnings_of(run))),
             Format::Table => {
                 collected.push(run);
                 Ok(())
@@ -96,6 +99,7 @@ impl Collected {
     fn push(&mut self, run: &Run) {
         let manifest = &run.manifest;
         let start = manifest.window.start.to_string();
+        self.warnings += &warnings_of(run);
         self.windows.push([
             start.clone(),
             manifest.window.end.to_string(),
@@ -124,11 +128,11 @@ impl Collected {
         let mut windows = table(["start", "end", "revision", "documents", "findings"]);
         windows.add_rows(self.windows);
         if self.alerts.is_empty() {
-            return format!("{windows}\n");
+            return format!("{windows}\n{}", self.warnings);
         }
         let mut alerts = table(["start", "address", "direction", "flows", "z", "state"]);
         alerts.add_rows(self.alerts);
-        format!("{windows}\n{alerts}\n")
+        format!("{windows}\n{alerts}\n{}", self.warnings)
     }
 }
 
@@ -145,6 +149,14 @@ fn object(run: &Run) -> Value {
     object["documents"] = json!(manifest.documents);
     object["owed"] = json!(run.owed);
     object
+}
+
+/// Returns the warnings of a window, a line each.
+fn warnings_of(run: &Run) -> String {
+    let start = run.manifest.window.start;
+    let warnings = run.manifest.report["warnings"].as_array().into_iter().flatten();
+    let messages = warnings.filter_map(|warning| warning["message"].as_str());
+    messages.map(|message| format!("warning: {start}: {message}\n")).collect()
 }
 
 fn state(alert: &Alert) -> &'static str {
