@@ -21,6 +21,7 @@ mod golden;
 mod hosts;
 mod index_names;
 mod jobs;
+mod jobs_page;
 mod kill;
 mod killed_node;
 mod logs;

@@ -68,7 +68,7 @@ async fn one_of_16_holds_the_lease_on_a_file_system() {
 }
 
 #[tokio::test]
-async fn a_lease_is_anothers_until_it_is_released() {
+async fn a_lease_is_of_its_holder_until_it_is_released() {
     let store = Store::in_memory();
     let lease = Lease::take(&store, "hourly", "a 1", LONG).await.unwrap();
     let error = Lease::take(&store, "hourly", "b 2", LONG).await.unwrap_err();
