@@ -22,6 +22,7 @@ mod hosts;
 mod index_names;
 mod insert;
 mod jobs;
+mod jobs_page;
 mod kill;
 mod killed_node;
 mod logs;

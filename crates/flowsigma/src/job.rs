@@ -4,6 +4,7 @@
 //! (crate `flowsigma-jobs`).
 
 mod engine;
+mod new;
 mod output;
 mod serve;
 mod setup;
@@ -34,6 +35,12 @@ pub(crate) struct JobArgs {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write a job file with comments, from flags; on a terminal, ask for what is missing
+    #[command(after_help = "Examples:\n  \
+        flowsigma job new\n  \
+        flowsigma job new hourly-flows.toml --connection prod --index 'flows-*' --every 1h \\\n    \
+        --store file:///var/lib/flowsigma/hourly-flows --sink index=alerts/flow-alerts")]
+    New(Box<new::NewArgs>),
     /// Explain a job file, or say what is wrong with it
     #[command(after_help = "Example: flowsigma job check hourly-flows.toml")]
     Check {
@@ -173,6 +180,7 @@ pub(crate) async fn job(
     interrupt: Interrupt,
 ) -> Result<(), Failure> {
     match args.command {
+        Command::New(args) => new::new(*args, &registry).await,
         Command::Check { file } => {
             let file = JobFile::read(file)?;
             Ok(print(&format!("{}\n", file.explain(Timestamp::now()).trim_end()))?)

@@ -2,8 +2,7 @@
 //!
 //! Owns: commands, logs and exit codes. Must not know: how a command does its work.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 success, 1 failed while running or a panic, 2 nothing
-//! was run (wrong input, or a required server does not respond), 130 interrupted, 141 stdout was closed.
+//! Data goes to stdout, everything else to stderr. `EXIT_CODES` lists the exit codes.
 
 mod cluster;
 mod counts;
@@ -43,7 +42,9 @@ const DEFAULT_LOGS: &str =
 const AFTER_INTERRUPT: Duration = Duration::from_millis(700);
 
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 failed while running, 2 nothing was run (wrong input, or a \
-                          required server does not respond), 130 interrupted, 141 stdout was closed.";
+                          required server does not respond), 3 another run holds the lease of the job, 4 done, but a \
+                          sink does not have all findings, 10 findings (with --fail-on-findings), 130 interrupted, \
+                          141 stdout was closed.";
 
 /// Finds the addresses whose outgoing or incoming flow counts stand out.
 #[derive(Parser)]
