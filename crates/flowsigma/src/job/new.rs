@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use elastic_client::{Access, ConnectionRegistry, fetch_mappings};
 use fields::Fields;
-use flowsigma_jobs::{JobFile, NewJob, SinkSpec, write_job_file};
+use flowsigma_jobs::{FindingsFormat, JobFile, NewJob, SinkSpec, write_job_file};
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, Config, DefaultEditor};
 use std::fs::OpenOptions;
@@ -252,11 +252,16 @@ fn parse_sink(text: &str) -> Result<SinkSpec, String> {
     match (kind, target) {
         ("stdout", "") => Ok(SinkSpec::Stdout { name: None }),
         ("file", "") => Err("a sink of the type file has no path: write file=PATH".into()),
-        ("file", path) => Ok(SinkSpec::File { name: None, path: PathBuf::from(path) }),
+        ("file", path) => {
+            Ok(SinkSpec::File { name: None, path: PathBuf::from(path), format: FindingsFormat::Ndjson })
+        }
         ("index", target) => match target.split_once('/') {
-            Some((connection, index)) if !connection.is_empty() && !index.is_empty() => {
-                Ok(SinkSpec::Index { name: None, connection: connection.into(), index: index.into() })
-            }
+            Some((connection, index)) if !connection.is_empty() && !index.is_empty() => Ok(SinkSpec::Index {
+                name: None,
+                connection: connection.into(),
+                index: index.into(),
+                template: false,
+            }),
             _ => Err(format!("{text:?} does not name an index: write index=CONNECTION/INDEX")),
         },
         ("webhook", "") => Err("a sink of the type webhook has no URL: write webhook=URL".into()),

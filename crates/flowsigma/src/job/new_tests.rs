@@ -30,8 +30,8 @@ fn sinks_are_read_from_one_word_each() {
         parsed,
         [
             SinkSpec::Stdout { name: None },
-            SinkSpec::File { name: None, path: "/a=b".into() },
-            SinkSpec::Index { name: None, connection: "out".into(), index: "alerts".into() },
+            SinkSpec::File { name: None, path: "/a=b".into(), format: FindingsFormat::Ndjson },
+            SinkSpec::Index { name: None, connection: "out".into(), index: "alerts".into(), template: false },
         ]
     );
     for (text, part) in [
