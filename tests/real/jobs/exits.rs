@@ -57,7 +57,8 @@ async fn a_second_run_ends_with_3_and_two_do_one() {
         let folder = JobFolder::new(&[("prod", &proxy.url)]);
         let place = write(&folder, "");
         let mut first = folder.start(JOB, &["run", "--now", &due(1)], "first.log");
-        proxy.wait_for_held(1).await.unwrap();
+        // Both slices: after that, the first run asks for nothing.
+        proxy.wait_for_held(2).await.unwrap();
         let requests = proxy.seen().len();
         let second = folder.job(JOB, &["run", "--now", &due(1)]);
         assert_eq!((second.status.code(), stdout(&second)), (Some(3), ""), "{}", stderr(&second));
