@@ -380,7 +380,8 @@ async fn an_advance_costs_the_same_however_many_windows_are_settled() {
     let mut costs = Vec::new();
     for windows in [10, 100] {
         let objects = Arc::new(Hooked::counting(Arc::new(InMemory::new())));
-        let mut course = Course::over(Store::with_objects("memory:///", objects.clone()), FROM);
+        let mut course =
+            Course::over(Store::with_objects("memory:///", Arc::<Hooked>::clone(&objects)), FROM);
         course.bench.job.window.recheck = None;
         assert_eq!(course.at(windows * 60 + 5).await.counted, windows as u64);
         let mut cost = async |minutes: i64| {
@@ -415,7 +416,7 @@ async fn what_a_backfill_leaves_owed_is_found_by_the_next_advance() {
 #[tokio::test]
 async fn an_advance_goes_on_from_what_an_earlier_one_has_left() {
     let objects = Arc::new(InMemory::new());
-    let mut course = Course::over(Store::with_objects("memory:///", objects.clone()), FROM);
+    let mut course = Course::over(Store::with_objects("memory:///", Arc::clone(&objects) as _), FROM);
     course.bench.job.window.recheck = None;
     course.engine.bad.lock().unwrap().insert(hour(1));
     course.at(3 * 60 + 5).await;

@@ -148,7 +148,7 @@ async fn choose_fields(
 /// Where answers come from.
 enum Terminal {
     /// Stdin is a terminal. The editor is elsewhere only while it reads a line.
-    Open(Option<DefaultEditor>),
+    Open(Box<Option<DefaultEditor>>),
     /// Stdin is no terminal: nothing is asked.
     Absent,
 }
@@ -160,7 +160,7 @@ impl Terminal {
         }
         // Questions go to the terminal itself: stdout may be a file.
         let config = Config::builder().behavior(Behavior::PreferTerm).build();
-        Ok(Self::Open(Some(DefaultEditor::with_config(config)?)))
+        Ok(Self::Open(Box::new(Some(DefaultEditor::with_config(config)?))))
     }
 
     /// Returns the value of a flag, or else the answer to a question.
@@ -199,7 +199,7 @@ impl Terminal {
             })
             .await
             .map_err(anyhow::Error::from)?;
-            *slot = Some(editor);
+            **slot = Some(editor);
             let line = line.map_err(|error| match error {
                 ReadlineError::Interrupted => Failure::Interrupted { cleaned_up: false },
                 ReadlineError::Eof => Failure::Refused(anyhow!("{flag}: the input ended before an answer")),
