@@ -1,5 +1,6 @@
 //! Every kind of credentials, and the least privileges that a user needs.
 
+use crate::command::{flowsigma, stderr};
 use crate::golden::{alone, assert_golden, assert_nothing_open, detect, remake};
 use crate::security::{admin, make_api_key, refusal, registry};
 use elastic_client::{Connection, Method, Request};
@@ -99,4 +100,39 @@ async fn a_bearer_token_reads_and_a_wrong_one_does_not() {
     let (_folder, file) = secret_file("AAEAAWVsYXN0aWMva2liYW5hL3g6");
     let text = refusal(&server.config(&token_file(&file)), READABLE_INDEX).await;
     assert!(text.contains("401") && text.contains("check the credentials of this connection"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_needs_index_and_view_index_metadata_and_nothing_else() {
+    let server = Secured::from_env().unwrap();
+    let _alone = alone(&server.url).await;
+    let admin = admin(&server);
+    remake(&admin, READABLE_INDEX, 1, "ip").await;
+    let count = async || {
+        let path = format!("/{READABLE_INDEX}/_count");
+        ask(&admin, Method::Post, &format!("/{READABLE_INDEX}/_refresh"), None).await;
+        ask(&admin, Method::Get, &path, None).await["count"].as_u64().unwrap()
+    };
+    let before = count().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("flowsigma.toml");
+    let statements = format!(
+        "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://test/{READABLE_INDEX}'; \
+         INSERT INTO t (\"netflow.ipv4_src_addr\") VALUES ('10.0.0.1')"
+    );
+    for privileges in [&["read", "view_index_metadata"] as &[_], &["index", "view_index_metadata"]] {
+        let (_, encoded) = make_api_key(&admin, privileges).await;
+        let (_folder, file) = secret_file(&encoded);
+        std::fs::write(&config, format!("{}\nwrite = true\n", server.config(&key_file(&file)).trim_end()))
+            .unwrap();
+        let inserted = flowsigma(&["--config", config.to_str().unwrap(), "sql", "-c", &statements]);
+        let may = privileges[0] == "index";
+        assert_eq!(inserted.status.success(), may, "{privileges:?}: {}", stderr(&inserted));
+        if !may {
+            for part in ["403", "security_exception", READABLE_INDEX] {
+                assert!(stderr(&inserted).contains(part), "no {part:?} in: {}", stderr(&inserted));
+            }
+        }
+        assert_eq!(count().await, before + u64::from(may));
+    }
 }
