@@ -17,7 +17,7 @@
 use crate::sigma::Sigma;
 use crate::spec::DetectSpec;
 
-/// Returns the statement of a detection: counts, statistics and decision, with two scans of the table.
+/// Returns the statement of a detection: counts, statistics and decision, with one scan of the table.
 ///
 /// Its rows are the addresses that stand out, ordered by address, and one row without an address, so that the
 /// statistics are returned even if no address stands out. No row at all means that nothing was counted. The order also
@@ -120,9 +120,11 @@ ORDER BY address",
     )
 }
 
-/// Returns a CTE with the rows of a full outer join of both counts, computed by one aggregate: a join holds one side in
-/// memory, an aggregate spills.
+/// Returns a CTE with the rows of a full outer join of both counts, computed by one aggregate over one scan: each flow
+/// becomes a row of its source and a row of its destination. A join holds one side in memory, an aggregate spills.
 fn counts_cte(spec: &DetectSpec) -> String {
+    let (source, destination) =
+        (quote_identifier(&spec.source_field), quote_identifier(&spec.destination_field));
     format!(
         "\
 -- Every address once; absent on one side is 0 there.
@@ -132,14 +134,21 @@ counts AS (
     CAST(sum(outgoing) AS BIGINT) AS outgoing,
     CAST(sum(incoming) AS BIGINT) AS incoming
   FROM (
-{outgoing}
-    UNION ALL
-{incoming}
+    SELECT
+      unnest(make_array(source, destination)) AS address,
+      unnest(make_array(1, 0)) AS outgoing,
+      unnest(make_array(0, 1)) AS incoming
+    FROM (
+      SELECT CAST({source} AS VARCHAR) AS source, CAST({destination} AS VARCHAR) AS destination
+      FROM {table}
+      WHERE ({source} IS NOT NULL OR {destination} IS NOT NULL){scope}
+    )
   )
+  WHERE address IS NOT NULL
   GROUP BY address
 )",
-        outgoing = direction(spec, &spec.source_field, "1", "0"),
-        incoming = direction(spec, &spec.destination_field, "0", "1"),
+        table = quote_identifier(&spec.table),
+        scope = scope(spec),
     )
 }
 
