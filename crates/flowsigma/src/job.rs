@@ -33,6 +33,13 @@ pub(crate) struct JobArgs {
     command: Command,
 }
 
+impl JobArgs {
+    /// Returns whether the command runs until it is stopped.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Write a job file with comments, from flags; on a terminal, ask for what is missing

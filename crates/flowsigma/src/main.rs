@@ -38,6 +38,10 @@ use std::time::Duration;
 const DEFAULT_LOGS: &str =
     "elastic_client=warn,datafusion_elasticsearch=warn,ballista_elasticsearch=warn,flowsigma=warn";
 
+/// A service also logs what it does, for those who look later.
+const SERVICE_LOGS: &str = "elastic_client=warn,datafusion_elasticsearch=warn,ballista_elasticsearch=warn,\
+                            flowsigma=info";
+
 /// The time for closing search contexts after Ctrl-C: a server may hang, and a user waits.
 const AFTER_INTERRUPT: Duration = Duration::from_millis(700);
 
@@ -82,7 +86,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let logs = args.node.write_logs(DEFAULT_LOGS, &NodeLogs::default());
+    let default_logs = match &args.command {
+        Command::Job(job) if job.is_service() => SERVICE_LOGS,
+        _ => DEFAULT_LOGS,
+    };
+    let logs = args.node.write_logs(default_logs, &NodeLogs::default());
     let result = logs.and_then(|()| node_runtime()).map_err(Failure::from).and_then(|runtime| {
         let result = runtime
             .block_on(async { tokio::spawn(run(args)).await.unwrap_or_else(|e| Err(Failure::running(e))) });

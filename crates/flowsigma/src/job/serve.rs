@@ -92,6 +92,7 @@ pub(super) async fn serve(
     };
     let open_store: OpenStore = Arc::new(|store| Store::open(&store.url, &store.options));
     let options = options(&args);
+    tracing::info!(folder = %args.folder.display(), listen = %args.listen, "jobs are served");
     let clock: Arc<dyn Clock> = match args.clock {
         Some(clock) => {
             tracing::warn!(time = %clock.now(), speed = clock.speed(), "this is a rehearsal with a clock of its own");
