@@ -1,4 +1,5 @@
-//! The exit codes of a run: another run holds the lease, a sink is owed findings, an address stands out.
+//! How runs end: another run holds the lease, a sink is owed findings, an address stands out; and on two executors as inside
+//! the program.
 
 use super::bench::{JobFolder, JobText, end_of};
 use super::flows::{Flows, HOUR, Planted, delete, millis, time};
@@ -6,6 +7,7 @@ use super::place::{Place, alerts};
 use crate::command::{stderr, stdout};
 use crate::golden::{alone, assert_nothing_open, registry, servers};
 use elastic_client::Connection;
+use flowsigma_tests::cluster::Cluster;
 use flowsigma_tests::proxy::{Fault, Proxy};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -162,6 +164,35 @@ async fn a_run_that_finds_an_address_ends_with_10_if_asked_to() {
         let found: Value = serde_json::from_str(stdout(&again)).unwrap();
         assert_eq!(found["findings"].as_array().map(Vec::len), Some(flows.planted.len()));
         assert_eq!(json!(states(&folder)), json!(["done", "done"]));
+        assert_nothing_open(&connection).await;
+    }
+}
+
+/// The same windows on a scheduler with two executors as on the cluster inside the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_on_two_executors_has_the_documents_and_findings_of_one_inside_the_program() {
+    for url in servers() {
+        let _alone = alone(&url).await;
+        let connection = registry(&url).get("test").unwrap();
+        let flows = load(&connection).await;
+        let config = format!("[connections.prod]\nnodes = [\"{url}\"]\n");
+        let cluster = Cluster::start(2, 2, &config).await.unwrap();
+        let mut seen = Vec::new();
+        for scheduler in [None, Some(cluster.scheduler_url.as_str())] {
+            let folder = JobFolder::new(&[("prod", &url)]);
+            let place = write(&folder, "");
+            let (now, mut args) = (due(1), vec!["run", "--now"]);
+            args.push(&now);
+            args.extend(scheduler.iter().flat_map(|url| ["--scheduler", url]));
+            let run = folder.job(JOB, &args);
+            assert!(run.status.success(), "{url}: {}", stderr(&run));
+            let manifests = place.manifests(JOB).await;
+            let newest = manifests.values().filter_map(|revisions| revisions.last());
+            seen.push(newest.map(|m| (m["documents"].clone(), m["findings"].clone())).collect::<Vec<_>>());
+        }
+        assert_eq!(seen[0], seen[1], "{url}");
+        let documents: Vec<Value> = seen[1].iter().map(|(documents, _)| documents.clone()).collect();
+        assert_eq!(json!(documents), json!(flows.documents.values().collect::<Vec<_>>()), "{url}");
         assert_nothing_open(&connection).await;
     }
 }

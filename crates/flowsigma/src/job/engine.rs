@@ -111,7 +111,9 @@ impl JobEngine {
     }
 
     async fn documents(&self, table: &RunTable<'_>, cancel: &CancellationToken) -> Result<u64, Failure> {
-        let (rows, _) = self.execute(&documents_sql(&table.spec), cancel).await?;
+        let (rows, done) = self.execute(&documents_sql(&table.spec), cancel).await?;
+        // Every slice was counted, or this is an error.
+        Coverage::of(&done, table.source.is_index()).map_err(Failure::running)?;
         let count = rows.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0));
         let count = count.context("the count of documents has no row")?;
         let count =
