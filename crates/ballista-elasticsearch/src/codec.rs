@@ -15,7 +15,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, Extension, LogicalPlan, ScalarUDF, WindowUDF};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_elasticsearch::{EsScanExec, EsTable, wire};
+use datafusion_elasticsearch::{EsAggregateExec, EsScanExec, EsTable, wire};
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::physical_plan::{
     ComposedPhysicalExtensionCodec, PhysicalExtensionCodec, PhysicalProtoConverterExtension,
@@ -33,7 +33,7 @@ const MAGIC: &str = "flowsigma";
 struct Wire {
     #[prost(string, tag = "1")]
     magic: String,
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6")]
     body: Option<Body>,
 }
 
@@ -48,6 +48,9 @@ enum Body {
     Copy(String),
     #[prost(string, tag = "5")]
     Sink(String),
+    /// Has no content: the input of the plan node says everything.
+    #[prost(string, tag = "6")]
+    Aggregate(String),
 }
 
 impl Wire {
@@ -105,7 +108,7 @@ impl LogicalExtensionCodec for EsLogicalCodec {
                 }
                 Ok(Arc::new(table))
             }
-            Some(Body::Scan(_) | Body::Copy(_) | Body::Sink(_)) | None => {
+            Some(Body::Scan(_) | Body::Copy(_) | Body::Sink(_) | Body::Aggregate(_)) | None => {
                 self.inner.try_decode_table_provider(buf, table_ref, schema, ctx)
             }
         }
@@ -126,7 +129,7 @@ impl LogicalExtensionCodec for EsLogicalCodec {
     fn try_decode_file_format(&self, buf: &[u8], ctx: &TaskContext) -> Result<Arc<dyn FileFormatFactory>> {
         match Wire::decode_ours(buf) {
             Some(Body::Copy(text)) => Ok(Arc::new(CopyFormatFactory::new(decode_copy(&text)?))),
-            Some(Body::Table(_) | Body::Scan(_) | Body::Sink(_)) | None => {
+            Some(Body::Table(_) | Body::Scan(_) | Body::Sink(_) | Body::Aggregate(_)) | None => {
                 self.inner.try_decode_file_format(buf, ctx)
             }
         }
@@ -164,7 +167,7 @@ impl LogicalExtensionCodec for EsLogicalCodec {
     }
 }
 
-/// The codec for scans and for the sinks of COPYs in physical plans.
+/// The codec for scans, pushed aggregates and the sinks of COPYs in physical plans.
 #[derive(Debug)]
 pub struct EsPhysicalCodec {
     registry: Arc<ConnectionRegistry>,
@@ -190,12 +193,19 @@ impl PhysicalExtensionCodec for EsPhysicalCodec {
                 let spec = wire::decode_scan(&text)?;
                 Ok(Arc::new(EsScanExec::over(Arc::clone(&self.registry), spec, Arc::clone(child))))
             }
+            (Some(Body::Aggregate(_)), [child]) => match EsAggregateExec::try_new(Arc::clone(child))? {
+                Ok(aggregate) => Ok(Arc::new(aggregate)),
+                Err(reason) => Err(DataFusionError::Plan(format!(
+                    "an aggregate arrived that this version does not push down ({reason}): run one version on all \
+                     nodes of the cluster"
+                ))),
+            },
             (Some(Body::Sink(text)), [child]) => {
                 let sink = CopySink::new(decode_sink(&text)?, child.schema());
                 // The plan below the sink is complete, so the sink requires no order.
                 Ok(Arc::new(DataSinkExec::new(Arc::clone(child), Arc::new(sink), None)))
             }
-            _ => Err(DataFusionError::Internal("neither a scan nor a sink of ours".into())),
+            _ => Err(DataFusionError::Internal("neither a scan, an aggregate nor a sink of ours".into())),
         }
     }
 
@@ -205,12 +215,15 @@ impl PhysicalExtensionCodec for EsPhysicalCodec {
         buf: &mut Vec<u8>,
         _proto_converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
+        if node.is::<EsAggregateExec>() {
+            return Wire::encode_into(Body::Aggregate(String::new()), buf);
+        }
         let sink = || node.downcast_ref::<DataSinkExec>()?.sink().downcast_ref::<CopySink>();
         match (node.downcast_ref::<EsScanExec>(), sink()) {
             (Some(scan), _) => Wire::encode_into(Body::Scan(wire::encode_scan(scan.spec())?), buf),
             (None, Some(sink)) => Wire::encode_into(Body::Sink(encode_sink(sink.spec())?), buf),
             (None, None) => Err(DataFusionError::NotImplemented(format!(
-                "{} is neither a scan nor a sink of ours",
+                "{} is neither a scan, an aggregate nor a sink of ours",
                 node.name()
             ))),
         }
@@ -334,7 +347,7 @@ mod tests {
             ("the sink of a COPY", decode_sink(&change("sink_2")).unwrap_err()),
         ] {
             let error = error.to_string();
-            let expected = format!("{operation} arrived in format 3, and this version reads formats 1 to 2");
+            let expected = format!("{operation} arrived in format 4, and this version reads formats 1 to 3");
             assert!(error.contains(&expected), "{error}");
         }
     }

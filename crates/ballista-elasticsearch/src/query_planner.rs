@@ -1,6 +1,6 @@
 //! The physical planner of a scheduler.
 //!
-//! Owns: applying the top-N pushdown. Must not know: what it does.
+//! Owns: applying the pushdown of aggregates and of top-N. Must not know: what they do.
 //!
 //! Ballista's adaptive planner ignores the optimizer rules of the session. But it calls the session's planner for
 //! the plan that it starts from.
@@ -13,10 +13,10 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
-use datafusion_elasticsearch::TopN;
+use datafusion_elasticsearch::{PushAggregates, TopN};
 use std::sync::Arc;
 
-/// DataFusion's planner, followed by the top-N pushdown.
+/// DataFusion's planner, followed by the pushdown of aggregates and of top-N.
 #[derive(Debug)]
 pub(crate) struct EsQueryPlanner;
 
@@ -28,6 +28,7 @@ impl QueryPlanner for EsQueryPlanner {
         state: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = DefaultPhysicalPlanner::default().create_physical_plan(logical_plan, state).await?;
+        let plan = PushAggregates.optimize(plan, state.config().options())?;
         TopN.optimize(plan, state.config().options())
     }
 }

@@ -21,6 +21,8 @@ pub struct ScanReport {
     pub slices: u64,
     /// The number of slices that were read to their end.
     pub slices_read: u64,
+    /// The number of slices among them that the server has aggregated.
+    pub slices_aggregated: u64,
 }
 
 /// Decodes the metrics of one operator.
@@ -58,5 +60,6 @@ pub(crate) fn scan_report(operator: OperatorWithMetrics) -> Result<Option<ScanRe
         retries: sum("retries"),
         slices,
         slices_read: sum("slices"),
+        slices_aggregated: sum("aggregated_slices"),
     }))
 }

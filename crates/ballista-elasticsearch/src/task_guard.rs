@@ -73,7 +73,9 @@ const PLAIN_NODES: &[&str] = &[
     "ShuffleWriterExec",
     "SortShuffleWriterExec",
     "UnorderedRangeRepartitionExec",
-    // The scan of this workspace. It reads through a connection in the configuration of this process.
+    // The scan of this workspace, and the aggregate over it. They read through a connection in the configuration of this
+    // process.
+    "EsAggregateExec",
     "EsScanExec",
 ];
 

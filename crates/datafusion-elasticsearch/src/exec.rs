@@ -27,9 +27,10 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use elastic_arrow::to_schema;
 use elastic_client::{ConnectionRegistry, IgnoredValues, PageOptions, Slice, SortKey, check_index};
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use report::Report;
-use slice_read::SliceRead;
+pub(crate) use slice_read::SliceRead;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ pub struct EsScanExec {
     /// Filters that DataFusion repeats although the query finds no extra document. Only planning needs them, so
     /// they are not serialized.
     strict: Vec<Arc<dyn PhysicalExpr>>,
+    /// Why the server does not compute the aggregate above. Only `EXPLAIN` shows it.
+    not_aggregated: Option<String>,
 }
 
 impl EsScanExec {
@@ -77,7 +80,7 @@ impl EsScanExec {
             Boundedness::Bounded,
         ));
         let (metrics, stop) = (ExecutionPlanMetricsSet::new(), CancellationToken::new());
-        Self { registry, spec, slices, properties, metrics, stop, strict: Vec::new() }
+        Self { registry, spec, slices, properties, metrics, stop, strict: Vec::new(), not_aggregated: None }
     }
 
     /// Returns the same scan with a shutdown signal: after `stop` is cancelled, its streams fail at their next
@@ -85,6 +88,19 @@ impl EsScanExec {
     pub fn stopped_by(&self, stop: CancellationToken) -> Self {
         let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), Arc::clone(&self.slices));
         Self { stop, strict: self.strict.clone(), ..scan }
+    }
+
+    /// Returns the same scan over other slices, with a partition for each group. It shares metrics and shutdown signal
+    /// with this one.
+    pub(crate) fn only(&self, partitions: &[Vec<Slice>]) -> Result<Self> {
+        let scan = Self::try_new(Arc::clone(&self.registry), self.spec.clone(), partitions)?;
+        Ok(Self { stop: self.stop.clone(), metrics: self.metrics.clone(), ..scan })
+    }
+
+    /// Returns the same scan with the reason why the server does not compute the aggregate above.
+    pub(crate) fn not_aggregated(&self, reason: String) -> Self {
+        let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), Arc::clone(&self.slices));
+        Self { stop: self.stop.clone(), strict: self.strict.clone(), not_aggregated: Some(reason), ..scan }
     }
 
     pub(crate) fn with_strict(self, strict: Vec<Arc<dyn PhysicalExpr>>) -> Self {
@@ -113,6 +129,46 @@ impl EsScanExec {
         statistics.ok()?.num_rows.get_value().copied()
     }
 
+    /// Returns the slices of a partition.
+    pub(crate) fn slices(
+        &self,
+        partition: usize,
+        context: &Arc<TaskContext>,
+    ) -> Result<BoxStream<'static, Result<Slice>>> {
+        let index = self.spec.index.clone();
+        let descriptors = self.slices.execute(partition, Arc::clone(context))?;
+        let slices = descriptors.map(move |batch| -> Result<_> {
+            let slices = read_slices(&batch?, &index)?;
+            Ok(futures::stream::iter(slices.into_iter().map(Ok::<_, DataFusionError>)))
+        });
+        Ok(slices.try_flatten().boxed())
+    }
+
+    /// Returns the reader of the slices of a partition.
+    pub(crate) fn reader(&self, partition: usize) -> Result<Arc<SliceRead>> {
+        let connection = self.registry.get(&self.spec.connection).map_err(from_client)?;
+        let decoder = Decoder::try_new(&self.spec.columns).map_err(from_arrow)?;
+        let options = PageOptions {
+            query: self.spec.query.clone(),
+            fields: decoder.fields(),
+            read: self.spec.read,
+            limit: self.spec.limit,
+            order: self.spec.order.clone(),
+            ignored: self
+                .spec
+                .ignored
+                .clone()
+                .map(|query| IgnoredValues { fields: ignored_names(&self.spec.columns), query }),
+        };
+        Ok(Arc::new(SliceRead {
+            connection,
+            options,
+            decoder,
+            report: Report::new(&self.metrics, partition, Arc::clone(&self.registry)),
+            stop: self.stop.clone(),
+        }))
+    }
+
     /// Returns what another process needs to build the same scan with [`EsScanExec::over`], beside the child.
     pub fn spec(&self) -> &ScanSpec {
         &self.spec
@@ -138,8 +194,11 @@ impl DisplayAs for EsScanExec {
             let before = if at == 0 { ", order=" } else { ", " };
             write!(f, "{before}{} {}", key.field, if key.descending { "DESC" } else { "ASC" })?;
         }
-        match self.spec.limit {
-            Some(limit) => write!(f, ", limit={limit}"),
+        if let Some(limit) = self.spec.limit {
+            write!(f, ", limit={limit}")?;
+        }
+        match &self.not_aggregated {
+            Some(reason) => write!(f, ", not aggregated by the server: {reason}"),
             None => Ok(()),
         }
     }
@@ -176,42 +235,16 @@ impl ExecutionPlan for EsScanExec {
         let [child] = <[_; 1]>::try_from(children)
             .map_err(|_| DataFusionError::Internal("a scan has one child".into()))?;
         let scan = Self::over(Arc::clone(&self.registry), self.spec.clone(), child);
-        Ok(Arc::new(Self { stop: self.stop.clone(), strict: self.strict.clone(), ..scan }))
+        let not_aggregated = self.not_aggregated.clone();
+        Ok(Arc::new(Self { stop: self.stop.clone(), strict: self.strict.clone(), not_aggregated, ..scan }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let connection = self.registry.get(&self.spec.connection).map_err(from_client)?;
-        let decoder = Decoder::try_new(&self.spec.columns).map_err(from_arrow)?;
-        let options = PageOptions {
-            query: self.spec.query.clone(),
-            fields: decoder.fields(),
-            read: self.spec.read,
-            limit: self.spec.limit,
-            order: self.spec.order.clone(),
-            ignored: self
-                .spec
-                .ignored
-                .clone()
-                .map(|query| IgnoredValues { fields: ignored_names(&self.spec.columns), query }),
-        };
-        let read = SliceRead {
-            connection,
-            options,
-            decoder,
-            report: Report::new(&self.metrics, partition, Arc::clone(&self.registry)),
-            stop: self.stop.clone(),
-        };
-        let read = Arc::new(read);
+        let read = self.reader(partition)?;
         let (schema, limit) = (self.schema(), self.spec.limit);
         let counts = self.spec.counts().then(|| context.session_config().batch_size());
-        let descriptors = self.slices.execute(partition, context)?;
-        let index = self.spec.index.clone();
-        let batches = descriptors
-            .map(move |batch| -> Result<_> {
-                let slices = read_slices(&batch?, &index)?;
-                Ok(futures::stream::iter(slices.into_iter().map(Ok::<_, DataFusionError>)))
-            })
-            .try_flatten()
+        let batches = self
+            .slices(partition, &context)?
             .map_ok(move |slice| match counts {
                 Some(batch_rows) => Arc::clone(&read).count(slice, Arc::clone(&schema), limit, batch_rows),
                 None => Arc::clone(&read).rows(slice),

@@ -4,6 +4,7 @@
 //! Must not know: Ballista. Another crate owns the envelope in which a plan is sent.
 
 mod address_order;
+mod aggregate;
 mod contexts;
 mod decode;
 mod error;
@@ -18,11 +19,12 @@ mod top_n;
 pub mod wire;
 
 pub use address_order::AddressOrder;
+pub use aggregate::{EsAggregateExec, PushAggregates};
 pub use contexts::{QueryContexts, open_contexts, planned_slices};
 pub use exec::EsScanExec;
 pub use factory::EsTableFactory;
 pub use functions::functions;
-pub use options::{Ignored, Pushdown, TableOptions};
+pub use options::{Aggregate, Ignored, Pushdown, TableOptions};
 pub use spec::{ScanSpec, TableSpec};
 pub use table::EsTable;
 pub use top_n::TopN;

@@ -30,6 +30,8 @@ pub struct TableOptions {
     pub metadata: Vec<MetaField>,
     /// Whether filters are sent to the server.
     pub pushdown: Pushdown,
+    /// Whether the server computes aggregates.
+    pub aggregate: Aggregate,
     /// How a field whose type has no column type is handled.
     pub unknown_types: UnknownTypes,
     /// How values dropped by `ignore_above` or `ignore_malformed` are handled.
@@ -45,6 +47,20 @@ pub enum Pushdown {
     On,
     /// Only DataFusion applies them. A `match` is still sent, because only the server can evaluate it.
     Off,
+}
+
+/// Whether the server computes `GROUP BY`, `count`, `sum`, `min`, `max` and `avg`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aggregate {
+    /// The server computes them for every slice in which the result is exact and the groups are few. DataFusion computes
+    /// them for the others.
+    #[default]
+    Auto,
+    /// As [`Aggregate::Auto`], but many groups are fetched, too, and a slice that the server cannot aggregate is an
+    /// error.
+    Always,
+    /// DataFusion computes them.
+    Never,
 }
 
 /// How a scan handles values that are missing from doc values because the server dropped them: by
@@ -70,6 +86,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("exclude", &["es.read.field.exclude"]),
     ("metadata", &["es.read.metadata"]),
     ("pushdown", &[]),
+    ("aggregate", &[]),
     ("unknown_types", &[]),
     ("ignored", &[]),
     ("sample", &[]),
@@ -151,6 +168,16 @@ impl TableOptions {
                 return Err(refuse(format!("table option ignored = \"{other}\" is none of error, null")));
             }
         };
+        let aggregate = match values.get("aggregate").copied() {
+            None | Some("auto") => Aggregate::Auto,
+            Some("always") => Aggregate::Always,
+            Some("never") => Aggregate::Never,
+            Some(other) => {
+                return Err(refuse(format!(
+                    "table option aggregate = \"{other}\" is none of auto, always, never"
+                )));
+            }
+        };
         let truth = |name: &str, default: bool| match values.get(name).copied() {
             None => Ok(default),
             Some("false") => Ok(false),
@@ -177,6 +204,7 @@ impl TableOptions {
             exclude: names("exclude"),
             metadata: metadata(values.get("metadata").copied().unwrap_or("false"))?,
             pushdown: if truth("pushdown", true)? { Pushdown::On } else { Pushdown::Off },
+            aggregate,
             unknown_types,
             ignored,
         })

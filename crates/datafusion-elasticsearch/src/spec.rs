@@ -2,7 +2,7 @@
 //!
 //! Owns: their values. Must not know: how they are serialized, planned or read.
 
-use crate::options::{Ignored, Pushdown};
+use crate::options::{Aggregate, Ignored, Pushdown};
 use elastic_arrow::Column;
 use elastic_client::{ContextRequest, ReadOptions, Slice, SortKey};
 use serde_json::Value;
@@ -26,8 +26,15 @@ pub struct TableSpec {
     pub read: ReadOptions,
     /// Whether filters are sent to the server.
     pub pushdown: Pushdown,
+    /// Whether the server computes aggregates.
+    pub aggregate: Aggregate,
     /// How values dropped by `ignore_above` or `ignore_malformed` are handled.
     pub ignored: Ignored,
+    /// Columns that have at most one value in each document that the query finds, as proved when the search context was
+    /// opened: filters on them are exact.
+    pub single: Vec<String>,
+    /// Whether opening the search context has proved that no document has a value that [`Ignored::Error`] forbids.
+    pub ignored_checked: bool,
     /// The slices of the open search context; `None` until [`open_contexts`](crate::open_contexts) opens it.
     pub open_slices: Option<Vec<Slice>>,
 }
@@ -57,6 +64,8 @@ pub struct ScanSpec {
     pub order: Vec<SortKey>,
     /// Whether the server may count and sort.
     pub pushdown: Pushdown,
+    /// Whether the server computes aggregates.
+    pub aggregate: Aggregate,
     /// The query for documents in which a value missing from doc values is an error; `None` if it is read as null.
     pub ignored: Option<Value>,
 }

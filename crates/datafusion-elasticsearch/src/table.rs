@@ -112,7 +112,10 @@ impl EsTable {
                 slices,
                 read: options.read,
                 pushdown: options.pushdown,
+                aggregate: options.aggregate,
                 ignored: options.ignored,
+                single: Vec::new(),
+                ignored_checked: false,
                 open_slices: None,
             },
         ))
@@ -270,9 +273,10 @@ impl TableProvider for EsTable {
             limit: planned.row_limit(limit),
             order: Vec::new(),
             pushdown: self.spec.pushdown,
+            aggregate: self.spec.aggregate,
             ignored: match self.spec.ignored {
-                Ignored::Error => Some(self.spec.query.clone()),
-                Ignored::Null => None,
+                Ignored::Error if !self.spec.ignored_checked => Some(self.spec.query.clone()),
+                Ignored::Error | Ignored::Null => None,
             },
         };
         let partitions = group_slices(slices, self.spec.slices);

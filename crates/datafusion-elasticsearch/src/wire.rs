@@ -11,6 +11,7 @@
 //! |---|---|
 //! | 1 | has no `version`; each slice has the id of its point in time (PIT) |
 //! | 2 | lists the ids of PITs once, and a slice names its own by number |
+//! | 3 | says whether servers aggregate, and what was proved when the search context was opened |
 
 mod column;
 mod slice;
@@ -26,7 +27,7 @@ use slice::{SliceV1, Slices};
 use spec::{Scan, Table};
 
 /// The format that this version of the program writes. It reads this format and all earlier ones.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Returns the format that a JSON text declares; 1 if it declares none.
 ///
@@ -86,7 +87,7 @@ pub fn encode_scan(scan: &ScanSpec) -> Result<String> {
     encode(&Scan::of(scan))
 }
 
-/// Deserializes a scan from JSON in any format so far. Formats 1 and 2 have the same fields.
+/// Deserializes a scan from JSON in any format so far.
 ///
 /// # Errors
 ///

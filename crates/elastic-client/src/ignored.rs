@@ -7,10 +7,9 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::paths;
 use crate::read_options::KeepAlive;
-use crate::request::{Method, Request};
-use crate::slices::{Slice, SliceSource};
+use crate::slices::Slice;
+use crate::totals::fetch_totals;
 use serde_json::{Value, json};
 
 /// The dropped values that are an error.
@@ -25,7 +24,12 @@ pub struct IgnoredValues {
 
 /// Fails if a document of the slice has a dropped value. Each slice checks its own documents before its first row,
 /// because a LIMIT may be reached before another slice has begun.
-pub(crate) async fn refuse_ignored(
+///
+/// # Errors
+///
+/// If a document has such a value, or if the request fails. For a slice of a scroll, if any document of the index has
+/// one.
+pub async fn refuse_ignored(
     connection: &Connection,
     slice: &Slice,
     ignored: &IgnoredValues,
@@ -34,51 +38,17 @@ pub(crate) async fn refuse_ignored(
     if ignored.fields.is_empty() {
         return Ok(());
     }
-    let mut filters = vec![ignored.query.clone(), json!({ "terms": { "_ignored": ignored.fields } })];
-    filters.extend(slice.filter.clone());
-    let mut body = json!({ "size": 0, "track_total_hits": true, "query": { "bool": { "filter": filters } } });
-    let path = match &slice.source {
-        SliceSource::Pit { id, .. } => {
-            body["pit"] = json!({ "id": id.as_ref(), "keep_alive": keep_alive.to_string() });
-            if let Some(cut) = slice.cut {
-                body["slice"] = json!({ "id": cut.id, "max": cut.max });
-            }
-            paths::search()
-        }
-        // The server slices only a search context, so each slice of a scroll checks the whole index.
-        SliceSource::Scroll => paths::search_index(&slice.index)?,
-    };
-    let operation = format!("look for ignored values: {}", slice.describe());
-    let request = Request::new(Method::Post, path, &operation)
-        .with_param("allow_partial_search_results", "false")
-        .with_param("filter_path", "_shards.failed,_clusters,timed_out,terminated_early,hits.total")
-        .with_body(&body);
-    let response = connection.send(&request).await?.json(&operation)?;
-    let incomplete =
-        |detail: &str| Err(Error::Incomplete { operation: operation.clone(), detail: detail.into() });
-    match (response["_shards"]["failed"].as_u64(), response["timed_out"].as_bool()) {
-        (None, _) | (_, None) => return incomplete("_shards or timed_out is missing"),
-        (Some(0), Some(false)) => {}
-        (Some(0), Some(true)) => return incomplete("the server timed out and returned partial results"),
-        (Some(failed), _) => return incomplete(&format!("{failed} shards failed")),
+    let query = json!({ "bool": { "filter": [ignored.query, { "terms": { "_ignored": ignored.fields } }] } });
+    let purpose = "look for ignored values";
+    let found = fetch_totals(connection, slice, purpose, &query, None, keep_alive).await?;
+    if found.documents == 0 {
+        return Ok(());
     }
-    let clusters = &response["_clusters"];
-    let left_out = ["skipped", "partial", "failed"].map(|how| clusters[how].as_u64().unwrap_or_default());
-    if left_out != [0; 3] || response["terminated_early"] == true {
-        return incomplete(
-            "remote clusters returned partial or no results, or the server ended the search early",
-        );
-    }
-    // Elasticsearch 6 returns the total as a number.
-    let total = &response["hits"]["total"];
-    match total["value"].as_u64().or(total.as_u64()) {
-        Some(0) => Ok(()),
-        Some(documents) => Err(Error::Refused(format!(
-            "index \"{}\": {documents} documents have values of {} that ignore_above or ignore_malformed \
-             dropped; set the table option ignored = \"null\" to read them as null",
-            slice.index,
-            ignored.fields.iter().map(|f| format!("\"{f}\"")).collect::<Vec<_>>().join(" or ")
-        ))),
-        None => incomplete("hits.total is missing or not exact"),
-    }
+    Err(Error::Refused(format!(
+        "index \"{}\": {} documents have values of {} that ignore_above or ignore_malformed dropped; set the table \
+         option ignored = \"null\" to read them as null",
+        slice.index,
+        found.documents,
+        ignored.fields.iter().map(|f| format!("\"{f}\"")).collect::<Vec<_>>().join(" or ")
+    )))
 }

@@ -9,7 +9,7 @@
 //! - `retry`, `health`, `concurrency_limit`, `headers`, `tls`, `server_error`, `transport_error`, `open_contexts`,
 //!   `connection`, `release`, `registry`: how a request is sent, and how it ended;
 //! - `server`, `mapping`, `sort_key`, `slices`, `read_options`, `shards`, `pit_limit`, `opening`, `context`, `renewal`,
-//!   `ignored`, `paging`, `read`: how an index is read;
+//!   `totals`, `ignored`, `paging`, `read`: how an index is read;
 //! - `bulk`: how documents are written.
 
 mod bulk;
@@ -44,6 +44,7 @@ mod shards;
 mod slices;
 mod sort_key;
 mod tls;
+mod totals;
 mod transport_error;
 
 pub use bulk::{BulkDocument, BulkWriter};
@@ -56,7 +57,7 @@ pub use context::{
     ContextKind, ContextRequest, SearchContext, close_context, close_context_soon, open_context,
 };
 pub use error::{ContextOwner, Error};
-pub use ignored::IgnoredValues;
+pub use ignored::{IgnoredValues, refuse_ignored};
 pub use index_name::check_index;
 pub use mapping::{IndexMappings, check_query, fetch_count, fetch_mappings, fetch_older_than};
 pub use nearest::nearest;
@@ -71,3 +72,4 @@ pub use server::{PitSupport, Product, Server, Version, fetch_server};
 pub use shards::fetch_shards;
 pub use slices::{Cut, IndexShards, Slice, SliceSource, Tiebreaker, group_slices, plan_cuts};
 pub use sort_key::SortKey;
+pub use totals::{Totals, fetch_totals};

@@ -120,8 +120,11 @@ ORDER BY address",
     )
 }
 
-/// Returns a CTE with the rows of a full outer join of both counts, computed by one aggregate over one scan: each flow
-/// becomes a row of its source and a row of its destination. A join holds one side in memory, an aggregate spills.
+/// Returns a CTE with the rows of a full outer join of both counts, from one scan: grouping sets count the sources and
+/// the destinations of the same flows, and a second aggregate brings both counts of an address together. A join would
+/// hold one side in memory; an aggregate spills.
+///
+/// The first aggregate stands directly over the table and groups by its columns, so that a table may push it down.
 fn counts_cte(spec: &DetectSpec) -> String {
     let (source, destination) =
         (quote_identifier(&spec.source_field), quote_identifier(&spec.destination_field));
@@ -131,17 +134,22 @@ fn counts_cte(spec: &DetectSpec) -> String {
 counts AS (
   SELECT
     address,
-    CAST(sum(outgoing) AS BIGINT) AS outgoing,
-    CAST(sum(incoming) AS BIGINT) AS incoming
+    CAST(sum(CASE WHEN is_source THEN flows ELSE 0 END) AS BIGINT) AS outgoing,
+    CAST(sum(CASE WHEN is_source THEN 0 ELSE flows END) AS BIGINT) AS incoming
   FROM (
     SELECT
-      unnest(make_array(source, destination)) AS address,
-      unnest(make_array(1, 0)) AS outgoing,
-      unnest(make_array(0, 1)) AS incoming
+      is_source,
+      CAST(CASE WHEN is_source THEN source ELSE destination END AS VARCHAR) AS address,
+      flows
     FROM (
-      SELECT CAST({source} AS VARCHAR) AS source, CAST({destination} AS VARCHAR) AS destination
+      SELECT
+        {source} AS source,
+        {destination} AS destination,
+        grouping({source}) = 0 AS is_source,
+        count(*) AS flows
       FROM {table}
       WHERE ({source} IS NOT NULL OR {destination} IS NOT NULL){scope}
+      GROUP BY GROUPING SETS (({source}), ({destination}))
     )
   )
   WHERE address IS NOT NULL

@@ -257,7 +257,7 @@ mod tests {
     use ballista_elasticsearch::ScanReport;
 
     fn scan(documents: u64, matched: u64, slices: u64, slices_read: u64) -> ScanReport {
-        ScanReport { documents, matched, slices, slices_read, retries: 0 }
+        ScanReport { documents, matched, slices, slices_read, slices_aggregated: 0, retries: 0 }
     }
 
     fn covered(scans: Vec<ScanReport>, planned_slices: u64) -> Result<u64, String> {

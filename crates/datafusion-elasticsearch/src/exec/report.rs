@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Copies the counters of the readers into the metrics of the plan node, and adds them to the progress of the
 /// process.
-pub(super) struct Report {
+pub(crate) struct Report {
     /// The counters of the readers of this partition.
     pub(super) counters: Arc<ReadCounters>,
     registry: Arc<ConnectionRegistry>,
@@ -20,6 +20,7 @@ pub(super) struct Report {
     pages: Count,
     retries: Count,
     slices: Count,
+    aggregated: Count,
     peak_page_bytes: Gauge,
     server_wait: Time,
     decode: Time,
@@ -41,6 +42,7 @@ impl Report {
             pages: counter("pages"),
             retries: counter("retries"),
             slices: counter("slices"),
+            aggregated: counter("aggregated_slices"),
             // The peak of this partition. The sum over partitions is an upper bound of the memory that pages take
             // at one time.
             peak_page_bytes: MetricBuilder::new(metrics).gauge("peak_page_bytes", partition),
@@ -63,6 +65,13 @@ impl Report {
             let more = nanos.load(Ordering::Relaxed).saturating_sub(time.value() as u64);
             time.add_duration(Duration::from_nanos(more));
         }
+    }
+
+    /// Counts a slice that the server has aggregated.
+    pub(super) fn slice_aggregated(&self) {
+        self.update();
+        self.aggregated.add(1);
+        self.slice_done();
     }
 
     /// Counts a slice that was read to its end.

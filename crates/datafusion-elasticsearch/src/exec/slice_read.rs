@@ -8,18 +8,19 @@ use crate::error::from_client;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::error::{DataFusionError, Result};
-use elastic_client::{Connection, PageOptions, Slice, SliceReader};
+use elastic_client::{Connection, PageOptions, Slice, SliceReader, refuse_ignored};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryFutureExt};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, info_span};
 
 /// The reader of the slices of one partition.
-pub(super) struct SliceRead {
-    pub(super) connection: Arc<Connection>,
-    pub(super) options: PageOptions,
+pub(crate) struct SliceRead {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) options: PageOptions,
     pub(super) decoder: Decoder,
     pub(super) report: Report,
     pub(super) stop: CancellationToken,
@@ -38,7 +39,8 @@ impl SliceRead {
         (reader, span)
     }
 
-    async fn unless_stopped<T>(
+    /// Waits for a request, unless the shutdown signal comes before.
+    pub(crate) async fn unless_stopped<T>(
         &self,
         request: impl Future<Output = Result<T, elastic_client::Error>>,
     ) -> Result<T> {
@@ -47,6 +49,24 @@ impl SliceRead {
         };
         self.report.update();
         done.map_err(from_client)
+    }
+
+    /// Fails if a document of the slice has a dropped value that the options forbid.
+    pub(crate) async fn refuse_ignored(&self, slice: &Slice) -> Result<(), elastic_client::Error> {
+        match &self.options.ignored {
+            Some(ignored) => {
+                refuse_ignored(&self.connection, slice, ignored, self.options.read.keep_alive).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a slice whose documents the server has aggregated, all of them.
+    pub(crate) fn aggregated(&self, documents: u64) {
+        let counters = &self.report.counters;
+        counters.documents.fetch_add(documents, Ordering::Relaxed);
+        counters.matched.fetch_add(documents, Ordering::Relaxed);
+        self.report.slice_aggregated();
     }
 
     /// Returns all rows, one batch for each page.

@@ -5,7 +5,7 @@
 use super::column::{Column, SortKey};
 use super::slice::Slices;
 use super::{Invalid, VERSION, first};
-use crate::options::{Ignored as DomainIgnored, Pushdown as DomainPushdown};
+use crate::options::{Aggregate as DomainAggregate, Ignored as DomainIgnored, Pushdown as DomainPushdown};
 use crate::spec::{ScanSpec, TableSpec};
 use elastic_client::{KeepAlive, PageRows, ReadMode, ReadOptions, Slice};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,13 @@ pub(super) struct Table<S> {
     /// Is missing in the first plans of format 1.
     #[serde(default)]
     ignored: Ignored,
+    /// This field and the following ones are missing before format 3, in which servers aggregate nothing.
+    #[serde(default)]
+    aggregate: Aggregate,
+    #[serde(default)]
+    single: Vec<String>,
+    #[serde(default)]
+    ignored_checked: bool,
     snapshot: Option<S>,
 }
 
@@ -58,6 +65,9 @@ pub(super) struct Scan {
     pushdown: Pushdown,
     #[serde(default)]
     ignored: Option<Value>,
+    /// Since format 3.
+    #[serde(default)]
+    aggregate: Aggregate,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -79,6 +89,15 @@ enum Pushdown {
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+enum Aggregate {
+    Auto,
+    Always,
+    #[default]
+    Never,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Ignored {
     #[default]
     Error,
@@ -87,8 +106,20 @@ enum Ignored {
 
 impl Table<Slices> {
     pub(super) fn of(table: &TableSpec) -> Self {
-        let TableSpec { connection, index, columns, query, slices, read, pushdown, ignored, open_slices } =
-            table;
+        let TableSpec {
+            connection,
+            index,
+            columns,
+            query,
+            slices,
+            read,
+            pushdown,
+            aggregate,
+            ignored,
+            single,
+            ignored_checked,
+            open_slices,
+        } = table;
         let ReadOptions { mode, page_size, keep_alive } = *read;
         Self {
             version: VERSION,
@@ -105,6 +136,9 @@ impl Table<Slices> {
                 DomainIgnored::Error => Ignored::Error,
                 DomainIgnored::Null => Ignored::Null,
             },
+            aggregate: (*aggregate).into(),
+            single: single.clone(),
+            ignored_checked: *ignored_checked,
             snapshot: open_slices.as_deref().map(Slices::of),
         }
     }
@@ -127,6 +161,9 @@ impl<S> Table<S> {
                 Ignored::Error => DomainIgnored::Error,
                 Ignored::Null => DomainIgnored::Null,
             },
+            aggregate: self.aggregate.into(),
+            single: self.single,
+            ignored_checked: self.ignored_checked,
             open_slices: self.snapshot.map(slices).transpose()?,
         })
     }
@@ -134,7 +171,8 @@ impl<S> Table<S> {
 
 impl Scan {
     pub(super) fn of(scan: &ScanSpec) -> Self {
-        let ScanSpec { connection, index, columns, query, read, limit, order, pushdown, ignored } = scan;
+        let ScanSpec { connection, index, columns, query, read, limit, order, pushdown, aggregate, ignored } =
+            scan;
         let ReadOptions { mode, page_size, keep_alive } = *read;
         Self {
             version: VERSION,
@@ -149,6 +187,7 @@ impl Scan {
             order: order.iter().map(SortKey::from).collect(),
             pushdown: (*pushdown).into(),
             ignored: ignored.clone(),
+            aggregate: (*aggregate).into(),
         }
     }
 
@@ -163,6 +202,7 @@ impl Scan {
             order: self.order.into_iter().map(Into::into).collect(),
             pushdown: self.pushdown.into(),
             ignored: self.ignored,
+            aggregate: self.aggregate.into(),
         })
     }
 }
@@ -203,6 +243,26 @@ impl From<Pushdown> for DomainPushdown {
         match sent {
             Pushdown::On => Self::On,
             Pushdown::Off => Self::Off,
+        }
+    }
+}
+
+impl From<DomainAggregate> for Aggregate {
+    fn from(aggregate: DomainAggregate) -> Self {
+        match aggregate {
+            DomainAggregate::Auto => Self::Auto,
+            DomainAggregate::Always => Self::Always,
+            DomainAggregate::Never => Self::Never,
+        }
+    }
+}
+
+impl From<Aggregate> for DomainAggregate {
+    fn from(sent: Aggregate) -> Self {
+        match sent {
+            Aggregate::Auto => Self::Auto,
+            Aggregate::Always => Self::Always,
+            Aggregate::Never => Self::Never,
         }
     }
 }

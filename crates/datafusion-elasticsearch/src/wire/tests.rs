@@ -43,7 +43,7 @@ fn a_table_of_any_format_is_read() {
     assert_eq!((spec.read.page_size, spec.read.mode), (PageRows::try_new(10).unwrap(), ReadMode::Auto));
     assert_eq!(spec.read.keep_alive, KeepAlive::from_millis(60_000).unwrap());
     let again = encode_table(&spec).unwrap();
-    assert_eq!(version("a table", &again).unwrap(), 2);
+    assert_eq!(version("a table", &again).unwrap(), 3);
     assert_eq!(decode_table(&again).unwrap(), spec);
 }
 
@@ -57,7 +57,7 @@ fn what_is_not_known_or_out_of_bounds_is_an_error_that_names_it() {
         ("page_size", json!(0), "page_size = \"0\" is not a number from 1 to 10000"),
         ("keep_alive_ms", json!(5), "keep_alive = \"5ms\" is not a time such as"),
         ("of_a_later_version", json!(1), "unknown field `of_a_later_version`"),
-        ("version", json!(3), "a table arrived in format 3, and this version reads formats 1 to 2"),
+        ("version", json!(4), "a table arrived in format 4, and this version reads formats 1 to 3"),
         ("version", json!(0), "a table arrived in format 0"),
         ("connection", json!(null), "invalid type: null, expected a string"),
     ] {
