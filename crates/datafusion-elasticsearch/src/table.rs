@@ -17,7 +17,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use elastic_arrow::{
-    Column, ConstantKeywords, IndexMapping, LongKeywords, SchemaOptions, plan_columns, to_schema,
+    Column, ConstantKeywords, IndexMapping, LongKeywords, ReadFrom, SchemaOptions, plan_columns, to_schema,
 };
 use elastic_client::{
     ConnectionRegistry, Product, Server, check_query, fetch_count, fetch_mappings, fetch_older_than,
@@ -164,7 +164,28 @@ impl EsTable {
         PlannedFilters { query, all_exact, strict }
     }
 
+    /// Returns the query for these filters, and the columns of the strict ones. If none of these columns has several
+    /// values in a document that the query finds, the filters are exact.
+    pub(crate) fn filter_columns(&self, filters: &[Expr]) -> (Value, BTreeSet<String>) {
+        let planned = self.plan_filters(filters);
+        let names = planned.strict.iter().flat_map(|filter| filter.column_refs());
+        let names: BTreeSet<String> = names.map(|column| column.name.clone()).collect();
+        let provable =
+            |column: &&Column| !column.array && matches!(column.read_from, ReadFrom::DocValues { .. });
+        let columns = self.spec.columns.iter().filter(provable).map(|column| column.name.clone());
+        (planned.query, columns.filter(|name| names.contains(name)).collect())
+    }
+
     fn push(&self, filter: &Expr) -> Option<Pushed> {
+        let mut pushed = self.translate(filter)?;
+        let is_single = |name: &str| self.spec.single.iter().any(|single| single == name);
+        if pushed.precision == Precision::Strict && filter.column_refs().iter().all(|c| is_single(&c.name)) {
+            pushed.precision = Precision::Exact;
+        }
+        Some(pushed)
+    }
+
+    fn translate(&self, filter: &Expr) -> Option<Pushed> {
         match self.spec.pushdown {
             Pushdown::On => translate(filter, &self.spec.columns, self.spec.ignored),
             // Only the server can evaluate `match`.

@@ -272,7 +272,7 @@ pub(crate) async fn plan(
     let sql = args.statement(&spec);
     let plan = context.sql(&sql).await?.into_unoptimized_plan();
     let running = interrupt.begin();
-    let (plan, open) = open_unless_interrupted(plan, &running).await?;
+    let (plan, open) = open_unless_interrupted(plan, &context.state(), &running).await?;
     let planning = async { context.execute_logical_plan(plan).await?.create_physical_plan().await };
     let physical = tokio::select! {
         physical = planning => physical.map_err(Failure::from),

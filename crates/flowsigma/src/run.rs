@@ -9,9 +9,9 @@ use crate::progress::Progress;
 use async_trait::async_trait;
 use ballista_elasticsearch::{Cluster, Job, ScanReport};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion_elasticsearch::{QueryContexts, open_contexts};
+use datafusion_elasticsearch::{QueryContexts, open_contexts, prove_filters};
 use elastic_client::{ConnectionRegistry, ContextKind};
 use flowsigma_node::Config;
 use futures::StreamExt;
@@ -93,9 +93,9 @@ impl Runner {
     /// contexts are closed; a failure or a warning says so if that did not succeed.
     pub(crate) async fn run(&self, plan: LogicalPlan, sink: &mut dyn RowSink) -> Result<Done, Failure> {
         let plan = self.cluster.prepare(plan)?;
-        let running = self.interrupt.begin();
+        let (running, state) = (self.interrupt.begin(), self.cluster.context().state());
         let (plan, open) = tokio::select! {
-            opened = open_unless_interrupted(plan, &running) => opened?,
+            opened = open_unless_interrupted(plan, &state, &running) => opened?,
             failure = self.cancelled() => return Err(failure),
         };
         let (slices, kind) = (open.slices(), open.kind());
@@ -224,14 +224,25 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Opens the search contexts of the plan. On an interrupt, those that are open are closed in the background, and one
+/// Opens the search contexts of the plan, and proves which of its filters are exact. On an interrupt, those that are open are closed in the background, and one
 /// that is being opened is closed as soon as the server has responded.
 pub(crate) async fn open_unless_interrupted(
     plan: LogicalPlan,
+    state: &SessionState,
     running: &Running<'_>,
 ) -> Result<(LogicalPlan, QueryContexts), Failure> {
+    let opened = async {
+        let (plan, open) = open_contexts(plan).await?;
+        match prove_filters(plan, state).await {
+            Ok(plan) => Ok((plan, open)),
+            Err(error) => {
+                open.close().await.ok();
+                Err(error)
+            }
+        }
+    };
     tokio::select! {
-        opened = open_contexts(plan) => Ok(opened?),
+        opened = opened => Ok(opened?),
         () = running.interrupted() => Err(Failure::Interrupted { cleaned_up: false }),
     }
 }
