@@ -10,15 +10,10 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::field::MetaField;
-use crate::json_text::JsonText;
-use crate::layout::Layout;
+use crate::json_text::{JsonText, Text};
 use crate::rows::Rows;
 use crate::source::SourceSeed;
 use crate::values::{Misfit, Scalar};
-
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
@@ -38,8 +33,6 @@ enum HitKey {
 /// Reads one hit into a row. Returns the JSON text of its sort values.
 pub(crate) struct HitSeed<'a, 'd> {
     pub(crate) rows: &'a mut Rows<'d>,
-    /// The expected position of the next key among the doc value columns.
-    pub(crate) hint: &'a mut usize,
 }
 
 impl<'de> DeserializeSeed<'de> for HitSeed<'_, '_> {
@@ -67,7 +60,7 @@ impl<'de> Visitor<'de> for HitSeed<'_, '_> {
                 HitKey::Index => index = Some(map.next_value()?),
                 HitKey::Sort => sort = Some(map.next_value_seed(JsonText)?),
                 HitKey::Fields => {
-                    map.next_value_seed(FieldsSeed { rows: &mut *self.rows, hint: &mut *self.hint })?;
+                    map.next_value_seed(FieldsSeed { rows: &mut *self.rows })?;
                 }
                 HitKey::Source => read_source(&mut map, self.rows)?,
                 HitKey::Other => {
@@ -104,7 +97,6 @@ fn read_source<'de, A: MapAccess<'de>>(map: &mut A, rows: &mut Rows<'_>) -> Resu
 
 struct FieldsSeed<'a, 'd> {
     rows: &'a mut Rows<'d>,
-    hint: &'a mut usize,
 }
 
 impl<'de> DeserializeSeed<'de> for FieldsSeed<'_, '_> {
@@ -124,13 +116,13 @@ impl<'de> Visitor<'de> for FieldsSeed<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let layout = self.rows.layout;
-        *self.hint = 0;
-        while let Some(position) = map.next_key_seed(FieldKey { layout, hint: *self.hint })? {
+        let mut previous = None;
+        while let Some(position) = map.next_key_seed(FieldKey { rows: &mut *self.rows, previous })? {
             let Some(position) = position else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            *self.hint = position + 1;
+            previous = Some(position);
             map.next_value_seed(ValuesSeed { rows: &mut *self.rows, column: layout.doc_values[position] })?;
         }
         Ok(())
@@ -138,12 +130,13 @@ impl<'de> Visitor<'de> for FieldsSeed<'_, '_> {
 }
 
 /// Reads a key of `fields` as a position among the doc value columns.
-struct FieldKey<'d> {
-    layout: &'d Layout,
-    hint: usize,
+struct FieldKey<'a, 'd> {
+    rows: &'a mut Rows<'d>,
+    /// The position of the key before it.
+    previous: Option<usize>,
 }
 
-impl<'de> DeserializeSeed<'de> for FieldKey<'_> {
+impl<'de> DeserializeSeed<'de> for FieldKey<'_, '_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -151,7 +144,7 @@ impl<'de> DeserializeSeed<'de> for FieldKey<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for FieldKey<'_> {
+impl<'de> Visitor<'de> for FieldKey<'_, '_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,7 +152,8 @@ impl<'de> Visitor<'de> for FieldKey<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.layout.position_of(name, self.hint))
+        let layout = self.rows.layout;
+        Ok(self.rows.field_order.follow(self.previous, |hint| layout.position_of(name, hint)))
     }
 }
 

@@ -1,12 +1,17 @@
 //! Values as JSON text.
 //!
-//! Owns: reading a value as unchanged JSON text. Must not know: the field of the value.
+//! Owns: reading a value as unchanged JSON text, and strings without a copy. Must not know: the field of the value.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer};
 use serde_json::value::RawValue;
+
+/// A string, borrowed from the page unless it has escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 /// Returns the next value as unchanged JSON text.
 pub(crate) fn json_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {

@@ -16,7 +16,7 @@ use crate::values::MAX_DEPTH;
 pub(crate) struct Layout {
     pub(crate) columns: Vec<Column>,
     pub(crate) schema: SchemaRef,
-    /// The doc value columns in their order. Responses usually have the same order.
+    /// The doc value columns in their order.
     pub(crate) doc_values: Vec<usize>,
     /// The position in `doc_values` of each name.
     by_name: HashMap<String, usize>,
@@ -65,11 +65,12 @@ impl Layout {
                 }
             }
         }
+        layout.source.number(0);
         layout.columns = columns;
         Ok(layout)
     }
 
-    /// Returns the position of `name` in `doc_values`, which usually is `hint`.
+    /// Returns the position of `name` in `doc_values`, which probably is `hint`.
     pub(crate) fn position_of(&self, name: &str, hint: usize) -> Option<usize> {
         let hinted = self.doc_values.get(hint).filter(|column| self.columns[**column].name == name);
         if hinted.is_some() { Some(hint) } else { self.by_name.get(name).copied() }

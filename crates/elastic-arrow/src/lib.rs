@@ -5,12 +5,13 @@
 //!
 //! A module uses only modules that precede it in this list:
 //! - `error`, `field`, `leaf`, `merge`, `mapping`: from mappings to columns;
-//! - `time`, `values`, `source_tree`, `layout`, `rows`, `json_text`, `source`, `hit`, `page`: from pages to batches.
+//! - `time`, `json_text`, `values`, `key_order`, `source_tree`, `layout`, `rows`, `source`, `hit`, `page`: from pages to batches.
 
 mod error;
 mod field;
 mod hit;
 mod json_text;
+mod key_order;
 mod layout;
 mod leaf;
 mod mapping;

@@ -99,8 +99,11 @@ impl PageDecoder {
         if body.len() > MAX_BODY {
             return Err(Error::TooLarge { bytes: body.len(), limit: MAX_BODY });
         }
+        // Checked once for the whole body instead of once for each string.
+        let text = std::str::from_utf8(body)
+            .map_err(|e| Error::Malformed { bytes: body.len(), source: serde_json::Error::custom(e) })?;
         let mut rows = Rows::new(&self.layout);
-        let mut deserializer = serde_json::Deserializer::from_slice(body);
+        let mut deserializer = serde_json::Deserializer::from_str(text);
         let response = PageSeed { rows: &mut rows }.deserialize(&mut deserializer);
         let response = response.and_then(|envelope| deserializer.end().map(|()| envelope));
         if let Some(error) = rows.error.take() {
@@ -298,9 +301,8 @@ impl<'de> Visitor<'de> for HitList<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut hint = 0;
         let mut last = None;
-        while let Some(sort) = seq.next_element_seed(HitSeed { rows: &mut *self.rows, hint: &mut hint })? {
+        while let Some(sort) = seq.next_element_seed(HitSeed { rows: &mut *self.rows })? {
             last = sort;
         }
         let Some(text) = last else { return Ok(None) };

@@ -380,6 +380,55 @@ fn the_envelope_is_read_in_any_order() {
     assert_eq!(page.batch.column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
 }
 
+/// The order of keys is learned from hit to hit, and must never decide which column a value belongs to.
+#[test]
+fn keys_may_come_in_another_order_in_each_hit() {
+    let doc_values = json!({"a": {"type": "long"}, "b": {"type": "long"}, "c": {"type": "long"}});
+    let text = |name: &str| json!({ name: {"type": "long", "doc_values": false} });
+    let nested = json!({"o": {"properties": {
+        "a": text("a")["a"], "b": text("b")["b"], "c": {"properties": text("c")},
+    }}});
+    let hits = [
+        r#""a":1,"b":2,"c":3"#,
+        r#""c":3,"a":1,"b":2"#,
+        r#""x":9,"c":3,"x":9,"b":2"#,
+        r#""b":2"#,
+        r#""c":3,"b":2,"a":1"#,
+    ];
+    let expected = [[Some(1); 5], [Some(2); 5], [Some(3); 5]];
+    let missing = [(0, vec![2, 3]), (1, vec![]), (2, vec![3])];
+    for (decoder, fields_of) in [
+        (decoder(doc_values), (|keys: &str| format!(r#"{{"fields":{{{keys}}}}}"#)) as fn(&str) -> String),
+        (decoder(nested), |keys| {
+            let keys = keys.replace(r#""c":3"#, r#""c":{"y":0,"c":3}"#);
+            format!(r#"{{"_source":{{"z":[],"o":{{{keys}}}}}}}"#)
+        }),
+    ] {
+        let hits: Vec<String> = hits.iter().map(|keys| fields_of(keys)).collect();
+        let body = format!(r#"{{"hits":{{"hits":[{}]}}}}"#, hits.join(","));
+        let batch = decoder.decode(body.as_bytes()).unwrap().batch;
+        for (column, rows) in &missing {
+            let mut expected = expected[*column];
+            rows.iter().for_each(|row| expected[*row] = None);
+            let values: Vec<_> = batch.column(*column).as_primitive::<Int64Type>().iter().collect();
+            assert_eq!(values, expected, "column {column}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_not_utf8_is_malformed() {
+    let decoder = decoder(json!({"k": {"type": "keyword"}}));
+    for key in ["k", "x"] {
+        let mut body = page(fields(json!({ key: ["\u{e9}"] })));
+        assert!(decoder.decode(&body).is_ok());
+        let place = body.iter().position(|byte| *byte == 0xc3).unwrap();
+        body[place] = 0xff;
+        let error = decoder.decode(&body).unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains("utf-8"), "{error}");
+    }
+}
+
 #[test]
 fn only_an_exact_total_counts() {
     let decoder = decoder(json!({}));

@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Place};
 use crate::field::MetaField;
+use crate::key_order::KeyOrder;
 use crate::layout::Layout;
 use crate::values::{ColumnBuilder, Misfit, Scalar};
 
@@ -21,12 +22,25 @@ pub(crate) struct Rows<'d> {
     pub(crate) error: Option<Error>,
     /// Whether the row has its whole `_source`.
     whole_source: bool,
+    /// The order of the keys of `fields`.
+    pub(crate) field_order: KeyOrder,
+    /// The order of the keys of each object in `_source`, by its number.
+    pub(crate) source_orders: Vec<KeyOrder>,
 }
 
 impl<'d> Rows<'d> {
     pub(crate) fn new(layout: &'d Layout) -> Self {
         let builders = layout.columns.iter().map(ColumnBuilder::new).collect();
-        Self { layout, builders, rows: 0, misfit: None, error: None, whole_source: false }
+        Self {
+            layout,
+            builders,
+            rows: 0,
+            misfit: None,
+            error: None,
+            whole_source: false,
+            field_order: KeyOrder::new(layout.doc_values.len()),
+            source_orders: layout.source.orders(),
+        }
     }
 
     pub(crate) fn push(&mut self, column: usize, value: Scalar<'_>) {

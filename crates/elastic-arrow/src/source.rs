@@ -30,7 +30,7 @@ impl<'de> DeserializeSeed<'de> for SourceSeed<'_, '_> {
             return deserializer.deserialize_any(self);
         }
         let text = json_text(deserializer)?;
-        if !self.tree.children.is_empty() && text.trim_start().starts_with('{') {
+        if !self.tree.is_empty() && text.trim_start().starts_with('{') {
             // Both "a" and "a.b" are fields, so an object at "a" can only contain "a.b".
             let mut inner = serde_json::Deserializer::from_str(&text);
             return inner.deserialize_any(self).map_err(serde::de::Error::custom);
@@ -50,9 +50,13 @@ impl<'de> Visitor<'de> for SourceSeed<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(child) = map.next_key_seed(KeySeed { tree: self.tree })? {
+        let mut previous = None;
+        while let Some(child) =
+            map.next_key_seed(KeySeed { tree: self.tree, previous, rows: &mut *self.rows })?
+        {
             match child {
-                Descent::At(tree) => {
+                Descent::At { tree, position } => {
+                    previous = position.or(previous);
                     map.next_value_seed(SourceSeed { tree, rows: &mut *self.rows, depth: self.depth + 1 })?;
                 }
                 Descent::Beside(columns) => {
@@ -101,11 +105,14 @@ impl<'de> Visitor<'de> for SourceSeed<'_, '_> {
     }
 }
 
-struct KeySeed<'a> {
+struct KeySeed<'a, 'r, 'd> {
     tree: &'a SourceTree,
+    /// The position of the key before it.
+    previous: Option<usize>,
+    rows: &'r mut Rows<'d>,
 }
 
-impl<'de, 'a> DeserializeSeed<'de> for KeySeed<'a> {
+impl<'de, 'a> DeserializeSeed<'de> for KeySeed<'a, '_, '_> {
     type Value = Descent<'a>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -113,7 +120,7 @@ impl<'de, 'a> DeserializeSeed<'de> for KeySeed<'a> {
     }
 }
 
-impl<'de, 'a> Visitor<'de> for KeySeed<'a> {
+impl<'de, 'a> Visitor<'de> for KeySeed<'a, '_, '_> {
     type Value = Descent<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,6 +128,7 @@ impl<'de, 'a> Visitor<'de> for KeySeed<'a> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.tree.descend(key))
+        let order = &mut self.rows.source_orders[self.tree.number];
+        Ok(self.tree.descend(key, self.previous, order))
     }
 }

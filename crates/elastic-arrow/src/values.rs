@@ -17,6 +17,7 @@ use arrow::error::ArrowError;
 use serde_json::value::RawValue;
 
 use crate::field::{Column, FieldType};
+use crate::json_text::Text;
 use crate::time::{epoch_millis_to_nanos, iso_to_nanos};
 
 /// The most levels of nested arrays or objects that are read.
@@ -142,7 +143,7 @@ impl ColumnBuilder {
         }
         match text.as_bytes().first() {
             Some(b'"') => {
-                let Ok(string) = serde_json::from_str::<String>(text) else {
+                let Ok(Text(string)) = serde_json::from_str(text) else {
                     return Err(Misfit::value(text, "not a string"));
                 };
                 if self.ip {

@@ -3,13 +3,18 @@
 //! Owns: the options of a read, and its counters. Must not know: columns. A [`DecodePage`] turns bytes into rows.
 //!
 //! A module uses only modules that precede it in this list. `requests` builds the common parts of every search. `pit`
-//! and `scroll` are the two modes with their state. `reader` reads by one of them. `count` only counts the rows.
+//! and `scroll` are the two modes with their state. `tail` reads the ends of a response before it is decoded, and
+//! `check` judges it after that. `reader` reads by one of the modes, and `in_flight` sends its requests.
+//! `count` only counts the rows.
 
+mod check;
 mod count;
+mod in_flight;
 mod pit;
 mod reader;
 mod requests;
 mod scroll;
+mod tail;
 
 pub use reader::SliceReader;
 

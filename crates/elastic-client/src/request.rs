@@ -44,7 +44,7 @@ pub enum Idempotence {
 }
 
 /// A request to any Elasticsearch node of a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The HTTP method.
     pub method: Method,

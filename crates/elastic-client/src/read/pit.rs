@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The state of a read by point in time.
+#[derive(Clone)]
 pub(super) struct PitRead {
     /// The newest id of the point in time.
     id: Arc<str>,

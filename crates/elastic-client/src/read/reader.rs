@@ -1,25 +1,24 @@
 //! Reading a slice by one of the two modes.
 //!
-//! Owns: the order of requests, and the checks that no row is missing. Must not know: the ids and bodies of a mode, or
-//! columns.
+//! Owns: the order of requests, and the check that the pages have all rows. Must not know: the ids and bodies of a
+//! mode, or columns.
 
+use super::check::{EarlyEnd, incompleteness};
 use super::pit::PitRead;
 use super::requests::SearchRequests;
 use super::scroll::{Opened, ScrollRead};
-use super::{DecodeError, DecodePage, Envelope, PageOptions, ReadCounters};
+use super::{DecodeError, DecodePage, Envelope, PageOptions, ReadCounters, tail};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::ignored::refuse_ignored;
 use crate::paging::{PageSize, TARGET_BYTES};
 use crate::request::{Request, Response};
 use crate::slices::{Slice, SliceSource};
-use futures::future::try_join_all;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::task::JoinHandle;
-use tracing::Instrument;
 
 /// The mode of a read, with its state.
 pub(super) enum Mode {
@@ -55,16 +54,22 @@ pub(super) enum State {
 
 /// Reads one slice, page by page. Dropping the reader cancels the read and closes its scroll.
 pub struct SliceReader<D: DecodePage> {
-    connection: Arc<Connection>,
-    slice: Slice,
-    options: PageOptions,
+    pub(super) connection: Arc<Connection>,
+    pub(super) slice: Slice,
+    pub(super) options: PageOptions,
     pub(super) decoder: D,
     pub(super) counters: Arc<ReadCounters>,
     pub(super) mode: Mode,
     pub(super) state: State,
     pub(super) page_size: PageSize,
     /// The number of rows that the request in flight asks for.
-    asked: u32,
+    pub(super) asked: u32,
+    /// The responses of the page that is decoded next.
+    received: Option<Vec<Response>>,
+    /// The requests in flight that were sent before the previous page was decoded.
+    pub(super) ahead: Option<Vec<Request>>,
+    /// Whether the ends of a response have so far told what its successor is.
+    looks_ahead: bool,
     total: Option<u64>,
     read: u64,
 }
@@ -93,6 +98,9 @@ impl<D: DecodePage> SliceReader<D> {
             state: State::Start,
             page_size,
             asked: page_size.rows(),
+            received: None,
+            ahead: None,
+            looks_ahead: true,
             total: None,
             read: 0,
         }
@@ -115,12 +123,31 @@ impl<D: DecodePage> SliceReader<D> {
             }
             self.begin()?;
         }
-        if let State::Later(requests) = &mut self.state {
-            let requests = std::mem::take(requests);
-            self.state = State::Fetching(self.fetch(requests));
+        // If the caller dropped this future while it yielded, the page is still there.
+        if self.received.is_none() {
+            if let State::Later(requests) = &mut self.state {
+                let requests = std::mem::take(requests);
+                self.state = State::Fetching(self.fetch(requests));
+            }
+            let Some(responses) = self.responses().await? else { return Ok(None) };
+            self.ask_ahead(&responses);
+            self.received = Some(responses);
+            if self.ahead.is_some() {
+                // Decoding does not yield, so the request would be sent after it.
+                tokio::task::yield_now().await;
+            }
         }
-        let Some(responses) = self.responses().await? else { return Ok(None) };
-        let bytes = responses.iter().map(|response| response.body.len()).sum();
+        let responses = self.received.take().unwrap_or_default();
+        let rows = self.decode(responses).await;
+        if rows.is_err() {
+            self.stop();
+        }
+        rows.map(Some)
+    }
+
+    /// Decodes and checks the page of these responses, and requests the next page.
+    async fn decode(&mut self, responses: Vec<Response>) -> Result<D::Rows, Error> {
+        let bytes = size_of(&responses);
         let mut page: Option<Checked> = None;
         let mut parts = Vec::with_capacity(responses.len());
         for (part, response) in responses.into_iter().enumerate() {
@@ -150,87 +177,47 @@ impl<D: DecodePage> SliceReader<D> {
                 .map_err(|source| Error::Decode { operation: self.operation(), source })?
         };
         self.take_over(page, bytes)?;
-        Ok(Some(rows))
+        Ok(rows)
+    }
+
+    /// Requests the next page of a point in time before this one is decoded, if the ends of the response tell its
+    /// cursor and id, and the counted rows tell that it has rows.
+    ///
+    /// Nothing of that is trusted: [`Self::take_over`] uses the request only if the decoded page leads to the same one.
+    /// So a request with an older id of the point in time, or with another size, is discarded, too.
+    fn ask_ahead(&mut self, responses: &[Response]) {
+        let (Mode::Pit(pit), [response], Some(total)) = (&self.mode, responses, self.total) else { return };
+        let bytes = response.body.len();
+        let read = self.read + u64::from(self.asked);
+        if !self.looks_ahead || is_large(bytes) || read >= total || self.is_enough(read) {
+            return;
+        }
+        let Some(cursor) = tail::last_sort(&response.body) else { return };
+        let mut next = pit.clone();
+        next.renamed(tail::pit_id(&response.body));
+        next.advance(cursor);
+        let rows = self.next_size(read, self.asked as usize, bytes).rows();
+        let requests =
+            next.page_requests(&SearchRequests { slice: &self.slice, options: &self.options, rows });
+        self.state = State::Fetching(self.fetch(requests.clone()));
+        self.ahead = Some(requests);
+    }
+
+    /// Returns whether the read ends by its limit after this many rows.
+    fn is_enough(&self, read: u64) -> bool {
+        self.options.limit.is_some_and(|limit| read >= u64::from(limit.get()))
+    }
+
+    /// Returns the size of the page after one with this many rows and bytes, when `read` rows are read.
+    fn next_size(&self, read: u64, rows: usize, bytes: usize) -> PageSize {
+        self.page_size.after(rows, bytes).at_most(self.options.max_rows(read))
     }
 
     /// Returns the mode, and the builder of requests for pages of the current page size.
-    fn ask(&mut self) -> (&mut Mode, SearchRequests<'_>) {
+    pub(super) fn ask(&mut self) -> (&mut Mode, SearchRequests<'_>) {
         self.asked = self.page_size.rows();
         let page = SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked };
         (&mut self.mode, page)
-    }
-
-    /// Requests the first page.
-    pub(super) fn begin(&mut self) -> Result<(), Error> {
-        let (mode, page) = self.ask();
-        self.state = match mode {
-            Mode::Pit(pit) => {
-                let requests = pit.page_requests(&page);
-                State::Fetching(self.fetch(requests))
-            }
-            Mode::Scroll(scroll) => State::Opening(scroll.open(&page)?),
-        };
-        Ok(())
-    }
-
-    /// Requests the number of rows. A point in time returns it without rows, a scroll with a page of one row.
-    pub(super) fn begin_count(&mut self) -> Result<(), Error> {
-        if let Mode::Pit(pit) = &self.mode {
-            self.asked = 0;
-            let page = SearchRequests { slice: &self.slice, options: &self.options, rows: 0 };
-            self.state = State::Fetching(self.fetch(vec![pit.count_request(&page)]));
-            return Ok(());
-        }
-        self.page_size = self.page_size.at_most(1);
-        self.begin()
-    }
-
-    /// Waits for the responses to the requests in flight. Returns `None` if no request is in flight.
-    pub(super) async fn responses(&mut self) -> Result<Option<Vec<Response>>, Error> {
-        let started = Instant::now();
-        let responses = loop {
-            // The task stays in the state until it ends, because `drop` must find it if this future is dropped.
-            let fetched = match &mut self.state {
-                State::Start | State::Later(_) | State::Done => return Ok(None),
-                State::Fetching(task) => task.await,
-                State::Opening(task) => task.await.map(|opened| {
-                    let Opened { response, id } = opened?;
-                    if let (Mode::Scroll(scroll), Some(id)) = (&mut self.mode, id) {
-                        scroll.opened(id);
-                    }
-                    Ok(vec![response])
-                }),
-            };
-            self.state = State::Done;
-            let fetched = fetched.map_err(|e| Error::Protocol {
-                operation: self.operation(),
-                detail: format!("the request was cancelled: {e}"),
-            })?;
-            match fetched {
-                Err(Error::TooLarge { bytes, max, .. }) if self.asked > 1 => {
-                    let parts = self.options.fields.len().max(1);
-                    self.page_size = self.page_size.after_too_large(bytes.saturating_mul(parts));
-                    if matches!(&self.mode, Mode::Scroll(scroll) if scroll.is_open()) {
-                        let (rows, fitting) = (self.asked, self.page_size.rows());
-                        return Err(Error::ScrollPageTooLarge {
-                            operation: self.operation(),
-                            rows,
-                            max,
-                            fitting,
-                        });
-                    }
-                    self.begin()?;
-                }
-                fetched => break fetched?,
-            }
-        };
-        add(&self.counters.wait_nanos, started.elapsed().as_nanos() as u64);
-        add(&self.counters.retries, responses.iter().map(|response| u64::from(response.retries)).sum());
-        add(&self.counters.pages, 1);
-        let bytes = responses.iter().map(|response| response.body.len() as u64).sum();
-        add(&self.counters.bytes, bytes);
-        self.counters.peak_page_bytes.fetch_max(bytes, Ordering::Relaxed);
-        Ok(Some(responses))
     }
 
     /// Returns the error of a page that cannot be decoded, with the document's `_id` if possible.
@@ -238,6 +225,8 @@ impl<D: DecodePage> SliceReader<D> {
     /// Pages have no `_id` unless a column needs it, because it is slow to return. The same page of a point in time can
     /// be requested again with `_id`.
     async fn name_document(&mut self, part: usize, source: DecodeError) -> Error {
+        // This page is the last one that is requested.
+        self.stop();
         let mut source = source;
         if let Mode::Pit(pit) = &self.mode
             && let Some(fields) = self.options.fields.get_mut(part).filter(|fields| !fields.metadata)
@@ -260,44 +249,22 @@ impl<D: DecodePage> SliceReader<D> {
 
     /// Refuses a response in which rows may be missing.
     pub(super) fn check(&mut self, page: Envelope) -> Result<Checked, Error> {
-        // The ids come first: a scroll must be closed also if its page is refused below.
+        let incomplete =
+            |reader: &Self, detail| Err(Error::Incomplete { operation: reader.operation(), detail });
+        let is_later_of_scroll = matches!(self.mode, Mode::Scroll(_)) && self.total.is_some();
+        let early_end = if is_later_of_scroll { EarlyEnd::FullPage } else { EarlyEnd::Refused };
+        let reason = incompleteness(&page, self.asked, early_end);
+        // The ids come first: a scroll must be closed also if its page is refused.
         match &mut self.mode {
             Mode::Pit(pit) => pit.renamed(page.pit_id),
             Mode::Scroll(scroll) => scroll.renamed(page.scroll_id),
         }
-        let incomplete = |detail: String| Error::Incomplete { operation: self.operation(), detail };
-        if !page.complete {
-            return Err(incomplete("_shards or timed_out is missing".into()));
-        }
-        if page.timed_out {
-            return Err(incomplete("the server timed out and returned partial results".into()));
-        }
-        // Elasticsearch 7 sets it on every page of a scroll after the first, where it means that the page is full. The
-        // total of the first page verifies the rows in any case.
-        let is_later_of_scroll = matches!(self.mode, Mode::Scroll(_)) && self.total.is_some();
-        if page.terminated_early && !is_later_of_scroll {
-            return Err(incomplete("the server ended the search early and returned partial results".into()));
-        }
-        if page.clusters_incomplete > 0 {
-            let clusters = page.clusters_incomplete;
-            return Err(incomplete(format!("{clusters} remote clusters returned partial or no results")));
-        }
-        if page.shards_failed > 0 {
-            let reason = page.shard_failure.unwrap_or_else(|| "no reason given".into());
-            return Err(incomplete(format!("{} shards failed: {reason}", page.shards_failed)));
-        }
-        if page.shards_total == Some(0) {
-            return Err(incomplete(
-                "the server searched no shard, as for a frozen index; unfreeze the index".into(),
-            ));
-        }
-        // Otherwise a duplicate row could hide a missing one.
-        if page.hits > self.asked as usize {
-            return Err(incomplete(format!("{} rows on a page of at most {}", page.hits, self.asked)));
+        if let Some(reason) = reason {
+            return incomplete(self, reason);
         }
         let total = match (self.total, page.total) {
             (Some(total), Some(now)) if now != total => {
-                return Err(incomplete(format!("{total} rows counted at first, and now {now}")));
+                return incomplete(self, format!("{total} rows counted at first, and now {now}"));
             }
             (Some(total), _) => total,
             (None, Some(total)) => {
@@ -305,7 +272,7 @@ impl<D: DecodePage> SliceReader<D> {
                 self.total = Some(total);
                 total
             }
-            (None, None) => return Err(incomplete("hits.total is missing or not exact".into())),
+            (None, None) => return incomplete(self, "hits.total is missing or not exact".into()),
         };
         Ok(Checked { total, hits: page.hits, last_sort: page.last_sort })
     }
@@ -322,10 +289,10 @@ impl<D: DecodePage> SliceReader<D> {
             });
         }
         add(&self.counters.documents, page.hits as u64);
-        let enough = self.options.limit.is_some_and(|limit| self.read >= u64::from(limit.get()));
         // The last page proves the end: it has fewer rows than requested, or none.
         let end = self.read == total && short;
-        if end || enough {
+        if end || self.is_enough(self.read) {
+            self.stop();
             self.free();
             return Ok(());
         }
@@ -338,53 +305,44 @@ impl<D: DecodePage> SliceReader<D> {
                 });
             };
             pit.advance(cursor);
-            let max = self.options.max_rows(self.read);
-            self.page_size = self.page_size.after(page.hits, bytes).at_most(max);
+            self.page_size = self.next_size(self.read, page.hits, bytes);
         }
         let (mode, page) = self.ask();
         let requests = match mode {
             Mode::Scroll(scroll) => vec![scroll.next_request(&page)?],
             Mode::Pit(pit) => pit.page_requests(&page),
         };
-        // The next page is requested while the caller uses this one. So at most two pages are in memory, and only one
-        // if it is large.
-        self.state = match bytes > 2 * TARGET_BYTES {
+        if let Some(ahead) = self.ahead.take() {
+            if ahead == requests {
+                return Ok(());
+            }
+            self.looks_ahead = false;
+            self.stop();
+        }
+        // The next page is requested while the caller uses this one, if it was not before this one was decoded. So at
+        // most two pages are in memory, and only one if it is large.
+        self.state = match is_large(bytes) {
             true => State::Later(requests),
             false => State::Fetching(self.fetch(requests)),
         };
         Ok(())
     }
-
-    fn fetch(&self, requests: Vec<Request>) -> JoinHandle<Result<Vec<Response>, Error>> {
-        let connection = Arc::clone(&self.connection);
-        let fetch =
-            async move { try_join_all(requests.iter().map(|request| connection.send(request))).await };
-        // Log entries of a page contain the slice of the current span.
-        tokio::spawn(fetch.in_current_span())
-    }
-
-    /// Closes the scroll that this reader opened.
-    pub(super) fn free(&mut self) {
-        match &mut self.mode {
-            Mode::Pit(_) => {}
-            Mode::Scroll(scroll) => scroll.free(),
-        }
-    }
 }
 
-impl<D: DecodePage> Drop for SliceReader<D> {
-    fn drop(&mut self) {
-        match (std::mem::replace(&mut self.state, State::Done), &mut self.mode) {
-            (State::Opening(task), Mode::Scroll(scroll)) => scroll.free_when_opened(task),
-            (State::Fetching(task), _) => task.abort(),
-            // A reader opens only scrolls.
-            (State::Opening(_), Mode::Pit(_)) => {}
-            (State::Start | State::Later(_) | State::Done, _) => {}
-        }
-        self.free();
-    }
-}
-
-fn add(counter: &AtomicU64, n: u64) {
+pub(super) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
+
+/// Returns the size of a page, in bytes.
+pub(super) fn size_of(responses: &[Response]) -> usize {
+    responses.iter().map(|response| response.body.len()).sum()
+}
+
+/// Returns whether a page is so large that the next one must not be in memory beside it.
+fn is_large(bytes: usize) -> bool {
+    bytes > 2 * TARGET_BYTES
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;
