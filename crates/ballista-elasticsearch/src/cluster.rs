@@ -143,7 +143,8 @@ impl Cluster {
         // Uses no proxy and no redirect: these requests must reach the scheduler that has the job.
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         match ClusterTls::of(&self.protection) {
-            None => Ok((self.scheduler_url.clone(), client)),
+            // Without TLS, reading the certificate authorities of the system would only take time.
+            None => Ok((self.scheduler_url.clone(), client.tls_built_in_root_certs(false))),
             Some(tls) => {
                 let mut client = tls.for_http(client).map_err(|e| DataFusionError::External(Box::new(e)))?;
                 if let Some(bearer) = self.protection.bearer() {

@@ -7,6 +7,7 @@
 //! submit jobs. Ballista's own functions for an embedded cluster open ports, accept no execution engine and no
 //! session settings, and leave the shuffle files of tasks on the disk.
 
+use crate::embedded_service::EmbeddedService;
 use crate::execution_engine::execution_engine;
 use crate::file_access::FileAccess;
 use crate::register::{function_registry, session_state};
@@ -111,7 +112,7 @@ impl Embedded {
         let largest = config.ballista_grpc_client_max_message_size();
         let services = create_grpc_server(&GrpcServerConfig::default())
             .add_service(
-                SchedulerGrpcServer::new(scheduler)
+                SchedulerGrpcServer::new(EmbeddedService::try_new(scheduler).await?)
                     .max_decoding_message_size(largest)
                     .max_encoding_message_size(largest),
             )

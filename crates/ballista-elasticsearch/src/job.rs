@@ -5,16 +5,15 @@
 use crate::cluster::Cluster;
 use crate::progress::{JobProgress, Stages};
 use crate::scan_report::{ScanReport, scan_report};
+use crate::scheduler::status_now;
 use crate::submission::{ASKED_AGAIN_AFTER, Again, Submission};
-use ballista_core::serde::protobuf::{
-    CancelJobParams, GetJobMetricsParams, GetJobStatusParams, job_status::Status,
-};
+use ballista_core::serde::protobuf::{CancelJobParams, GetJobMetricsParams, job_status::Status};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion_elasticsearch::planned_slices;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tonic::Code;
 
@@ -34,8 +33,12 @@ const REST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A scheduler cancels a job with a delay. If nothing runs yet, it finishes the planning first.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(20);
-const ROUNDS_BETWEEN: u32 = 10;
-const ROUNDS_UNTIL_UNKNOWN: u32 = 20;
+/// The time after which a cancellation is sent again.
+const SENT_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// The time after which a job without a status is unknown to its scheduler.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(1);
+/// The first poll interval for the end of a cancelled job. It doubles up to [`ASKED_AGAIN_AFTER`].
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
 impl Job {
     /// Submits a plan, and returns the job with the stream of its rows.
@@ -98,22 +101,25 @@ impl Job {
             }
         };
         let mut scheduler = self.cluster.scheduler().await?;
-        for round in 0.. {
-            let params = GetJobStatusParams { job_id: job_id.clone() };
-            let response = scheduler.get_job_status(params).await.map_err(answered)?.into_inner();
+        let (begin, mut sent, mut pause) = (Instant::now(), None::<Instant>, FIRST_PAUSE);
+        loop {
+            let response = scheduler.get_job_status(status_now(job_id.clone())).await;
+            let response = response.map_err(answered)?.into_inner();
             match response.status.and_then(|status| status.status) {
                 Some(Status::Failed(_) | Status::Successful(_)) => break,
                 // The scheduler has accepted the job but not queued it yet, or the scheduler was restarted.
-                None if round == ROUNDS_UNTIL_UNKNOWN => break,
+                None if begin.elapsed() >= UNKNOWN_AFTER => break,
                 // A scheduler drops the cancellation of a job that it has not started to run, so this sends it
                 // again.
-                Some(Status::Running(_)) if round % ROUNDS_BETWEEN == 0 => {
+                Some(Status::Running(_)) if sent.is_none_or(|at| at.elapsed() >= SENT_AGAIN_AFTER) => {
+                    sent = Some(Instant::now());
                     let params = CancelJobParams { job_id: job_id.clone() };
                     scheduler.cancel_job(params).await.map_err(answered)?;
                 }
                 Some(Status::Running(_) | Status::Queued(_)) | None => {}
             }
-            tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(ASKED_AGAIN_AFTER);
         }
         Ok(())
     }
@@ -151,7 +157,7 @@ impl Job {
                 // A process that is being killed accepts connections for a moment, but does not respond.
                 let job_id = self.id().unwrap_or_default();
                 let accepted = !job_id.is_empty();
-                match scheduler.get_job_status(GetJobStatusParams { job_id }).await {
+                match scheduler.get_job_status(status_now(job_id)).await {
                     Ok(response) if accepted && response.get_ref().status.is_none() => {
                         "it was restarted".into()
                     }

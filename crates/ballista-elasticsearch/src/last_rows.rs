@@ -5,8 +5,7 @@
 //! A job continues after the last task of an executor. Later stages read its rows. So does the client, after it
 //! learns that the job was successful.
 
-use crate::scheduler::{Scheduler, connect};
-use ballista_core::serde::protobuf::GetJobStatusParams;
+use crate::scheduler::{Scheduler, connect, status_now};
 use ballista_core::serde::protobuf::job_status::Status;
 use datafusion::prelude::SessionConfig;
 use std::path::PathBuf;
@@ -62,7 +61,7 @@ impl LastRows {
         let Ok(mut folders) = tokio::fs::read_dir(&self.work_dir).await else { return readers };
         while let Ok(Some(folder)) = folders.next_entry().await {
             let job_id = folder.file_name().to_string_lossy().into_owned();
-            let Ok(response) = scheduler.get_job_status(GetJobStatusParams { job_id }).await else {
+            let Ok(response) = scheduler.get_job_status(status_now(job_id)).await else {
                 continue;
             };
             readers = readers.max(match response.into_inner().status.and_then(|status| status.status) {

@@ -14,6 +14,8 @@ mod cluster_tls;
 mod codec;
 mod copy;
 mod embedded;
+mod embedded_service;
+mod end_wait;
 mod execution_engine;
 mod executor_node;
 mod file_access;

@@ -5,8 +5,7 @@
 //! Ballista's scheduler reports the end of a job only to executors that it pushes tasks to. On other executors, a
 //! task of a cancelled job would run to its own end.
 
-use crate::scheduler::{Scheduler, connect};
-use ballista_core::serde::protobuf::GetJobStatusParams;
+use crate::scheduler::{Scheduler, connect, status_now};
 use ballista_core::serde::protobuf::job_status::Status;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::prelude::SessionConfig;
@@ -74,7 +73,7 @@ impl RunningJobs {
                 Some(scheduler) => scheduler,
                 None => known.insert(connect(url, config).await?),
             };
-            let response = scheduler.get_job_status(GetJobStatusParams { job_id: job_id.clone() }).await;
+            let response = scheduler.get_job_status(status_now(job_id.clone())).await;
             let status = response.map_err(|e| DataFusionError::External(Box::new(e)))?.into_inner().status;
             match status.and_then(|status| status.status) {
                 Some(Status::Queued(_) | Status::Running(_)) => {}

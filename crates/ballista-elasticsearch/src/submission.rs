@@ -5,8 +5,8 @@
 
 use crate::cluster::Cluster;
 use crate::message::{lost_its_rows, lost_rows, one_line};
+use crate::scheduler::status_now;
 use ballista_core::execution_plans::DistributedQueryExec;
-use ballista_core::serde::protobuf::GetJobStatusParams;
 use ballista_core::serde::protobuf::job_status::Status;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::error::{DataFusionError, Result};
@@ -180,7 +180,7 @@ impl Submission {
         let Some(job_id) = self.id() else { return error };
         let status = async {
             let mut scheduler = self.cluster.scheduler().await.ok()?;
-            let response = scheduler.get_job_status(GetJobStatusParams { job_id }).await.ok()?;
+            let response = scheduler.get_job_status(status_now(job_id)).await.ok()?;
             response.into_inner().status?.status
         };
         match status.await {

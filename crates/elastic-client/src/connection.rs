@@ -11,6 +11,7 @@ use crate::config::{Access, ConnectionConfig};
 use crate::error::{ContextOwner, Error};
 use crate::health::Health;
 use crate::open_contexts::OpenContexts;
+use crate::product::KnownServer;
 use crate::request::{Idempotence, Method, Request, Response};
 use crate::retry::RetryPolicy;
 use crate::server_error::ServerError;
@@ -61,6 +62,7 @@ pub struct Connection {
     reached: AtomicBool,
     retries: AtomicU64,
     open_contexts: OpenContexts,
+    known_server: KnownServer,
 }
 
 impl std::fmt::Debug for Connection {
@@ -153,6 +155,9 @@ impl Connection {
             .timeout(timeout);
         if config.nodes.iter().any(|node| node.scheme() == "https") {
             builder = builder.use_preconfigured_tls(tls::client_config(name, &config.tls)?);
+        } else if config.proxy.is_none() {
+            // Without TLS, reading the certificate authorities of the system would only take time.
+            builder = builder.tls_built_in_root_certs(false);
         }
         if let Some(proxy) = &config.proxy {
             builder = builder.proxy(headers::proxy(name, proxy)?);
@@ -172,6 +177,7 @@ impl Connection {
             reached: AtomicBool::new(false),
             retries: AtomicU64::new(0),
             open_contexts: OpenContexts::default(),
+            known_server: KnownServer::default(),
         })
     }
 
@@ -210,6 +216,10 @@ impl Connection {
 
     pub(crate) fn open_contexts(&self) -> &OpenContexts {
         &self.open_contexts
+    }
+
+    pub(crate) fn known_server(&self) -> &KnownServer {
+        &self.known_server
     }
 
     fn node_list(&self) -> String {

@@ -9,8 +9,9 @@ use crate::index_name::check_index;
 use crate::open_contexts::OpenContext;
 use crate::opening::{PitApi, open_pits};
 use crate::pit_limit;
+use crate::product::PitSupport;
 use crate::read_options::{ReadMode, ReadOptions};
-use crate::server::{PitSupport, fetch_server};
+use crate::server::fetch_server;
 use crate::shards::{Reached, fetch_reached, find_routed, group_indices};
 use crate::slices::{Cut, IndexShards, MAX_SLICES, Slice, SliceSource, Tiebreaker, plan_cuts};
 use std::num::NonZeroU32;
@@ -130,8 +131,9 @@ pub async fn open_context(
     request: &ContextRequest,
 ) -> Result<SearchContext, Error> {
     check_index(&request.index)?;
-    let server = fetch_server(connection).await?;
-    let reached = fetch_reached(connection, &request.index).await?;
+    let fetched =
+        futures::future::join(fetch_server(connection), fetch_reached(connection, &request.index)).await;
+    let (server, reached) = (fetched.0?, fetched.1?);
     let support = match (request.read.mode, server.pit_support()) {
         (ReadMode::Scroll, _) => PitSupport::ScrollOnly,
         (ReadMode::Pit, PitSupport::ScrollOnly) => {

@@ -6,7 +6,7 @@
 //! A module uses only modules that precede it in this list:
 //! - `nearest`, `config`, `date_math`, `query`, `error`, `index_name`, `paths`, `request`: what a request asks for, and
 //!   of which server;
-//! - `retry`, `health`, `concurrency_limit`, `headers`, `tls`, `server_error`, `transport_error`, `open_contexts`,
+//! - `product`, `retry`, `health`, `concurrency_limit`, `headers`, `tls`, `server_error`, `transport_error`, `open_contexts`,
 //!   `connection`, `release`, `registry`: how a request is sent, and how it ended;
 //! - `server`, `mapping`, `sort_key`, `slices`, `read_options`, `shards`, `pit_limit`, `opening`, `context`, `renewal`,
 //!   `totals`, `ignored`, `paging`, `read`: how an index is read;
@@ -30,6 +30,7 @@ mod opening;
 mod paging;
 mod paths;
 mod pit_limit;
+mod product;
 mod query;
 mod read;
 mod read_options;
@@ -61,6 +62,7 @@ pub use ignored::{IgnoredValues, refuse_ignored};
 pub use index_name::check_index;
 pub use mapping::{IndexMappings, check_query, fetch_count, fetch_mappings, fetch_older_than};
 pub use nearest::nearest;
+pub use product::{PitSupport, Product, Server, Version};
 pub use query::{BaseQuery, QueryError, parse_base_query, pin_now, translate_filtered};
 pub use read::{DecodeError, DecodePage, Envelope, FieldsRequest, PageOptions, ReadCounters, SliceReader};
 pub use read_options::{KeepAlive, OptionError, PageRows, ReadMode, ReadOptions};
@@ -68,7 +70,7 @@ pub use registry::{ConnectionRegistry, ReadProgress};
 pub use renewal::keep_context;
 pub use request::{Idempotence, Method, Request, Response};
 pub use retry::RetryPolicy;
-pub use server::{PitSupport, Product, Server, Version, fetch_server};
+pub use server::fetch_server;
 pub use shards::fetch_shards;
 pub use slices::{Cut, IndexShards, Slice, SliceSource, Tiebreaker, group_slices, plan_cuts};
 pub use sort_key::SortKey;

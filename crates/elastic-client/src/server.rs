@@ -1,98 +1,15 @@
-//! The server: its product, its version, and its support for points in time (PITs).
+//! The detection of the server: its product and its version.
 //!
-//! Owns: the detection of the server. Must not know: indices.
+//! Owns: the requests that reveal them. Must not know: indices, or what follows from the version.
 
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::paths;
+use crate::product::{Product, Server, Version};
 use crate::request::{Method, Request};
 use serde_json::Value;
 
-/// The product of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Product {
-    /// Elasticsearch.
-    Elasticsearch,
-    /// OpenSearch.
-    OpenSearch,
-}
-
-/// The version of a server: major, minor, patch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub u32, pub u32, pub u32);
-
-impl Version {
-    /// Reads a version such as `8.8.2`, `3.0.0-beta1` or `2`. Missing parts are 0. Returns `None` if the major version
-    /// is not a number.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split(['.', '-']).map(|p| p.parse::<u32>().ok());
-        let major = parts.next()??;
-        Some(Self(major, parts.next().flatten().unwrap_or(0), parts.next().flatten().unwrap_or(0)))
-    }
-}
-
-/// A server's product and version. A server that does not reveal its version is assumed to be recent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// The product.
-    pub product: Product,
-    /// The version, if the server reveals it.
-    pub version: Option<Version>,
-}
-
-/// The kind of search context that a server supports for a sliced read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PitSupport {
-    /// One PIT over all indices, sliced by shard: Elasticsearch 7.15 and later
-    /// ([API](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/point-in-time-api.html)).
-    SharedPit,
-    /// One PIT for each index, because a shared PIT skips rows: OpenSearch 2.4 and later
-    /// ([API](https://docs.opensearch.org/latest/search-plugins/searching-data/point-in-time-api/)).
-    PitPerIndex,
-    /// Only sliced scrolls.
-    ScrollOnly,
-}
-
-impl Server {
-    /// The version since which Elasticsearch lists in `_ignored` the fields with a value dropped by `ignore_above`.
-    ///
-    /// The list is made when a document is indexed, so the version that created the index decides.
-    pub const NOTES_IGNORED_KEYWORDS: (u32, u32) = (7, 15);
-
-    /// Returns whether `_ignored` lists the fields with a value dropped by `ignore_above`. Every server lists those
-    /// with a value dropped by `ignore_malformed`.
-    pub fn notes_ignored_keywords(&self) -> bool {
-        match self.product {
-            Product::Elasticsearch => {
-                let (major, minor) = Self::NOTES_IGNORED_KEYWORDS;
-                self.version.is_none_or(|v| v >= Version(major, minor, 0))
-            }
-            Product::OpenSearch => false,
-        }
-    }
-
-    /// Returns the kind of search context that this server supports.
-    pub fn pit_support(&self) -> PitSupport {
-        let since = |version| self.version.is_none_or(|v| v >= version);
-        match self.product {
-            Product::Elasticsearch if since(Version(7, 15, 0)) => PitSupport::SharedPit,
-            Product::OpenSearch if since(Version(2, 4, 0)) => PitSupport::PitPerIndex,
-            Product::Elasticsearch | Product::OpenSearch => PitSupport::ScrollOnly,
-        }
-    }
-
-    fn parse_declared(text: &str) -> Option<Self> {
-        let (product, version) = text.split_once([' ', '-']).unwrap_or((text, ""));
-        let product = match product.to_ascii_lowercase().as_str() {
-            "elasticsearch" => Product::Elasticsearch,
-            "opensearch" => Product::OpenSearch,
-            _ => return None,
-        };
-        Some(Self { product, version: Version::parse(version) })
-    }
-}
-
-/// Returns the product and the version of the server.
+/// Returns the product and the version of the server. The connection remembers them for 5 s.
 ///
 /// The setting `server` of the connection has precedence. Otherwise `GET /` returns both. If the server refuses that,
 /// `GET /_nodes/_local` returns the version, and a response header or `GET /_security/_authenticate` reveals the
@@ -112,6 +29,15 @@ pub async fn fetch_server(connection: &Connection) -> Result<Server, Error> {
             ))
         });
     }
+    if let Some(server) = connection.known_server().get() {
+        return Ok(server);
+    }
+    let server = ask_server(connection, operation).await?;
+    connection.known_server().set(server);
+    Ok(server)
+}
+
+async fn ask_server(connection: &Connection, operation: &str) -> Result<Server, Error> {
     let root = Request::new(Method::Get, paths::info(), operation);
     match connection.send(&root).await {
         Ok(response) => {
@@ -155,25 +81,4 @@ async fn is_elasticsearch(connection: &Connection, refused: &Request) -> bool {
 pub(crate) async fn fetch_json(connection: &Connection, request: Request) -> Result<Value, Error> {
     let response = connection.send(&request).await?;
     response.json(&request.operation)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pit_support_follows_from_product_and_version() {
-        for (text, expected) in [
-            ("elasticsearch 9.2.0", PitSupport::SharedPit),
-            ("elasticsearch 7.15.0", PitSupport::SharedPit),
-            ("elasticsearch 7.14.2", PitSupport::ScrollOnly),
-            ("elasticsearch", PitSupport::SharedPit),
-            ("opensearch 3.3.0", PitSupport::PitPerIndex),
-            ("opensearch-2.4.0", PitSupport::PitPerIndex),
-            ("opensearch 2.3.1", PitSupport::ScrollOnly),
-        ] {
-            assert_eq!(Server::parse_declared(text).unwrap().pit_support(), expected, "{text}");
-        }
-        assert_eq!(Server::parse_declared("solr 9"), None);
-    }
 }

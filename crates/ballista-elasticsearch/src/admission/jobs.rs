@@ -46,6 +46,12 @@ impl Job {
         });
     }
 
+    /// Returns when a final status is recorded.
+    pub(super) async fn ended(&self) {
+        // The sender is a field of this job, so that this cannot fail.
+        self.status.subscribe().wait_for(|status| status.as_ref().is_some_and(is_last)).await.ok();
+    }
+
     /// Whether a final status is recorded.
     pub(super) fn has_ended(&self) -> bool {
         self.status.borrow().as_ref().is_some_and(is_last)
@@ -112,8 +118,8 @@ mod tests {
     use super::*;
     use ballista_core::serde::protobuf::{RunningJob, SuccessfulJob};
 
-    #[test]
-    fn a_last_status_stays() {
+    #[tokio::test]
+    async fn a_last_status_stays() {
         let job = Job {
             owner: "alice".into(),
             by_certificate: true,
@@ -128,7 +134,10 @@ mod tests {
         let mut seen = job.status.subscribe();
         job.learn(status(Status::Running(RunningJob::default())));
         assert!(!job.has_ended());
+        let mut ended = Box::pin(job.ended());
+        assert!(futures::poll!(ended.as_mut()).is_pending());
         job.learn(status(Status::Successful(SuccessfulJob::default())));
+        ended.await;
         assert!(job.has_ended() && seen.has_changed().unwrap());
         seen.mark_unchanged();
         job.learn(status(Status::Running(RunningJob::default())));

@@ -12,6 +12,7 @@ use super::jobs::{Job, is_last};
 use super::plan::{decode_plan, reach_of};
 use super::{Admission, settings};
 use crate::caller::Caller;
+use crate::end_wait::EndWait;
 use crate::message::one_line;
 use crate::scan_report::metrics_of;
 use crate::work_signal::WorkSignal;
@@ -53,8 +54,6 @@ const WORK_WAIT: Duration = Duration::from_secs(5);
 /// The first and the longest poll interval for work of running jobs while an executor waits. A signal resets it.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
-/// How long the request of a client waits for the end of its job before it gets the running status.
-const END_WAIT: Duration = Duration::from_millis(250);
 /// The poll interval for the status of a job. Ballista drops status updates if the channel is full.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// A job is considered lost after this number of polls without a status.
@@ -68,6 +67,7 @@ pub(crate) struct Admitted {
     scheduler: BallistaScheduler,
     admission: Arc<Admission>,
     work: WorkSignal,
+    end: EndWait,
     /// Executors that reported their shutdown. They get no more tasks.
     ending: Arc<Mutex<HashSet<String>>>,
 }
@@ -82,7 +82,7 @@ struct Submitted {
 impl Admitted {
     /// Creates the service. Ballista's scheduler raises `work` as well.
     pub(crate) fn new(scheduler: BallistaScheduler, admission: Arc<Admission>, work: WorkSignal) -> Self {
-        Self { scheduler, admission, work, ending: Arc::default() }
+        Self { scheduler, admission, work, end: EndWait::default(), ending: Arc::default() }
     }
 
     fn identify<T>(&self, request: &Request<T>) -> Result<Identity, Refusal> {
@@ -421,11 +421,10 @@ impl SchedulerGrpc for Admitted {
         request: Request<GetJobStatusParams>,
     ) -> Result<Response<GetJobStatusResult>, Status> {
         let job = self.visible(&request, &request.get_ref().job_id)?;
+        // Executors of earlier versions do not ask for the status now.
         let waits = !self.identify(&request)?.is_part();
         if let Some(job) = job.as_ref().filter(|_| waits) {
-            let mut status = job.status.subscribe();
-            let end = status.wait_for(|status| status.as_ref().is_some_and(is_last));
-            tokio::time::timeout(END_WAIT, end).await.ok();
+            self.end.wait(&request, job.ended()).await;
         }
         let response = self.scheduler.get_job_status(request).await?;
         // A client that learns that its job was successful may fetch the rows.

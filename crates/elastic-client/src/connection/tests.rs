@@ -1,6 +1,8 @@
 //! A connection to sockets that send a fixed response or none.
 
 use super::*;
+use crate::product::Version;
+use crate::server::fetch_server;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -62,4 +64,15 @@ async fn a_try_that_gets_no_response_ends_at_the_deadline() {
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(2), "{took:?}");
     assert!(matches!(error, Error::DeadlineExceeded { attempts: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_statement_asks_for_the_version_once() {
+    let old = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 30\r\n\r\n{\"version\":{\"number\":\"8.8.2\"}}";
+    let (url, asked) = server(Some(old));
+    let connection = Connection::try_new("test", &ConnectionConfig::from_url(&url).unwrap()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(fetch_server(&connection).await.unwrap().version, Some(Version(8, 8, 2)));
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
