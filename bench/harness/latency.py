@@ -1,0 +1,80 @@
+"""Documents a second from a far server, on one or more executors with one or more slices.
+
+Owns: the delay proxy and the table. Must not know: how a process is measured.
+"""
+
+import subprocess
+
+from . import cluster, figures, places, process, report, rounds
+
+EXECUTORS = [1, 2, 4]
+SLICES = [1, 2, 4, 8, 16]
+# The tasks that each executor runs at once.
+VCORES = 4
+
+
+class Delay:
+    """The proxy that delays each page."""
+
+    def __init__(self, url, millis):
+        self.process = subprocess.Popen(
+            [places.tool(), "delay", "--to", url, "--millis", str(millis)], stdout=subprocess.PIPE, text=True
+        )
+        self.url = self.process.stdout.readline().strip()
+        if not self.url:
+            self.stop()
+            raise process.NotRun("the delay proxy did not start")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def run(context, options):
+    """Measures the table on one server and returns its section."""
+    # One shard, so that the number of slices is free.
+    context.index, context.documents = "bench-latency", options.documents
+    context.server.generate(context.index, options.documents, "--shards", "1")
+    delay = Delay(context.server.url, options.millis)
+    rows = []
+    try:
+        for executors in EXECUTORS:
+            context.cluster = cluster.Cluster(context.programs, delay.url, executors, VCORES)
+            try:
+                chosen = [figure(slices) for slices in SLICES]
+                # The first job of a cluster opens connections and allocates memory.
+                rounds.run(context, chosen[0])
+                results = rounds.measure(context, chosen, options.repeat)
+            finally:
+                context.cluster.stop()
+            rows.append([executors, *[cell(context, results[one.name]) for one in chosen]])
+    finally:
+        delay.stop()
+    text = (
+        f"### {context.server.name}, {options.millis} ms before each page\n"
+        f"Documents a second of `SELECT count(a), count(b)` by scan over {context.documents:,} documents of one shard, "
+        f"on executors of {VCORES} tasks each. {options.repeat} rounds.\n\n"
+    )
+    return (
+        text
+        + report.table(["executors", *[f"{slices} slice{'' if slices == 1 else 's'}" for slices in SLICES]], rows)
+        + "\n"
+    )
+
+
+def figure(slices):
+    """Returns the figure with this number of slices."""
+
+    def command(context):
+        statement = (
+            f"SELECT count({figures.quoted(figures.SOURCE)}) AS a, count({figures.quoted(figures.DESTINATION)}) AS b "
+            "FROM flows"
+        )
+        options = {**figures.by(context, "scan"), "slices": str(slices)}
+        return figures.sql(context, statement, options, on_cluster=True)
+
+    return figures.Figure(f"slices-{slices}", f"{slices} slices", command, figures.counts, "documents", on_cluster=True)
+
+
+def cell(context, result: rounds.Result):
+    return result.problem if result.seconds is None else f"{context.documents / result.seconds:,.0f}"
