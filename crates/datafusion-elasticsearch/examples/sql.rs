@@ -2,7 +2,9 @@
 
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{AddressOrder, EsTable, TopN, functions, open_contexts};
+use datafusion_elasticsearch::{
+    AddressOrder, EsTable, PushAggregates, TopN, functions, open_contexts, prove_filters,
+};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,9 +16,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     registry.insert("prod", &ConnectionConfig::from_url(&url)?)?;
     let flows = EsTable::try_new(Arc::clone(&registry), "prod", "flows*", &HashMap::new()).await?;
 
-    // This session compares addresses as servers do, and sends ORDER BY with LIMIT to the server.
-    let state = SessionStateBuilder::new().with_default_features();
-    let state = state.with_analyzer_rule(Arc::new(AddressOrder)).with_physical_optimizer_rule(Arc::new(TopN));
+    // This session compares addresses as servers do, and sends aggregates and ORDER BY with LIMIT to the server.
+    let state = SessionStateBuilder::new().with_default_features().with_analyzer_rule(Arc::new(AddressOrder));
+    let state = state.with_physical_optimizer_rule(Arc::new(PushAggregates));
+    let state = state.with_physical_optimizer_rule(Arc::new(TopN));
     let context = SessionContext::new_with_state(state.build());
     functions().iter().for_each(|function| context.register_udf(function.as_ref().clone()));
     context.register_table("flows", Arc::new(flows))?;
@@ -24,7 +27,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // One search context serves the whole query. It is closed even if the query fails.
     let plan = context.sql("SELECT count(*) AS flows FROM flows").await?.into_unoptimized_plan();
     let (plan, open) = open_contexts(plan).await?;
-    let shown = context.execute_logical_plan(plan).await?.show().await;
+    let shown = async {
+        let plan = prove_filters(plan, &context.state()).await?;
+        context.execute_logical_plan(plan).await?.show().await
+    };
+    let shown = shown.await;
     open.close().await?;
     Ok(shown?)
 }

@@ -23,6 +23,8 @@ pub(crate) struct Coverage {
     matched: u64,
     /// The number of slices in which they were read.
     slices: usize,
+    /// The number of those slices whose counts the servers computed, instead of sending the documents.
+    aggregated_slices: u64,
     /// `point_in_time`: one state of each index. `scroll`: one state of each slice. None if only files were read.
     consistency: Option<&'static str>,
     /// The search context in words, for the sentence under the tables.
@@ -41,6 +43,7 @@ impl Coverage {
             documents,
             matched: documents,
             slices: 0,
+            aggregated_slices: 0,
             consistency: None,
             read_from: "a store",
             failed_shards: 0,
@@ -48,8 +51,8 @@ impl Coverage {
         }
     }
 
-    /// Returns the coverage of a job. Both directions scan the same documents, except those without the address, so the
-    /// greater scan is what was covered.
+    /// Returns the coverage of a job. One scan counts both directions; if a statement has several, the greatest is what was
+    /// covered.
     ///
     /// # Errors
     ///
@@ -73,6 +76,7 @@ impl Coverage {
             documents: greatest.documents,
             matched: greatest.matched,
             slices: if is_index { done.slices } else { 0 },
+            aggregated_slices: done.scans.iter().map(|scan| scan.slices_aggregated).sum(),
             consistency: done.kind.map(ContextKind::consistency),
             read_from: done.kind.map_or("files", ContextKind::describe),
             failed_shards: 0,
@@ -92,6 +96,11 @@ impl Coverage {
             text += &format!(" in {} slices of a {}", self.slices, self.read_from);
         } else {
             text += &format!(" from {}", self.read_from);
+        }
+        match self.aggregated_slices {
+            0 => {}
+            all if all == self.slices as u64 => text += ", counted by the server",
+            some => text += &format!(", {some} of them counted by the server"),
         }
         if self.retries > 0 {
             text += &format!(", {} requests sent again", self.retries);
