@@ -1,6 +1,6 @@
 //! The scan of an index.
 //!
-//! Owns: reading the slices of a partition one after another. Must not know: how the plan is sent.
+//! Owns: reading the slices of a partition, a few at a time. Must not know: how the plan is sent.
 //!
 //! `EsScanExec` is a unary plan node over an in-memory table of slice descriptors, with one partition for each
 //! group of slices. Ballista restricts a stage to the partitions of a task at its leaves, and it knows only its
@@ -34,6 +34,10 @@ pub(crate) use slice_read::SliceRead;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+
+/// How many slices of a partition are read at a time, so that the server works while a page is decoded. The connection
+/// limits the requests of the whole process.
+const CONCURRENT_SLICES: usize = 3;
 
 /// The plan node that reads the slices of an index page by page.
 #[derive(Debug)]
@@ -243,13 +247,15 @@ impl ExecutionPlan for EsScanExec {
         let read = self.reader(partition)?;
         let (schema, limit) = (self.schema(), self.spec.limit);
         let counts = self.spec.counts().then(|| context.session_config().batch_size());
+        // After a limit is reached, what other slices have read is lost.
+        let concurrent = if limit.is_some() { 1 } else { CONCURRENT_SLICES };
         let batches = self
             .slices(partition, &context)?
             .map_ok(move |slice| match counts {
                 Some(batch_rows) => Arc::clone(&read).count(slice, Arc::clone(&schema), limit, batch_rows),
                 None => Arc::clone(&read).rows(slice),
             })
-            .try_flatten();
+            .try_flatten_unordered(concurrent);
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 
