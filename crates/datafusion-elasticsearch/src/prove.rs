@@ -25,6 +25,7 @@ use elastic_arrow::Column;
 use elastic_client::{Connection, Error, IgnoredValues, Slice, SliceSource, fetch_totals, refuse_ignored};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -50,9 +51,8 @@ pub async fn prove_filters(plan: LogicalPlan, state: &SessionState) -> Result<Lo
     let plan = state.optimize(&plan)?;
     let mut proved: HashMap<String, TableSpec> = HashMap::new();
     for (table, scan) in scans(&plan)? {
-        let key = key(&table, &scan);
-        if !proved.contains_key(&key) {
-            proved.insert(key, prove(&table, &scan).await.map_err(from_client)?);
+        if let Entry::Vacant(place) = proved.entry(key(&table, &scan)) {
+            place.insert(prove(&table, &scan).await.map_err(from_client)?);
         }
     }
     let plan = plan.transform_up_with_subqueries(|node| {
