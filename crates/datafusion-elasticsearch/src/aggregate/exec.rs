@@ -268,10 +268,12 @@ impl Run {
     }
 }
 
-/// Whether the server refuses to aggregate, while it may still be read: it has too many groups or too little memory.
+/// Whether the server does not aggregate, but may still be read: it has too many groups, too little memory, or takes too
+/// long.
 fn is_refused(error: &Error) -> bool {
     match error {
         Error::Status { status, .. } => !matches!(status, 401 | 403 | 404),
+        Error::DeadlineExceeded { .. } | Error::TooLarge { .. } => true,
         _ => false,
     }
 }
