@@ -273,7 +273,7 @@ impl Run {
 fn is_refused(error: &Error) -> bool {
     match error {
         Error::Status { status, .. } => !matches!(status, 401 | 403 | 404),
-        Error::DeadlineExceeded { .. } | Error::TooLarge { .. } => true,
+        Error::Unreachable { .. } | Error::DeadlineExceeded { .. } | Error::TooLarge { .. } => true,
         _ => false,
     }
 }
