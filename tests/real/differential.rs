@@ -4,29 +4,24 @@
 //! `FLOWSIGMA_SEED` chooses other ones, by a number or `random`; `FLOWSIGMA_CASES` says how many
 //! predicates in all.
 
+mod aggregates;
 mod fields;
+mod index;
 mod predicates;
 
-use crate::golden::{alone, options, registry, servers};
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{Field as ArrowField, Schema, SchemaRef};
+use crate::golden::{alone, registry, servers};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::datasource::{MemTable, source_as_provider};
 use datafusion::error::Result;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{collect, displayable};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
-use datafusion_elasticsearch::{AddressOrder, EsTable, QueryContexts, TopN, open_contexts};
-use elastic_client::{Connection, ConnectionRegistry, Method, Request};
-use fields::pick;
-use fields::{Cell, Field, Support, to_scalar};
-use flowsigma_tests::bulk::{Found, bulk};
+use datafusion_elasticsearch::{AddressOrder, EsScanExec, PushAggregates, TopN, prove_filters};
+use fields::{Field, pick};
+use index::{Index, Several, support};
 use predicates::predicate;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,64 +45,11 @@ fn seed() -> u64 {
     seed
 }
 
-async fn delete(connection: &Connection, index: &str) {
-    let delete = Request::new(Method::Delete, format!("/{index}"), "delete a test index")
-        .with_param("ignore_unavailable", "true");
-    connection.send(&delete).await.unwrap();
-}
-
-async fn create(
-    connection: &Connection,
-    index: &str,
-    properties: &Value,
-    shards: u32,
-) -> Result<(), elastic_client::Error> {
-    delete(connection, index).await;
-    let create = Request::new(Method::Put, format!("/{index}"), "create a test index").with_body(&json!({
-        "settings": { "number_of_shards": shards, "number_of_replicas": 0 },
-        "mappings": { "properties": properties },
-    }));
-    connection.send(&create).await.map(|_| ())
-}
-
-async fn load(connection: &Connection, index: &str, documents: &[Value]) {
-    // The same documents in the same shards, whenever they are loaded.
-    let by_id = documents.iter().enumerate().map(|(id, document)| (id.to_string(), document));
-    let response = bulk(connection, index, by_id, Found::AtOnce).await.unwrap();
-    let failed =
-        response["items"].as_array().unwrap().iter().position(|item| item["index"]["error"].is_object());
-    if let Some(at) = failed {
-        panic!("{index}: {} was refused: {}", documents[at], response["items"][at]);
-    }
-}
-
-async fn support(connection: &Connection) -> Support {
-    let has = async |properties: Value| {
-        let made = create(connection, "diff_probe", &json!({ "f": properties }), 1).await;
-        delete(connection, "diff_probe").await;
-        made.is_ok()
-    };
-    Support {
-        wildcard: has(json!({ "type": "wildcard" })).await,
-        unsigned_long: has(json!({ "type": "unsigned_long" })).await,
-        scaled_float: has(json!({ "type": "scaled_float", "scaling_factor": 10 })).await,
-    }
-}
-
-/// A table of memory: the fields after `id`, and whatever is behind them.
-fn memory(schema: SchemaRef, rows: &[Vec<Vec<Cell>>]) -> Arc<MemTable> {
-    let columns = schema.fields().iter().enumerate().map(|(i, field)| {
-        let values = rows.iter().map(|row| to_scalar(&row[i], field.data_type()));
-        ScalarValue::iter_to_array(values).unwrap()
-    });
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap();
-    Arc::new(MemTable::try_new(schema, vec![vec![batch]]).unwrap())
-}
-
-fn context() -> SessionContext {
+fn context(partitions: usize) -> SessionContext {
     let state = SessionStateBuilder::new()
         .with_default_features()
-        .with_config(SessionConfig::new().with_target_partitions(1))
+        .with_config(SessionConfig::new().with_target_partitions(partitions))
+        .with_physical_optimizer_rule(Arc::new(PushAggregates))
         .with_physical_optimizer_rule(Arc::new(TopN))
         .with_analyzer_rule(Arc::new(AddressOrder))
         .build();
@@ -158,159 +100,64 @@ fn from_some(rng: &mut StdRng, fields: &[Field]) -> Vec<Field> {
     fields[rng.random_range(0..fields.len())..].to_vec()
 }
 
+/// Whether filters are proved exact before a statement is planned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Proofs {
+    Made,
+    Skipped,
+}
+
 struct Response {
-    /// Each row's values, rows in order.
+    /// Each row's values.
     rows: Vec<Vec<ScalarValue>>,
     /// The physical plan.
     plan: String,
+    /// The number of slices that the server has aggregated.
+    aggregated: usize,
 }
 
-async fn run(ctx: &SessionContext, sql: &str) -> Result<Response> {
-    let physical = ctx.sql(sql).await?.create_physical_plan().await?;
+impl Response {
+    /// With the rows in the order of their first values.
+    fn in_order(mut self) -> Self {
+        self.rows.sort_by(|a, b| a[0].partial_cmp(&b[0]).unwrap());
+        self
+    }
+
+    /// Whether DataFusion repeats no filter.
+    fn is_exact(&self) -> bool {
+        self.plan.contains("EsScanExec") && !self.plan.contains("FilterExec")
+    }
+}
+
+/// Returns the sum of a metric over all scans of a plan.
+fn scanned(plan: &Arc<dyn ExecutionPlan>, metric: &str) -> usize {
+    let mut sum = 0;
+    let all = Arc::clone(plan).apply(|node| {
+        if node.is::<EsScanExec>() {
+            sum += node.metrics().and_then(|m| m.sum_by_name(metric)).map_or(0, |value| value.as_usize());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    all.unwrap();
+    sum
+}
+
+async fn run(ctx: &SessionContext, sql: &str, proofs: Proofs) -> Result<Response> {
+    let state = ctx.state();
+    let mut plan = state.create_logical_plan(sql).await?;
+    if proofs == Proofs::Made {
+        plan = prove_filters(plan, &state).await?;
+    }
+    let physical = state.create_physical_plan(&plan).await?;
     let plan = displayable(physical.as_ref()).indent(false).to_string();
     let mut rows = Vec::new();
-    for batch in collect(physical, ctx.task_ctx()).await? {
+    for batch in collect(Arc::clone(&physical), ctx.task_ctx()).await? {
         for row in 0..batch.num_rows() {
             let values = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, row));
             rows.push(values.collect::<Result<Vec<_>>>()?);
         }
     }
-    rows.sort_by(|a, b| a[0].partial_cmp(&b[0]).unwrap());
-    Ok(Response { rows, plan })
-}
-
-/// Both tables over one point in time, so that thousands of queries need not open their own.
-async fn hold(ctx: &SessionContext) -> QueryContexts {
-    let sql = "SELECT id FROM pushed UNION ALL SELECT id FROM unpushed";
-    let plan = ctx.state().create_logical_plan(sql).await.unwrap();
-    let (plan, open) = open_contexts(plan).await.unwrap();
-    let held = plan.apply(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            ctx.deregister_table(scan.table_name.clone())?;
-            ctx.register_table(scan.table_name.clone(), source_as_provider(&scan.source)?)?;
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    held.unwrap();
-    open
-}
-
-/// One random index with its three tables.
-struct Index {
-    ctx: SessionContext,
-    open: QueryContexts,
-    fields: Vec<Field>,
-    name: String,
-    /// The column with several values.
-    several: Option<usize>,
-}
-
-/// Whether one scalar column of one document has several values.
-#[derive(Clone, Copy, PartialEq)]
-enum Several {
-    None,
-    Some,
-}
-
-impl Index {
-    async fn make(
-        registry: &Arc<ConnectionRegistry>,
-        rng: &mut StdRng,
-        name: String,
-        (number, support): (usize, Support),
-        several: Several,
-    ) -> Self {
-        let connection = registry.get("test").unwrap();
-        let mut fields: Vec<Field> =
-            (0..FIELDS).map(|i| Field::random(rng, number * FIELDS + i, support)).collect();
-        if several == Several::Some {
-            fields.iter_mut().for_each(|field| field.array = false);
-        }
-        let mut properties = json!({ "id": { "type": "long" } });
-        for field in &fields {
-            properties[&field.name] = field.mapping();
-        }
-        let made = create(&connection, &name, &properties, rng.random_range(1..=2)).await;
-        made.unwrap_or_else(|e| panic!("{name} {properties}: {e}"));
-        let mut documents = Vec::new();
-        let mut rows = Vec::new();
-        let (odd_document, odd_field) = (rng.random_range(0..30), rng.random_range(0..FIELDS));
-        let mut found = None;
-        for id in 0..rng.random_range(30..=60) {
-            let mut document = json!({ "id": id });
-            let mut choices = vec![vec![vec![Cell::Whole(id)]]];
-            for (i, field) in fields.iter().enumerate() {
-                let odd = several == Several::Some && (id, i) == (odd_document, odd_field);
-                let (sent, read) = field.random_value(rng, odd);
-                if let Some(sent) = sent {
-                    document[&field.name] = sent;
-                }
-                // Of a scalar column each of its values makes a row.
-                let each: Vec<Vec<Cell>> = match read.len() {
-                    _ if field.array => vec![read],
-                    0 => vec![vec![]],
-                    _ => read.into_iter().map(|cell| vec![cell]).collect(),
-                };
-                choices = choices
-                    .iter()
-                    .flat_map(|row| {
-                        each.iter().map(|cells| [row.as_slice(), std::slice::from_ref(cells)].concat())
-                    })
-                    .collect();
-            }
-            found = found.or((choices.len() > 1).then_some(odd_field));
-            let several = Cell::Truth(choices.len() > 1);
-            rows.extend(choices.into_iter().map(|row| [row, vec![vec![several.clone()]]].concat()));
-            documents.push(document);
-        }
-        load(&connection, &name, &documents).await;
-        let arrays: Vec<&str> = fields.iter().filter(|f| f.array).map(|f| f.name.as_str()).collect();
-        let arrays = arrays.join(",");
-        let ctx = context();
-        for (table, pushdown) in [("pushed", "true"), ("unpushed", "false")] {
-            // Half of the indices in many pages.
-            let page_size = if number % 2 == 0 { "20" } else { "1000" };
-            let arrays = ("arrays", arrays.as_str());
-            // In memory, too, a value that the server left out is null.
-            let ignored = ("ignored", "null");
-            let with = options(&[arrays, ignored, ("pushdown", pushdown), ("page_size", page_size)]);
-            let es = EsTable::try_new(Arc::clone(registry), "test", &name, &with).await.unwrap();
-            ctx.register_table(table, Arc::new(es)).unwrap();
-        }
-        let schema = ctx.table("pushed").await.unwrap().schema().as_arrow().clone();
-        let mut wanted = vec![Arc::new(schema.field_with_name("id").unwrap().clone())];
-        wanted.extend(fields.iter().map(|f| Arc::new(schema.field_with_name(&f.name).unwrap().clone())));
-        let boolean = datafusion::arrow::datatypes::DataType::Boolean;
-        wanted.push(Arc::new(ArrowField::new("several", boolean, true)));
-        ctx.register_table("memory", memory(Arc::new(Schema::new(wanted)), &rows)).unwrap();
-        let open = hold(&ctx).await;
-        Self { ctx, open, fields, name, several: found }
-    }
-
-    async fn drop_from(self, connection: &Connection) {
-        self.open.close().await.unwrap();
-        delete(connection, &self.name).await;
-    }
-
-    fn columns(&self) -> String {
-        let names: Vec<&str> = self.fields.iter().map(|f| f.name.as_str()).collect();
-        format!("id, {}", names.join(", "))
-    }
-
-    async fn ask(&self, table: &str, Rest { predicate, order }: &Rest) -> Result<Response> {
-        run(&self.ctx, &format!("SELECT {} FROM {table} WHERE {predicate}{order}", self.columns())).await
-    }
-
-    /// Of the rows that are asked for, those of the document with several values.
-    async fn ask_several(&self, Rest { predicate, order }: &Rest) -> Result<Response> {
-        let asked = format!("SELECT * FROM memory WHERE {predicate}{order}");
-        run(&self.ctx, &format!("SELECT {} FROM ({asked}) WHERE several", self.columns())).await
-    }
-
-    fn describe(&self, Rest { predicate, order }: &Rest) -> String {
-        let fields: Vec<String> = self.fields.iter().map(|f| format!("{} {}", f.name, f.mapping())).collect();
-        format!("{} WHERE {predicate}{order}\n{}", self.name, fields.join("\n"))
-    }
+    Ok(Response { rows, plan, aggregated: scanned(&physical, "aggregated_slices") })
 }
 
 #[derive(Debug, Default)]
@@ -319,6 +166,10 @@ struct Tally {
     pushed: u64,
     /// Of which the server was asked for the first rows.
     ordered: u64,
+    /// Cases with proofs in which no filter was repeated.
+    exact: u64,
+    /// Cases in which the scan got the LIMIT of a statement.
+    limited: u64,
     errors: u64,
     rows: usize,
 }
@@ -328,6 +179,8 @@ impl Tally {
         self.cases += other.cases;
         self.pushed += other.pushed;
         self.ordered += other.ordered;
+        self.exact += other.exact;
+        self.limited += other.limited;
         self.errors += other.errors;
         self.rows += other.rows;
     }
@@ -346,7 +199,23 @@ async fn compare(index: &Index, rest: &Rest, tally: &mut Tally) {
     let pushed = index.ask("pushed", rest).await;
     let unpushed = index.ask("unpushed", rest).await;
     let memory = index.ask("memory", rest).await;
+    let proved = index.ask_with(Proofs::Made, "pushed", rest).await;
     tally.cases += 1;
+    match (&proved, &pushed) {
+        (Ok(proved), Ok(pushed)) => {
+            assert!(
+                proved.rows == pushed.rows,
+                "with and without proofs differ: {operation}\n{}\n{}",
+                difference(proved, pushed),
+                proved.plan
+            );
+            tally.exact += u64::from(proved.is_exact() && rest.predicate != "true");
+        }
+        (Err(_), Err(_)) => {}
+        _ => {
+            panic!("only one is an error, with or without proofs: {operation}\n{:?}", proved.map(|r| r.plan))
+        }
+    }
     match (pushed, unpushed, memory) {
         (Ok(pushed), Ok(unpushed), Ok(memory)) => {
             assert!(
@@ -372,6 +241,20 @@ async fn compare(index: &Index, rest: &Rest, tally: &mut Tally) {
             unpushed.map(|a| a.rows.len())
         ),
     }
+}
+
+/// A LIMIT below which no filter is repeated gives so many of the rows, and all of them if there are fewer.
+async fn compare_limit(index: &Index, predicate: &str, most: usize, tally: &mut Tally) {
+    let rest = Rest { predicate: predicate.to_owned(), order: format!(" LIMIT {most}") };
+    let operation = index.describe(&rest);
+    let all = index.ask("memory", &Rest::all(predicate)).await;
+    let (Ok(all), Ok(some)) = (all, index.ask_with(Proofs::Made, "pushed", &rest).await) else { return };
+    assert_eq!(some.rows.len(), most.min(all.rows.len()), "{operation}\n{}", some.plan);
+    for (at, row) in some.rows.iter().enumerate() {
+        let unknown = !all.rows.contains(row) || some.rows[..at].contains(row);
+        assert!(!unknown, "{operation}\n{row:?}\n{}", some.plan);
+    }
+    tally.limited += u64::from(some.plan.contains(", limit="));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -402,6 +285,9 @@ async fn a_pushed_filter_answers_as_datafusion_does() {
                     for case in 0..cases {
                         let predicate = predicate(&mut rng, &index.fields, 2);
                         compare(&index, &Rest::all(&predicate), &mut tally).await;
+                        if case % 3 == 0 {
+                            compare_limit(&index, &predicate, rng.random_range(1..=20), &mut tally).await;
+                        }
                         if case % 2 == 0 {
                             let fields = from_some(&mut rng, &index.fields);
                             let predicate = if case % 4 == 0 { predicate } else { "true".into() };
@@ -423,6 +309,8 @@ async fn a_pushed_filter_answers_as_datafusion_does() {
         eprintln!("{url}: {tally:?}");
         let enough = tally.pushed * 2 > tally.cases
             && tally.ordered > 40
+            && tally.exact * 20 > tally.cases
+            && tally.limited > 20
             && tally.errors * 10 < tally.cases
             && tally.rows > 0;
         assert!(enough, "{url}: too few cases say anything: {tally:?}");
@@ -461,7 +349,8 @@ async fn a_filter_never_hides_a_document_that_any_of_its_values_would_keep() {
                     // A contradiction reads nothing, not even these documents.
                     assert!(!response.plan.contains("EsScanExec"), "{operation}\n{}", response.plan);
                 }
-                match index.ask("pushed", &rest).await {
+                let proofs = if case % 4 < 2 { Proofs::Made } else { Proofs::Skipped };
+                match index.ask_with(proofs, "pushed", &rest).await {
                     Err(_) => refused += 1,
                     Ok(response) => {
                         answered += 1;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod addresses;
+mod aggregates;
 mod attack;
 mod cleanup;
 mod cluster_files;

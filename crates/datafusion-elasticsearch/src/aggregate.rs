@@ -151,3 +151,8 @@ pub(crate) fn find_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&EsScanExec> {
         None => None,
     }
 }
+
+#[cfg(test)]
+mod response_tests;
+#[cfg(test)]
+mod tests;

@@ -191,3 +191,7 @@ async fn find_single(
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+#[path = "prove_tests.rs"]
+mod tests;

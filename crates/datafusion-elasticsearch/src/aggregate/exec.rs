@@ -206,11 +206,10 @@ impl Run {
                 return Ok(Outcome::Scan(reason));
             }
         }
-        let grouped = !self.plan.group_by.is_true_no_grouping();
         let mut rows = Vec::with_capacity(sets.len());
         for (set, mut groups) in sets.into_iter().enumerate() {
             // Without a document there is no group, except for the one over everything.
-            groups.groups.retain(|group| group.documents > 0 || !grouped);
+            groups.groups.retain(|group| group.documents > 0 || self.plan.sets[set].is_empty());
             match state::rows(&self.plan, &self.input.schema(), set, &groups.groups) {
                 Ok(batch) => rows.push(batch),
                 Err(error) => return Ok(Outcome::Scan(error.to_string())),

@@ -2,9 +2,9 @@
 //!
 //! Owns: reading them, and the proof that they are exact. Must not know: requests, or Arrow.
 //!
-//! A document without a value is in the group of missing values, and a document with several values is in several
-//! groups. So if the counts of all groups add up to the documents of the slice, every document has at most one value
-//! and none is missing.
+//! A document without a value is in the group of missing values, and a document with different values is in several
+//! groups. So if the counts of all groups add up to the documents of the slice, every document is in one group, and none
+//! is missing. Several values of one group, such as two dates of a month, are found by the number of values.
 
 use super::keys::Key;
 use super::measures::Measure;
@@ -156,9 +156,9 @@ fn group(plan: &AggregatePlan, keys: Vec<Value>, documents: u64, bucket: &Value)
     Ok(Group { keys, documents, numbers })
 }
 
-/// Fails unless each column of a measure has at most one value in each document, and sums of it are exact.
+/// Fails unless each counted column has at most one value in each document, and sums of it are exact.
 fn check_columns(plan: &AggregatePlan, documents: u64, aggregations: &Value) -> Result<(), String> {
-    for column in plan.measured() {
+    for column in plan.counted() {
         let values = count(&aggregations[format!("v{column}")]["value"])?;
         let missing = count(&aggregations[format!("n{column}")]["doc_count"])?;
         if values.checked_add(missing) != Some(documents) {

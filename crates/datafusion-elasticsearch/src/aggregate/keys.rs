@@ -16,6 +16,14 @@ pub(crate) struct Key {
     pub(crate) by: KeyBy,
 }
 
+impl Key {
+    /// Whether several values of a document may be in one group: equal numbers, or dates of one interval. Doc values
+    /// hold equal texts and equal addresses once.
+    pub(super) fn hides_several(self, columns: &[Column]) -> bool {
+        !matches!(columns[self.column].field_type, FieldType::Keyword | FieldType::Ip)
+    }
+}
+
 /// How the values of a column form groups. Any expression over the column is evaluated on the groups afterwards, so a
 /// key may be finer than the expression, but not coarser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +48,9 @@ pub(super) fn key_of(expr: &Arc<dyn PhysicalExpr>, columns: &[Column]) -> Result
         ("date_trunc" | "date_bin", [unit, time]) => (literal(unit).ok_or_else(refused)?, time),
         _ => return Err(refused()),
     };
-    let column = groupable(column_of(time).ok_or_else(refused)?, columns)?;
+    // Not of a cast, to a day or to another zone: it may place the beginning of an interval otherwise than the rest.
+    let time = time.downcast_ref::<PhysicalColumn>().ok_or_else(refused)?;
+    let column = groupable(time.index(), columns)?;
     if columns[column].field_type != FieldType::Date {
         return Err(refused());
     }
@@ -52,7 +62,7 @@ pub(super) fn key_of(expr: &Arc<dyn PhysicalExpr>, columns: &[Column]) -> Result
 }
 
 /// Returns the column of an expression that is a column, or a cast of one. Equal values stay equal under a cast.
-pub(super) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
     if let Some(column) = expr.downcast_ref::<PhysicalColumn>() {
         return Some(column.index());
     }

@@ -6,11 +6,11 @@
 //! number of documents times the greatest absolute value is below that. Sums of floating-point numbers depend on the
 //! order of the documents, and are left to DataFusion.
 
-use super::keys::{column_of, literal, single_doc_values};
+use super::keys::{literal, single_doc_values};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::expressions::{CastExpr, Column as PhysicalColumn};
 use elastic_arrow::{Column, FieldType};
 use std::sync::Arc;
 
@@ -67,9 +67,9 @@ pub(super) fn measure_of(
     let measure = match name {
         _ if !plain => return Err(refused()),
         "count" if literal(arg).is_some_and(|value| !value.is_null()) => Measure::Rows,
-        "count" => Measure::Count(column_of(arg).ok_or_else(refused)?),
-        "sum" => Measure::Sum(column_of(arg).ok_or_else(refused)?),
-        "avg" => Measure::Avg(column_of(arg).ok_or_else(refused)?),
+        "count" => Measure::Count(unchanged(arg, columns).ok_or_else(refused)?),
+        "sum" => Measure::Sum(unchanged(arg, columns).ok_or_else(refused)?),
+        "avg" => Measure::Avg(unchanged(arg, columns).ok_or_else(refused)?),
         "min" => Measure::Min(arg.downcast_ref::<PhysicalColumn>().ok_or_else(refused)?.index()),
         "max" => Measure::Max(arg.downcast_ref::<PhysicalColumn>().ok_or_else(refused)?.index()),
         _ => return Err(refused()),
@@ -92,8 +92,27 @@ pub(super) fn measure_of(
     if expected { Ok(measure) } else { Err(refused()) }
 }
 
+/// Returns the column of an argument that is a column, or the widening of integers that type coercion adds. Any other
+/// cast may fail or change a value, which the server would not.
+fn unchanged(arg: &Arc<dyn PhysicalExpr>, columns: &[Column]) -> Option<usize> {
+    let mut widened = arg;
+    for to in [DataType::Float64, DataType::Int64] {
+        match widened.downcast_ref::<CastExpr>() {
+            Some(cast) if *cast.cast_type() == to => widened = cast.expr(),
+            _ => {}
+        }
+    }
+    let place = widened.downcast_ref::<PhysicalColumn>()?.index();
+    let is_cast = !Arc::ptr_eq(widened, arg);
+    (!is_cast || is_integer(&columns.get(place)?.field_type)).then_some(place)
+}
+
+fn is_integer(of: &FieldType) -> bool {
+    matches!(of, FieldType::Byte | FieldType::Short | FieldType::Integer | FieldType::Long)
+}
+
 fn allowed(measure: Measure, of: &FieldType) -> bool {
-    let integer = matches!(of, FieldType::Byte | FieldType::Short | FieldType::Integer | FieldType::Long);
+    let integer = is_integer(of);
     match measure {
         Measure::Rows => true,
         Measure::Sum(_) | Measure::Avg(_) => integer,

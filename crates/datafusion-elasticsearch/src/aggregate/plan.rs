@@ -28,9 +28,12 @@ pub(crate) struct AggregatePlan {
 }
 
 impl AggregatePlan {
-    /// Returns the columns of the measures, each once.
-    pub(crate) fn measured(&self) -> Vec<usize> {
-        distinct(self.measures.iter().filter_map(|measure| measure.column()))
+    /// Returns the columns whose values are counted, each once: those of the measures, and those of keys of which the
+    /// groups do not show several values of a document.
+    pub(crate) fn counted(&self) -> Vec<usize> {
+        let measured = self.measures.iter().filter_map(|measure| measure.column());
+        let keys = self.sets.iter().flatten().filter(|key| key.hides_several(&self.columns));
+        distinct(measured.chain(keys.map(|key| key.column)))
     }
 
     /// Returns the columns that are added up, each once.

@@ -47,7 +47,7 @@ pub(crate) fn forms(plan: &AggregatePlan) -> Vec<Form> {
 /// Returns the aggregations of the first request: the groups of all sets, and what proves them.
 pub(crate) fn first(plan: &AggregatePlan, forms: &[Form]) -> Value {
     let mut all = Map::new();
-    for column in plan.measured() {
+    for column in plan.counted() {
         all.insert(format!("v{column}"), json!({ "value_count": field(plan, column) }));
         all.insert(format!("n{column}"), json!({ "missing": field(plan, column) }));
     }

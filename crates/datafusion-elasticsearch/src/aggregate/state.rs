@@ -115,8 +115,9 @@ fn states(
         Measure::Min(column) | Measure::Max(column) => {
             vec![typed(results.collect::<Int64Array>(), &plan.columns[column].data_type())?]
         }
+        // DataFusion takes a count that is not null for a group with a value, and would divide zero by zero.
         Measure::Avg(_) => vec![
-            Arc::new(UInt64Array::from_iter_values(numbers.map(|number| number.values))),
+            Arc::new(numbers.map(|number| number.result.map(|_| number.values)).collect::<UInt64Array>()),
             Arc::new(results.map(|sum| sum.map(|sum| sum as f64)).collect::<Float64Array>()),
         ],
     })
