@@ -153,6 +153,9 @@ async fn a_server_that_refuses_to_aggregate_is_scanned() {
     }
 }
 
+/// A change of a response, and why the slice is scanned then.
+type Tampered = (fn(&mut Value), &'static str);
+
 fn buckets(body: &mut Value) -> &mut Vec<Value> {
     body["aggregations"]["s0"]["buckets"].as_array_mut().unwrap()
 }
@@ -161,7 +164,7 @@ fn buckets(body: &mut Value) -> &mut Vec<Value> {
 async fn a_response_that_does_not_add_up_is_not_used() {
     const BY_PAIR: &str = r#"SELECT "netflow.ipv4_src_addr" AS a, "netflow.ipv4_dst_addr" AS b, count(*) AS n,
         sum("netflow.bytes") AS s FROM t GROUP BY a, b ORDER BY a, b"#;
-    let whole: [(fn(&mut Value), &str); 9] = [
+    let whole: [Tampered; 9] = [
         (|body| drop(buckets(body).remove(0)), "a document has several values"),
         (|body| buckets(body)[0]["doc_count"] = json!(1_000_000), "a document has several values"),
         (|body| body["aggregations"]["s0"]["sum_other_doc_count"] = json!(5), "there are more than"),
@@ -172,7 +175,7 @@ async fn a_response_that_does_not_add_up_is_not_used() {
         (|body| buckets(body)[0]["key"] = json!(7), "has the key 7"),
         (|body| buckets(body)[0]["x1"]["value"] = json!(0.5), "which may be rounded"),
     ];
-    let pairs: [(fn(&mut Value), &str); 2] = [
+    let pairs: [Tampered; 2] = [
         (|body| drop(buckets(body).remove(0)), "a document has several values"),
         (|body| buckets(body)[0]["doc_count"] = json!(1_000_000), "a document has several values"),
     ];
