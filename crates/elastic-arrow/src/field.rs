@@ -328,6 +328,16 @@ impl Column {
         }
     }
 
+    /// Returns a phrase for the part of a hit from which the values are read, such as "doc values".
+    pub fn origin(&self) -> &'static str {
+        match &self.read_from {
+            ReadFrom::DocValues { .. } => "doc values",
+            ReadFrom::Source => "_source",
+            ReadFrom::Metadata => "metadata",
+            ReadFrom::Unavailable { .. } => "nowhere",
+        }
+    }
+
     /// Returns the field and the format for `docvalue_fields`, if the column is read from doc values.
     pub fn doc_value_field(&self) -> Option<(&str, Option<&str>)> {
         match &self.read_from {

@@ -33,9 +33,10 @@ impl ServerError {
         Self { status, kind: "redirect".into(), reason: format!("the server points to {origin}") }
     }
 
-    /// Returns whether the server reports a temporary failure.
+    /// Returns whether the server reports a temporary failure. An aggregation has too many groups each time, although
+    /// the status of that error is 503 before Elasticsearch 8.
     pub(crate) fn is_retryable(&self) -> bool {
-        is_retryable_status(self.status)
+        is_retryable_status(self.status) && self.kind != "too_many_buckets_exception"
     }
 
     /// Returns whether the server has lost one of its Elasticsearch nodes. First the connection to the node fails.
@@ -110,6 +111,16 @@ mod tests {
     fn parse(body: &str) -> (String, String) {
         let error = ServerError::parse(500, body.as_bytes());
         (error.kind, error.reason)
+    }
+
+    #[test]
+    fn too_many_groups_are_not_requested_again() {
+        let error = |kind: &str| json!({ "error": { "type": kind, "reason": "r" } }).to_string();
+        for (kind, retryable) in
+            [("too_many_buckets_exception", false), ("es_rejected_execution_exception", true)]
+        {
+            assert_eq!(ServerError::parse(503, error(kind).as_bytes()).is_retryable(), retryable, "{kind}");
+        }
     }
 
     #[test]

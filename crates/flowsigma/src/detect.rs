@@ -27,6 +27,7 @@ use flow_detect::{DetectSpec, MAX_PEEL, Sigma, counts_sql, pairs_sql, plan_sql, 
 use flowsigma_jobs::{Store, WindowTimes};
 use flowsigma_node::Config;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const HOUR: i64 = 3_600_000;
@@ -288,6 +289,13 @@ pub(crate) async fn plan(
     let mut scans = Vec::new();
     find_scans(&physical, &mut scans);
     let queries: Vec<Value> = scans.iter().map(|scan| scan.spec().query.clone()).collect();
+    let mut columns: BTreeMap<&str, &str> = BTreeMap::new();
+    columns.extend(
+        scans
+            .iter()
+            .flat_map(|scan| &scan.spec().columns)
+            .map(|column| (column.name.as_str(), column.origin())),
+    );
     let partitions = scans.first().map(|scan| scan.properties().output_partitioning().partition_count());
     let shown = displayable(physical.as_ref()).indent(false).to_string();
     let statements = tables.into_iter().chain([sql]);
@@ -298,7 +306,7 @@ pub(crate) async fn plan(
             "slices": slices, "partitions": partitions,
             "consistency": kind.map(ContextKind::consistency),
             "read_from": kind.map(ContextKind::describe),
-            "queries": queries, "physical_plan": shown,
+            "columns": columns, "queries": queries, "physical_plan": shown,
         });
         format!("{plan}\n")
     } else {
@@ -308,6 +316,7 @@ pub(crate) async fn plan(
             let kind = kind.describe();
             text += &format!("-- Read from: {kind}, {slices} slices in {partitions} partitions\n");
         }
+        text.extend(columns.iter().map(|(name, origin)| format!("-- Column read: {name} from {origin}\n")));
         text.extend(queries.iter().map(|query| format!("-- Query sent: {query}\n")));
         text += "-- Physical plan:\n";
         text.extend(shown.lines().map(|line| format!("--   {line}\n")));
