@@ -161,7 +161,7 @@ impl Bench {
              SET ballista.shuffle.force_remote_read = true;
              SET datafusion.execution.target_partitions = 4;
              CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/deaths'
-             OPTIONS ('slices' '8'); {statement}",
+             OPTIONS ('slices' '8', 'aggregate' 'never'); {statement}",
             planner == Planner::Adaptive
         );
         self.client(&["sql", "--format", "json", "-c", &sql])
@@ -169,7 +169,7 @@ impl Bench {
 
     fn detect(&self) -> Child {
         let here = ["--connection", "prod", "--index", "deaths", "--query", NOTEBOOK_QUERY, "--slices", "8"];
-        self.client(&[&["detect", "--format", "json"], &here[..]].concat())
+        self.client(&[&["detect", "--format", "json", "--option", "aggregate=never"], &here[..]].concat())
     }
 
     /// The golden numbers, by a job that was submitted again so often.

@@ -88,10 +88,10 @@ impl Bench {
         Self { connection, proxies, cluster }
     }
 
-    /// 8 slices of both directions, so that there are more tasks than vcores.
+    /// 8 slices, so that there are more tasks than vcores, and all of them are read page by page.
     fn detect(&self) -> Child {
         let here = ["--connection", "prod", "--index", "kill", "--query", NOTEBOOK_QUERY, "--slices", "8"];
-        self.client("detect", &[&["--format", "json"], &here[..]].concat())
+        self.client("detect", &[&["--format", "json", "--option", "aggregate=never"], &here[..]].concat())
     }
 
     /// 1,730 pages, and a slice a task, so that no executor takes all of them.
