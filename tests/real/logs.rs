@@ -35,7 +35,7 @@ async fn a_retry_of_an_executor_is_a_json_line_that_names_the_slice() {
         let registry = Arc::new(ConnectionRegistry::default());
         registry.insert("prod", &ConnectionConfig::from_url(&url).unwrap()).unwrap();
         let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
-        let with = options(&[("page_size", "100")]);
+        let with = options(&[("page_size", "100"), ("aggregate", "never")]);
         let table = EsTable::try_new(registry, "prod", "logs", &with).await.unwrap();
         ctx.register_table("t", Arc::new(table)).unwrap();
         assert_eq!(count(&ctx, "SELECT count(src_addr_space) FROM t").await.unwrap(), loaded(), "{url}");
