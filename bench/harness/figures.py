@@ -235,7 +235,7 @@ FIGURES = [
         lambda c: detect(c, with_query(c), "aggregate"),
         findings,
         "findings",
-        "bound-composite",
+        "bound-two",
     ),
     Figure(
         "detect-since-aggregate",
@@ -243,7 +243,7 @@ FIGURES = [
         lambda c: detect(c, with_since(c), "aggregate"),
         findings,
         "findings",
-        "bound-composite",
+        "bound-two",
     ),
     Figure("select-1", "`sql`: `SELECT 1`", select_one, counts=False),
     Figure("golden", "`detect` of the golden flows, 1,430 of 1,730 documents", golden, golden_findings, counts=False),
