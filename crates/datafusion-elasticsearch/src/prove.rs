@@ -20,13 +20,12 @@ use datafusion::catalog::default_table_source::{provider_as_source, source_as_pr
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Explain, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Explain, Expr, LogicalPlan, TableScan};
 use elastic_arrow::Column;
 use elastic_client::{Connection, Error, IgnoredValues, Slice, SliceSource, fetch_totals, refuse_ignored};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The most concurrent requests.
@@ -49,16 +48,18 @@ pub async fn prove_filters(plan: LogicalPlan, state: &SessionState) -> Result<Lo
         return Ok(plan);
     }
     let plan = state.optimize(&plan)?;
-    let mut proved: HashMap<String, TableSpec> = HashMap::new();
+    let mut proved: Vec<Proved> = Vec::new();
     for (table, scan) in scans(&plan)? {
-        if let Entry::Vacant(place) = proved.entry(key(&table, &scan)) {
-            place.insert(prove(&table, &scan).await.map_err(from_client)?);
+        if find(&proved, &table, &scan).is_none() {
+            let spec = prove(&table, &scan).await.map_err(from_client)?;
+            let before = table.spec().clone();
+            proved.push(Proved { before, projection: scan.projection, filters: scan.filters, spec });
         }
     }
     let plan = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
         let found = es_table(&scan).and_then(|table| {
-            let spec = proved.get(&key(&table, &scan))?.clone();
+            let spec = find(&proved, &table, &scan)?.clone();
             Some((table, spec))
         });
         let Some((table, spec)) = found else {
@@ -88,14 +89,21 @@ fn es_table(scan: &TableScan) -> Option<EsTable> {
     (provider.as_ref() as &dyn std::any::Any).downcast_ref::<EsTable>().cloned()
 }
 
-/// Scans with the same key read the same documents and columns of a table.
-fn key(table: &EsTable, scan: &TableScan) -> String {
-    let spec = table.spec();
-    let slices = spec.open_slices.as_ref().map_or(0, Vec::len);
-    format!(
-        "{} {} {} {} {slices} {:?} {:?}",
-        scan.table_name, spec.connection, spec.index, spec.query, scan.projection, scan.filters
-    )
+/// What was proved of a scan.
+struct Proved {
+    before: TableSpec,
+    projection: Option<Vec<usize>>,
+    filters: Vec<Expr>,
+    spec: TableSpec,
+}
+
+/// Returns the spec for a scan that reads the same as one before. Two tables of one name may have different options: a
+/// view keeps the table that it was made over.
+fn find<'a>(proved: &'a [Proved], table: &EsTable, scan: &TableScan) -> Option<&'a TableSpec> {
+    let is_same = |of: &&Proved| {
+        of.before == *table.spec() && of.projection == scan.projection && of.filters == scan.filters
+    };
+    proved.iter().find(is_same).map(|of| &of.spec)
 }
 
 /// Returns each point in time of an open table once, whole. Empty if a slice is read by scroll.
@@ -107,7 +115,7 @@ fn points_in_time(spec: &TableSpec) -> Vec<Slice> {
             |other: &Slice| matches!(&other.source, SliceSource::Pit { id: known, .. } if known == id);
         // The slices of one point in time follow each other.
         if !whole.last().is_some_and(is_known) {
-            whole.push(Slice { cut: None, ..slice.clone() });
+            whole.push(Slice { ordinal: 0, of: 1, cut: None, ..slice.clone() });
         }
     }
     whole
