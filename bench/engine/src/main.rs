@@ -4,9 +4,12 @@
 
 use anyhow::{Result, bail};
 use datafusion::arrow::json::ArrayWriter;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
-use datafusion_elasticsearch::{AddressOrder, EsTable, TopN, functions, open_contexts};
+use datafusion_elasticsearch::{AddressOrder, EsTable, TopN, functions, open_contexts, prove_filters};
 use elastic_client::{ConnectionConfig, ConnectionRegistry};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,14 +39,16 @@ async fn main() -> Result<()> {
     context.register_table("flows", Arc::new(flows))?;
     let plan = context.sql(statement).await?.into_unoptimized_plan();
     let (plan, open) = open_contexts(plan).await?;
-    let rows = match context.execute_logical_plan(plan).await {
-        Ok(frame) => frame.collect().await,
-        Err(error) => Err(error),
-    };
+    let rows = run(&context, plan).await;
     open.close().await?;
     let mut writer = ArrayWriter::new(std::io::stdout());
     writer.write_batches(&rows?.iter().collect::<Vec<_>>())?;
     writer.finish()?;
     println!();
     Ok(())
+}
+
+async fn run(context: &SessionContext, plan: LogicalPlan) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let plan = prove_filters(plan, &context.state()).await?;
+    context.execute_logical_plan(plan).await?.collect().await
 }
