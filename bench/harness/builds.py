@@ -8,8 +8,8 @@ import os
 from . import places, process
 from .server import log
 
-# Those that compile DataFusion, which takes minutes. They are built only if bench/run --build names them.
-ON_DEMAND = ["engine", "datafusion-opensearch"]
+# Those that compile another DataFusion, which takes minutes. They are built only if bench/run --build names them.
+ON_DEMAND = ["datafusion-opensearch"]
 
 
 def build_tool():

@@ -32,7 +32,7 @@ def free_ports(count):
 class Cluster:
     """A scheduler with executors, all of which have the connection `bench`."""
 
-    def __init__(self, programs, server_url, executors, vcores=2):
+    def __init__(self, programs, server_url, executors, vcores=2, executor_options=()):
         for program in (programs.scheduler, programs.executor):
             if not program.exists():
                 raise process.NotRun(f"no {program.name} beside {programs.flowsigma.name}")
@@ -41,12 +41,12 @@ class Cluster:
         self.config.write_text(f'[connections.bench]\nnodes = ["{server_url}"]\n')
         self.members = []
         try:
-            self._start(programs, executors, vcores)
+            self._start(programs, executors, vcores, executor_options)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, programs, executors, vcores):
+    def _start(self, programs, executors, vcores, executor_options):
         (port,) = free_ports(1)
         self.url = f"http://localhost:{port}"
         here = ["--bind-host", "127.0.0.1", "--external-host", "localhost"]
@@ -70,6 +70,7 @@ class Cluster:
                 health,
                 "--vcores",
                 str(vcores),
+                *executor_options,
             )
         self._wait("readyz")
 
@@ -113,6 +114,15 @@ class Cluster:
             fields = Path(f"/proc/{member.pid}/stat").read_text().rsplit(")", 1)[1].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
+
+    def peaks(self):
+        """Returns the greatest memory of each member until now in MiB, by the kind of the member."""
+        peaks = {"scheduler": [], "executor": []}
+        for place, member in enumerate(self.members):
+            status = Path(f"/proc/{member.pid}/status").read_text()
+            kib = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+            peaks["executor" if place else "scheduler"].append(kib / 1024)
+        return peaks
 
     def stop(self):
         """Ends all processes and deletes their files."""

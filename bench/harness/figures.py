@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from . import builds, places, process, server
+from . import places, process, server
 
 SOURCE, DESTINATION = "netflow.ipv4_src_addr", "netflow.ipv4_dst_addr"
 # The notebook's condition. Every generated document has a private side, so this finds all of them.
@@ -151,7 +151,9 @@ def golden(context):
 
 def engine(context):
     """Returns the arguments of plain DataFusion over the table of datafusion-elasticsearch."""
-    program = builds.program(context, "engine", places.BENCH / "engine")
+    program = context.programs.engine
+    if not program.exists():
+        raise process.NotRun(f"no {program.name} beside {context.programs.flowsigma.name}")
     statement = f"SELECT count({quoted(SOURCE)}) AS a, count({quoted(DESTINATION)}) AS b FROM flows"
     options = [f"{key}={value}" for key, value in by(context, "scan").items()]
     return [program, context.server.url, context.index, statement, *options]

@@ -30,6 +30,10 @@ class Programs:
     def executor(self):
         return self.flowsigma.with_name("flowsigma-executor")
 
+    @property
+    def engine(self):
+        return self.flowsigma.with_name("flowsigma-bench-engine")
+
 
 def tool():
     """Returns the path of flowsigma-bench."""

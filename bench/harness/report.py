@@ -15,7 +15,7 @@ HEAD = """\
 `bench/run` writes this page: [bench/README.md](../bench/README.md). Each round runs every figure once. A figure is the
 median of the rounds, with the least and the greatest time. Compare ratios of one table: times move by 20% between runs.
 """
-SECTIONS = ["figures", "scale", "latency"]
+SECTIONS = ["figures", "scale", "latency", "addresses"]
 
 
 def write(kind, text):

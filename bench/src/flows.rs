@@ -187,6 +187,12 @@ impl Flows {
         FlatFlow { src, dst }
     }
 
+    /// Returns the places of the source and the destination of this document among their addresses.
+    pub(crate) fn places(&self, number: u64) -> (u32, u32) {
+        let (source, destination) = self.pair(number, &mut self.random(number));
+        (u32::from(source) - SOURCES, u32::from(destination) - DESTINATIONS)
+    }
+
     fn random(&self, number: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_mul(STEP) ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }

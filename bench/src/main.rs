@@ -6,6 +6,7 @@
 mod aggregate_bound;
 mod bound;
 mod delay;
+mod expected;
 mod flows;
 mod generate;
 mod index;
@@ -28,6 +29,8 @@ enum Command {
     Bound(bound::Bound),
     /// Count both address fields by aggregations alone, without the server's request cache
     AggregateBound(aggregate_bound::AggregateBound),
+    /// Count what a detection over evenly distributed flows must find, without a server
+    Expected(expected::Expected),
     /// Forward requests, and delay each page of a search
     Delay(delay::Delay),
 }
@@ -38,6 +41,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Generate(generate) => generate.run().await?,
         Command::Bound(bound) => bound.run().await?,
         Command::AggregateBound(bound) => bound.run().await?,
+        Command::Expected(expected) => expected.run()?,
         Command::Delay(delay) => return delay.run().await,
     };
     println!("{output}");

@@ -26,7 +26,7 @@ impl Opened {
         let read = ReadOptions::default();
         let keep_alive = read.keep_alive.to_string();
         let context =
-            open_context(&connection, &ContextRequest { index: index.to_owned(), read, slices }).await?;
+            open_context(&connection, &ContextRequest { index: index.to_owned(), read, slices, matching: None }).await?;
         Ok(Self { connection, context, keep_alive })
     }
 

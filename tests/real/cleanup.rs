@@ -253,6 +253,7 @@ async fn a_snapshot_outlives_a_consumer_slower_than_keep_alive() {
                 ..ReadOptions::default()
             },
             slices: None,
+            matching: None,
         };
         open_context(&connection, &request).await.unwrap();
         assert!(count_open_contexts(&connection).await.unwrap() > held, "{url}");

@@ -79,6 +79,7 @@ async fn refused_read(config: &str) -> String {
         index: READABLE_INDEX.into(),
         read: elastic_client::ReadOptions::default(),
         slices: None,
+        matching: None,
     };
     elastic_client::open_context(&connection, &request).await.unwrap_err().to_string()
 }

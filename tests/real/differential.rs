@@ -36,7 +36,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// The same seed in each run unless FLOWSIGMA_SEED is set, so that a run does not fail by a bug of DataFusion that
 /// another seed would find.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("FLOWSIGMA_SEED").as_deref() {
         Ok("random") => rand::random::<u32>().into(),
         _ => number("FLOWSIGMA_SEED", 55),

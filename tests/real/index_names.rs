@@ -68,7 +68,8 @@ async fn an_index_that_is_a_path_is_refused_before_any_request() {
             refused(stderr(&output).to_owned());
         }
     }
-    let request = ContextRequest { index: "..".into(), read: Default::default(), slices: None };
+    let request =
+        ContextRequest { index: "..".into(), read: Default::default(), slices: None, matching: None };
     open_context(&through.get("test").unwrap(), &request).await.unwrap_err();
     assert_eq!(proxy.seen().len(), before);
 }

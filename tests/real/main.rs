@@ -39,6 +39,7 @@ mod said;
 mod secrets;
 mod security;
 mod shapes;
+mod skipped;
 mod statements;
 mod stopped;
 mod tables;

@@ -3,17 +3,22 @@
 //! Owns: opening search contexts before the plan is submitted, and closing them after. Must not know: where the
 //! plan is executed.
 
+use crate::decode::ignored_names;
 use crate::error::from_client;
+use crate::options::Ignored;
 use crate::spec::TableSpec;
 use crate::table::EsTable;
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableScan};
+use elastic_arrow::Column;
 use elastic_client::{
     Connection, ContextKind, ContextRequest, KeepAlive, ReadMode, SearchContext, close_context,
     close_context_soon, keep_context, open_context,
 };
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
@@ -83,6 +88,11 @@ impl QueryContexts {
     pub fn slices(&self) -> usize {
         self.contexts.iter().map(|open| open.context.slices.len()).sum()
     }
+
+    /// Returns how many indices were skipped, because no document in them matches.
+    pub fn skipped_indices(&self) -> usize {
+        self.contexts.iter().map(|open| open.context.skipped_indices).sum()
+    }
 }
 
 fn es_table(scan: &TableScan) -> Option<EsTable> {
@@ -121,19 +131,35 @@ pub fn planned_slices(plan: &LogicalPlan) -> Result<usize> {
 /// Returns an error if a server rejects a request. It also fails if one index is read by scroll for one table and
 /// from a point in time for another, because these are two states of the index.
 pub async fn open_contexts(plan: LogicalPlan) -> Result<(LogicalPlan, QueryContexts)> {
+    open(plan, &HashMap::new()).await
+}
+
+/// Opens search contexts as [`open_contexts`] does, but skips each index in which the filters of the plan find no
+/// document. The server is asked for them, if the index of a table is a pattern or an alias; names of indices prove
+/// nothing. The filters are those that the optimizer of `state` pushes into the scans.
+///
+/// # Errors
+///
+/// Those of [`open_contexts`], and an error if the plan cannot be optimized.
+pub async fn open_matching_contexts(
+    plan: LogicalPlan,
+    state: &SessionState,
+) -> Result<(LogicalPlan, QueryContexts)> {
+    let matching = matching_queries(&plan, state)?;
+    open(plan, &matching).await
+}
+
+async fn open(
+    plan: LogicalPlan,
+    matching: &HashMap<ContextKey, Value>,
+) -> Result<(LogicalPlan, QueryContexts)> {
     // A statement that is stored for later, such as a view, must not keep a search context of today.
     if matches!(plan, LogicalPlan::Ddl(DdlStatement::CreateView(_)) | LogicalPlan::Statement(_)) {
         return Ok((plan, QueryContexts::default()));
     }
-    let mut tables: Vec<EsTable> = Vec::new();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            tables.extend(es_table(scan).filter(|t| t.spec().open_slices.is_none()));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
+    let tables = unopened(&plan)?;
     let mut open = QueryContexts::default();
-    let mut contexts: HashMap<(String, String), SearchContext> = HashMap::new();
+    let mut contexts: HashMap<ContextKey, SearchContext> = HashMap::new();
     for table in &tables {
         let key = key(table);
         if contexts.contains_key(&key) {
@@ -141,7 +167,8 @@ pub async fn open_contexts(plan: LogicalPlan) -> Result<(LogicalPlan, QueryConte
         }
         let sharing: Vec<&TableSpec> =
             tables.iter().filter(|other| self::key(other) == key).map(EsTable::spec).collect();
-        let request = shared_request(table.spec(), &sharing);
+        let mut request = shared_request(table.spec(), &sharing);
+        request.matching = matching.get(&key).cloned();
         let opened = async {
             let connection = table.registry().get(&table.spec().connection)?;
             let context = open_context(&connection, &request).await?;
@@ -179,8 +206,68 @@ pub async fn open_contexts(plan: LogicalPlan) -> Result<(LogicalPlan, QueryConte
     Ok((plan.data, open))
 }
 
+/// Returns the tables that have no search context.
+fn unopened(plan: &LogicalPlan) -> Result<Vec<EsTable>> {
+    let mut tables: Vec<EsTable> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            tables.extend(es_table(scan).filter(|table| table.spec().open_slices.is_none()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(tables)
+}
+
+/// Returns for each search context the query that finds every document of which its scans need to know. A context
+/// without filters has none.
+fn matching_queries(plan: &LogicalPlan, state: &SessionState) -> Result<HashMap<ContextKey, Value>> {
+    let mut queries: HashMap<ContextKey, Vec<Value>> = HashMap::new();
+    if unopened(plan)?.is_empty() {
+        return Ok(HashMap::new());
+    }
+    state.optimize(plan)?.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(table) = es_table(scan).filter(|table| table.spec().open_slices.is_none())
+        {
+            let of_context = queries.entry(key(&table)).or_default();
+            let query = scan_query(&table, scan);
+            if !of_context.contains(&query) {
+                of_context.push(query);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let everything = json!({ "match_all": {} });
+    queries.retain(|_, of_context| !of_context.contains(&everything));
+    let any = |queries| json!({ "bool": { "should": queries } });
+    Ok(queries.into_iter().map(|(key, of_context)| (key, any(of_context))).collect())
+}
+
+/// Returns the query that finds every document that a scan reads or must refuse.
+fn scan_query(table: &EsTable, scan: &TableScan) -> Value {
+    let (query, _) = table.filter_columns(&scan.filters);
+    let spec = table.spec();
+    let fields = match (spec.ignored, &scan.projection) {
+        (Ignored::Null, _) => Vec::new(),
+        (Ignored::Error, None) => ignored_names(&spec.columns),
+        (Ignored::Error, Some(places)) => {
+            let columns: Vec<Column> = places.iter().map(|&place| spec.columns[place].clone()).collect();
+            ignored_names(&columns)
+        }
+    };
+    if fields.is_empty() || query == spec.query {
+        return query;
+    }
+    // A filter does not find a document whose value was dropped, and such a document is an error.
+    let dropped = json!({ "bool": { "filter": [spec.query, { "terms": { "_ignored": fields } }] } });
+    json!({ "bool": { "should": [query, dropped] } })
+}
+
+/// The connection and the index of a search context.
+type ContextKey = (String, String);
+
 /// Tables with the same key share a search context.
-fn key(table: &EsTable) -> (String, String) {
+fn key(table: &EsTable) -> ContextKey {
     (table.spec().connection.clone(), table.spec().index.clone())
 }
 

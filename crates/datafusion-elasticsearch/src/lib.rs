@@ -21,7 +21,7 @@ pub mod wire;
 
 pub use address_order::AddressOrder;
 pub use aggregate::{EsAggregateExec, PushAggregates};
-pub use contexts::{QueryContexts, open_contexts, planned_slices};
+pub use contexts::{QueryContexts, open_contexts, open_matching_contexts, planned_slices};
 pub use exec::EsScanExec;
 pub use factory::EsTableFactory;
 pub use functions::functions;

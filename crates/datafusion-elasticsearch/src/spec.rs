@@ -41,7 +41,7 @@ pub struct TableSpec {
 
 impl TableSpec {
     pub(crate) fn context_request(&self) -> ContextRequest {
-        ContextRequest { index: self.index.clone(), read: self.read, slices: self.slices }
+        ContextRequest { index: self.index.clone(), read: self.read, slices: self.slices, matching: None }
     }
 }
 

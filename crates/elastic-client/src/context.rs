@@ -6,6 +6,7 @@
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::index_name::check_index;
+use crate::matching::fetch_matching;
 use crate::open_contexts::OpenContext;
 use crate::opening::{PitApi, open_pits};
 use crate::pit_limit;
@@ -14,6 +15,7 @@ use crate::read_options::{ReadMode, ReadOptions};
 use crate::server::fetch_server;
 use crate::shards::{Reached, fetch_reached, find_routed, group_indices};
 use crate::slices::{Cut, IndexShards, MAX_SLICES, Slice, SliceSource, Tiebreaker, plan_cuts};
+use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -71,6 +73,9 @@ pub struct ContextRequest {
     pub read: ReadOptions,
     /// The number of slices. `None` makes as many slices as there are shards.
     pub slices: Option<NonZeroU32>,
+    /// A query that finds every document of which a reader needs to know. Indices in which it finds none are skipped,
+    /// if the server proves that.
+    pub matching: Option<Value>,
 }
 
 /// An open search context: one or more points in time, or the plan of the scrolls.
@@ -80,6 +85,8 @@ pub struct SearchContext {
     pub kind: ContextKind,
     /// All slices, as many as [`ContextRequest::slices`] asked for.
     pub slices: Vec<Slice>,
+    /// The number of indices that were skipped, because [`ContextRequest::matching`] finds no document in them.
+    pub skipped_indices: usize,
     parts: Vec<Part>,
 }
 
@@ -93,7 +100,7 @@ struct Part {
 impl SearchContext {
     fn new(kind: ContextKind, parts: Vec<Part>, slices: Option<NonZeroU32>) -> Self {
         let slices = cut(kind, &parts, slices);
-        Self { kind, slices, parts }
+        Self { kind, slices, skipped_indices: 0, parts }
     }
 
     /// Returns the same search context divided into another number of slices. `None` makes as many as there are shards.
@@ -144,16 +151,34 @@ pub async fn open_context(
         }
         (ReadMode::Auto | ReadMode::Pit, support) => support,
     };
-    match support {
-        PitSupport::SharedPit => open_shared_pits(connection, request, &reached).await,
-        PitSupport::PitPerIndex => {
-            refuse_routing(connection, request, &reached.indices).await?;
-            open_pit_per_index(connection, request, &reached).await
+    let matching = async {
+        match &request.matching {
+            Some(query) => fetch_matching(connection, &request.index, &reached, query).await,
+            None => Ok(None),
         }
-        PitSupport::ScrollOnly => {
-            refuse_routing(connection, request, &reached.indices).await?;
-            Ok(plan_scrolls(request, &reached.indices))
+    };
+    let routing = async {
+        match support {
+            PitSupport::SharedPit => Ok(()),
+            PitSupport::PitPerIndex | PitSupport::ScrollOnly => {
+                refuse_routing(connection, request, &reached.indices).await
+            }
         }
+    };
+    let (matching, ()) = futures::future::try_join(matching, routing).await?;
+    let read = matching.as_ref().unwrap_or(&reached);
+    let context = match (support, &matching) {
+        (PitSupport::SharedPit, Some(some)) => open_some(connection, request, some).await?,
+        (PitSupport::SharedPit, None) => None,
+        (PitSupport::PitPerIndex, _) => Some(open_pit_per_index(connection, request, read).await?),
+        (PitSupport::ScrollOnly, _) => Some(plan_scrolls(request, &read.indices)),
+    };
+    match context {
+        Some(context) => {
+            let skipped_indices = reached.indices.len() - read.indices.len();
+            Ok(SearchContext { skipped_indices, ..context })
+        }
+        None => open_shared_pits(connection, request, &reached).await,
     }
 }
 
@@ -174,25 +199,48 @@ async fn refuse_routing(
     }
 }
 
-/// Opens one PIT over all indices, or above [`SHARED_SHARDS`] shards one for each group of indices.
+/// Opens one PIT over the requested index expression, or above [`SHARED_SHARDS`] shards one for each group of indices.
 async fn open_shared_pits(
     connection: &Arc<Connection>,
     request: &ContextRequest,
     reached: &Reached,
 ) -> Result<SearchContext, Error> {
-    let mut groups = Vec::new();
-    if reached.shards() > u64::from(SHARED_SHARDS) && reached.indices.len() > 1 {
-        // A PIT on the concrete indices would lose the routing of an alias.
-        let routed = find_routed(connection, &request.index, &reached.indices).await?;
-        if routed.is_none() {
-            groups = group_indices(&reached.indices, GROUP_SHARDS);
-        }
+    if reached.shards() > u64::from(SHARED_SHARDS)
+        && reached.indices.len() > 1
+        && find_routed(connection, &request.index, &reached.indices).await?.is_none()
+    {
+        return open_groups(connection, request, group_indices(&reached.indices, GROUP_SHARDS)).await;
     }
-    let kind = if groups.is_empty() { ContextKind::SharedPit } else { ContextKind::PitPerGroup };
-    if groups.is_empty() {
-        let shards = reached.indices.iter().map(|index| index.shards).sum();
-        groups.push(IndexShards { index: request.index.clone(), shards, filter: None });
+    let shards = reached.indices.iter().map(|index| index.shards).sum();
+    let whole = IndexShards { index: request.index.clone(), shards, filter: None };
+    open_groups(connection, request, vec![whole]).await
+}
+
+/// Opens PITs over some of the indices that the requested index expression reaches. Returns `None` if only the
+/// expression itself can be read: an alias may have routing, and a user may see an alias but not its indices.
+async fn open_some(
+    connection: &Arc<Connection>,
+    request: &ContextRequest,
+    some: &Reached,
+) -> Result<Option<SearchContext>, Error> {
+    if find_routed(connection, &request.index, &some.indices).await?.is_some() {
+        return Ok(None);
     }
+    let shards = if some.shards() > u64::from(SHARED_SHARDS) { GROUP_SHARDS } else { SHARED_SHARDS };
+    match open_groups(connection, request, group_indices(&some.indices, shards)).await {
+        Ok(context) => Ok(Some(context)),
+        Err(error) if matches!(error.status(), Some(403 | 404)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens one PIT for each group of indices.
+async fn open_groups(
+    connection: &Arc<Connection>,
+    request: &ContextRequest,
+    groups: Vec<IndexShards>,
+) -> Result<SearchContext, Error> {
+    let kind = if groups.len() == 1 { ContextKind::SharedPit } else { ContextKind::PitPerGroup };
     let ids = open_pits(connection, request.read.keep_alive, PitApi::Elasticsearch, &groups).await?;
     let parts = groups.into_iter().zip(ids).map(|(group, id)| Part {
         // A group may have hundreds of names, which would be too long for messages.

@@ -8,7 +8,7 @@
 //!   of which server;
 //! - `product`, `retry`, `health`, `concurrency_limit`, `headers`, `tls`, `server_error`, `transport_error`, `open_contexts`,
 //!   `connection`, `release`, `registry`: how a request is sent, and how it ended;
-//! - `server`, `mapping`, `sort_key`, `slices`, `read_options`, `shards`, `pit_limit`, `opening`, `context`, `renewal`,
+//! - `server`, `mapping`, `sort_key`, `slices`, `read_options`, `shards`, `matching`, `pit_limit`, `opening`, `context`, `renewal`,
 //!   `totals`, `ignored`, `paging`, `read`: how an index is read;
 //! - `bulk`: how documents are written.
 
@@ -24,6 +24,7 @@ mod health;
 mod ignored;
 mod index_name;
 mod mapping;
+mod matching;
 mod nearest;
 mod open_contexts;
 mod opening;

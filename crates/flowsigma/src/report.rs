@@ -25,6 +25,8 @@ pub(crate) struct Coverage {
     slices: usize,
     /// The number of those slices whose counts the servers computed, instead of sending the documents.
     aggregated_slices: u64,
+    /// The number of indices of the pattern or alias that were not read, because no document in them matches.
+    skipped_indices: usize,
     /// `point_in_time`: one state of each index. `scroll`: one state of each slice. None if only files were read.
     consistency: Option<&'static str>,
     /// The search context in words, for the sentence under the tables.
@@ -44,6 +46,7 @@ impl Coverage {
             matched: documents,
             slices: 0,
             aggregated_slices: 0,
+            skipped_indices: 0,
             consistency: None,
             read_from: "a store",
             failed_shards: 0,
@@ -77,6 +80,7 @@ impl Coverage {
             matched: greatest.matched,
             slices: if is_index { done.slices } else { 0 },
             aggregated_slices: done.scans.iter().map(|scan| scan.slices_aggregated).sum(),
+            skipped_indices: done.skipped_indices,
             consistency: done.kind.map(ContextKind::consistency),
             read_from: done.kind.map_or("files", ContextKind::describe),
             failed_shards: 0,
@@ -101,6 +105,11 @@ impl Coverage {
             0 => {}
             all if all == self.slices as u64 => text += ", counted by the server",
             some => text += &format!(", {some} of them counted by the server"),
+        }
+        match self.skipped_indices {
+            0 => {}
+            1 => text += ", 1 index without a matching document skipped",
+            more => text += &format!(", {more} indices without a matching document skipped"),
         }
         if self.retries > 0 {
             text += &format!(", {} requests sent again", self.retries);
@@ -270,7 +279,7 @@ mod tests {
     }
 
     fn covered(scans: Vec<ScanReport>, planned_slices: u64) -> Result<u64, String> {
-        let done = Done { scans, planned_slices, slices: 3, kind: None };
+        let done = Done { scans, planned_slices, slices: 3, skipped_indices: 0, kind: None };
         Coverage::of(&done, true).map(|coverage| coverage.documents).map_err(|e| e.to_string())
     }
 

@@ -11,7 +11,7 @@ use ballista_elasticsearch::{Cluster, Job, ScanReport};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion_elasticsearch::{QueryContexts, open_contexts, prove_filters};
+use datafusion_elasticsearch::{QueryContexts, open_matching_contexts, prove_filters};
 use elastic_client::{ConnectionRegistry, ContextKind};
 use flowsigma_node::Config;
 use futures::StreamExt;
@@ -55,6 +55,8 @@ pub(crate) struct Done {
     pub(crate) planned_slices: u64,
     /// The number of slices of its search contexts.
     pub(crate) slices: usize,
+    /// The number of indices in which no document matches, so that no search context was opened on them.
+    pub(crate) skipped_indices: usize,
     /// The kind of its first search context. None if it read no index.
     pub(crate) kind: Option<ContextKind>,
 }
@@ -98,7 +100,7 @@ impl Runner {
             opened = open_unless_interrupted(plan, &state, &running) => opened?,
             failure = self.cancelled() => return Err(failure),
         };
-        let (slices, kind) = (open.slices(), open.kind());
+        let (slices, skipped_indices, kind) = (open.slices(), open.skipped_indices(), open.kind());
         let response = self.rows(plan, open.reads(), sink, &running).await;
         if let Err(failure @ Failure::Interrupted { .. }) = response {
             // After the timeout, closing goes on in the background for as long as the process lives.
@@ -110,7 +112,9 @@ impl Runner {
         // The search contexts are closed in every case. The statement's own failure takes precedence over a failure to
         // close them.
         match (response, open.close().await) {
-            (Ok((scans, planned_slices)), Ok(())) => Ok(Done { scans, planned_slices, slices, kind }),
+            (Ok((scans, planned_slices)), Ok(())) => {
+                Ok(Done { scans, planned_slices, slices, skipped_indices, kind })
+            }
             (Ok(_), Err(error)) => Err(Failure::running(error)),
             (Err(failure), Ok(())) => Err(failure),
             (Err(failure), Err(error)) => {
@@ -224,15 +228,16 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Opens the search contexts of the plan, and proves which of its filters are exact. On an interrupt, those that are open are closed in the background, and one
-/// that is being opened is closed as soon as the server has responded.
+/// Opens the search contexts of the plan without the indices in which no document matches, and proves which of its
+/// filters are exact. On an interrupt, those that are open are closed in the background, and one that is being opened is
+/// closed as soon as the server has responded.
 pub(crate) async fn open_unless_interrupted(
     plan: LogicalPlan,
     state: &SessionState,
     running: &Running<'_>,
 ) -> Result<(LogicalPlan, QueryContexts), Failure> {
     let opened = async {
-        let (plan, open) = open_contexts(plan).await?;
+        let (plan, open) = open_matching_contexts(plan, state).await?;
         match prove_filters(plan, state).await {
             Ok(plan) => Ok((plan, open)),
             Err(error) => {

@@ -12,6 +12,7 @@ mod audit;
 mod flight;
 mod identity;
 mod jobs;
+mod opening;
 mod paths;
 mod plan;
 mod rest;

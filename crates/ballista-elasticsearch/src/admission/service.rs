@@ -9,6 +9,7 @@
 use super::audit::{Line, statement_of};
 use super::identity::{Identity, Refusal};
 use super::jobs::{Job, is_last};
+use super::opening::open_and_prove;
 use super::plan::{decode_plan, reach_of};
 use super::{Admission, settings};
 use crate::caller::Caller;
@@ -34,7 +35,7 @@ use ballista_core::serde::scheduler::ExecutorSpecification;
 use ballista_core::{BALLISTA_VERSION, JobId, version};
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use ballista_scheduler::scheduler_server::event::SubmitPlan;
-use datafusion_elasticsearch::{QueryContexts, open_contexts};
+use datafusion_elasticsearch::QueryContexts;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use futures::{Stream, StreamExt, future};
 use std::collections::HashSet;
@@ -157,9 +158,7 @@ impl Admitted {
         *statement = statement_of(&plan);
         let reach = reach_of(&plan)?;
         reach.judge(identity, &self.admission.protected)?;
-        // For clients that open no search contexts themselves, such as other programs.
-        let (plan, contexts) =
-            open_contexts(plan).await.map_err(|e| Status::invalid_argument(one_line(&e)))?;
+        let (plan, contexts) = open_and_prove(plan, &session.state()).await?;
         let (subscriber, statuses) = mpsc::channel(STATUS_BUFFER);
         let job = Arc::new(Job {
             owner: identity.name.clone(),
