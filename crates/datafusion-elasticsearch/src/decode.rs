@@ -139,7 +139,8 @@ mod tests {
             let kind = ["keyword", "text", "long"][i % 3];
             properties.insert(format!("f{i}"), json!({ "type": kind }));
         }
-        let mapping = IndexMapping { index: "wide".into(), mapping: json!({ "properties": properties }) };
+        let mapping =
+            IndexMapping { index: "wide".into(), mapping: json!({ "properties": properties }).into() };
         let options = SchemaOptions { metadata: vec![MetaField::Id], ..SchemaOptions::default() };
         plan_columns(&[mapping], &options).unwrap()
     }

@@ -25,7 +25,8 @@ fn spec(open_slices: Option<Vec<Slice>>) -> TableSpec {
     TableSpec {
         connection: "prod".into(),
         index: "flows".into(),
-        columns: plan_columns(&[IndexMapping { index: "flows".into(), mapping }], &options).unwrap(),
+        columns: plan_columns(&[IndexMapping { index: "flows".into(), mapping: mapping.into() }], &options)
+            .unwrap(),
         query: json!({ "match_all": {} }),
         slices: None,
         read: Default::default(),

@@ -20,8 +20,8 @@ use elastic_arrow::{
     Column, ConstantKeywords, IndexMapping, LongKeywords, ReadFrom, SchemaOptions, plan_columns, to_schema,
 };
 use elastic_client::{
-    ConnectionRegistry, Product, Server, check_query, fetch_count, fetch_mappings, fetch_older_than,
-    fetch_server, fetch_shards, group_slices, open_context,
+    ConnectionRegistry, IndexMappings, Product, Server, check_query, distinct_mappings, fetch_count,
+    fetch_mappings, fetch_older_than, fetch_server, fetch_shards, group_slices, open_context,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -55,12 +55,7 @@ impl EsTable {
     ) -> Result<Self> {
         let options = TableOptions::parse(options)?;
         let live = registry.get(connection).map_err(from_client)?;
-        let mappings: Vec<IndexMapping> = fetch_mappings(&live, index)
-            .await
-            .map_err(from_client)?
-            .into_iter()
-            .map(|(index, mapping)| IndexMapping { index, mapping })
-            .collect();
+        let mappings = fetch_mappings(&live, index).await.map_err(from_client)?;
         let server = fetch_server(&live).await.map_err(from_client)?;
         let long_in_source_of = match options.ignored {
             Ignored::Error if server.notes_ignored_keywords() && has_long_keywords(&mappings) => {
@@ -83,6 +78,8 @@ impl EsTable {
                 Product::OpenSearch => ConstantKeywords::Unreadable,
             },
         };
+        let mappings: Vec<IndexMapping> =
+            mappings.into_iter().map(|(index, mapping)| IndexMapping { index, mapping }).collect();
         let columns = plan_columns(&mappings, &schema_options).map_err(from_arrow)?;
         check_arrays(&schema_options.arrays, &columns, index)?;
         let slices = match options.docs_per_slice {
@@ -222,8 +219,8 @@ impl PlannedFilters<'_> {
 }
 
 /// Whether a server may have dropped keywords by `ignore_above`.
-fn has_long_keywords(mappings: &[IndexMapping]) -> bool {
-    mappings.iter().any(|index| index.mapping.to_string().contains("\"ignore_above\""))
+fn has_long_keywords(mappings: &IndexMappings) -> bool {
+    distinct_mappings(mappings).any(|mapping| mapping.to_string().contains("\"ignore_above\""))
 }
 
 /// A name in `arrays` that matches no field is a typo: the field that was meant would stay scalar.

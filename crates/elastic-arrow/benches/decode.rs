@@ -18,7 +18,8 @@ fn decoder(types: &[&str], read_from_source: bool) -> PageDecoder {
     for (i, field_type) in types.iter().enumerate() {
         properties.insert(format!("f{i}"), json!({ "type": field_type, "doc_values": !read_from_source }));
     }
-    let mapping = IndexMapping { index: "flows".to_owned(), mapping: json!({ "properties": properties }) };
+    let mapping =
+        IndexMapping { index: "flows".to_owned(), mapping: json!({ "properties": properties }).into() };
     let columns = plan_columns(&[mapping], &SchemaOptions::default()).expect("the mapping is valid");
     PageDecoder::new(columns).expect("the columns can be read")
 }

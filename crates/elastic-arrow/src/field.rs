@@ -286,8 +286,8 @@ pub struct Column {
     pub prints_any_date: bool,
     /// Whether the field has different types in different indices.
     pub mixed: bool,
-    /// Other names of the field: the targets of an alias, and other paths in `_source`. In `_ignored` the server lists
-    /// the field under these names.
+    /// Names of the field besides `name` and `source_path`: the targets of an alias, and other paths in `_source`. In
+    /// `_ignored` the server lists the field under these names, too.
     pub targets: BTreeSet<String>,
 }
 

@@ -6,7 +6,8 @@
 mod definition;
 mod source_rule;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -15,7 +16,7 @@ use crate::field::{Column, FieldType, MetaField, ReadFrom};
 use crate::leaf::{IndexFields, Leaf};
 use crate::merge;
 use definition::{date_refusal, flag, has_doc_values, join, keyword_subfield, limit, prints_any_date};
-use source_rule::SourceRule;
+use source_rule::{SourceRule, collect_copied};
 
 /// The mapping of one index.
 #[derive(Clone, Debug)]
@@ -24,7 +25,8 @@ pub struct IndexMapping {
     pub index: String,
     /// The value of `mappings` in the response of
     /// [`GET index/_mapping`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/indices-get-mapping.html).
-    pub mapping: Value,
+    /// Indices with equal mappings should share one value, because [`plan_columns`] plans a shared value once.
+    pub mapping: Arc<Value>,
 }
 
 /// The options for turning mappings into columns.
@@ -50,6 +52,10 @@ impl SchemaOptions {
     fn excludes(&self, name: &str) -> bool {
         self.exclude.contains(name)
             || name.match_indices('.').any(|(end, _)| self.exclude.contains(&name[..end]))
+    }
+
+    fn reads_long_from_source(&self, index: &str) -> bool {
+        self.long_keywords == LongKeywords::Source || self.long_in_source_of.contains(index)
     }
 }
 
@@ -104,15 +110,39 @@ pub fn plan_columns(mappings: &[IndexMapping], options: &SchemaOptions) -> Resul
         };
         columns.push(Column::metadata(*meta, read_from));
     }
-    let mut indices = Vec::with_capacity(mappings.len());
-    for mapping in mappings {
-        indices.push(plan_index(mapping, options)?);
-    }
-    columns.extend(merge::merge(indices)?);
+    columns.extend(merge::merge(plan_distinct(mappings, options)?)?);
     Ok(columns)
 }
 
-fn plan_index(mapping: &IndexMapping, options: &SchemaOptions) -> Result<IndexFields, Error> {
+/// Returns the fields of each distinct mapping, in the order of their first indices. A mapping is planned once for all
+/// indices that share its value and read long keywords from the same place.
+///
+/// Values that are equal, but not shared, are planned separately: their comparison would ignore the order of fields,
+/// which is that of columns.
+fn plan_distinct<'a>(
+    mappings: &'a [IndexMapping],
+    options: &SchemaOptions,
+) -> Result<Vec<IndexFields<'a>>, Error> {
+    let mut planned: Vec<IndexFields<'a>> = Vec::new();
+    let mut positions: HashMap<(*const Value, bool), usize> = HashMap::new();
+    for (number, mapping) in mappings.iter().enumerate() {
+        let long_from_source = options.reads_long_from_source(&mapping.index);
+        let key = (Arc::as_ptr(&mapping.mapping), long_from_source);
+        let position = *positions.entry(key).or_insert(planned.len());
+        if position == planned.len() {
+            planned.push(plan_index(mapping, long_from_source, options)?);
+        }
+        planned[position].indices.push((number, &mapping.index));
+    }
+    Ok(planned)
+}
+
+/// Returns the fields of a mapping, without the list of its indices.
+fn plan_index<'a>(
+    mapping: &'a IndexMapping,
+    long_from_source: bool,
+    options: &SchemaOptions,
+) -> Result<IndexFields<'a>, Error> {
     let Some(root) = mapping.mapping.as_object() else {
         return Err(invalid(&mapping.index, "mappings", "it is not an object"));
     };
@@ -120,6 +150,7 @@ fn plan_index(mapping: &IndexMapping, options: &SchemaOptions) -> Result<IndexFi
     let mut planner = Planner {
         index: &mapping.index,
         options,
+        long_from_source,
         source: SourceRule::from_mapping(body),
         copied: HashSet::new(),
         aliases: Vec::new(),
@@ -136,7 +167,8 @@ fn plan_index(mapping: &IndexMapping, options: &SchemaOptions) -> Result<IndexFi
     }
     planner.leaves.retain(|leaf| !options.excludes(&leaf.column.name));
     planner.objects.retain(|name| !options.excludes(name));
-    Ok(IndexFields { index: mapping.index.clone(), leaves: planner.leaves, objects: planner.objects })
+    let Planner { leaves, objects, .. } = planner;
+    Ok(IndexFields { index: &mapping.index, indices: Vec::new(), leaves, objects })
 }
 
 /// Returns the mapping inside its type name, which Elasticsearch 6 adds.
@@ -151,6 +183,8 @@ fn typed_body(root: &Map<String, Value>) -> Option<&Map<String, Value>> {
 struct Planner<'a> {
     index: &'a str,
     options: &'a SchemaOptions,
+    /// Whether keyword columns with `ignore_above` are read from `_source`.
+    long_from_source: bool,
     source: SourceRule,
     /// The targets of `copy_to`. Copied values are not in `_source`.
     copied: HashSet<String>,
@@ -244,9 +278,7 @@ impl Planner<'_> {
                 .or_else(|| date_refusal(&field_type, definition))
         };
         let ignore_above = limit(definition);
-        let long_from_source = self.options.long_keywords == LongKeywords::Source
-            || self.options.long_in_source_of.contains(self.index);
-        if long_from_source && ignore_above.is_some() {
+        if self.long_from_source && ignore_above.is_some() {
             doc_values = false;
         }
         if field_type == FieldType::ConstantKeyword
@@ -349,24 +381,6 @@ impl Planner<'_> {
     }
 }
 
-fn collect_copied(properties: &Value, copied: &mut HashSet<String>) {
-    let Some(properties) = properties.as_object() else { return };
-    for definition in properties.values() {
-        match definition.get("copy_to") {
-            Some(Value::String(target)) => {
-                copied.insert(target.clone());
-            }
-            Some(Value::Array(targets)) => {
-                copied.extend(targets.iter().filter_map(Value::as_str).map(str::to_owned));
-            }
-            _ => {}
-        }
-        if let Some(children) = definition.get("properties") {
-            collect_copied(children, copied);
-        }
-    }
-}
-
 fn invalid(index: &str, field: &str, reason: &str) -> Error {
     let field = if field.is_empty() { "mappings" } else { field };
     Error::InvalidMapping { index: index.to_owned(), field: field.to_owned(), reason: reason.to_owned() }
@@ -375,3 +389,6 @@ fn invalid(index: &str, field: &str, reason: &str) -> Error {
 #[cfg(test)]
 #[path = "mapping_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod sharing_tests;

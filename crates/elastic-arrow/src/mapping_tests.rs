@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 fn mapping(index: &str, mapping: Value) -> IndexMapping {
-    IndexMapping { index: index.to_owned(), mapping }
+    IndexMapping { index: index.to_owned(), mapping: mapping.into() }
 }
 
 fn plan(mapping_json: Value) -> Vec<Column> {

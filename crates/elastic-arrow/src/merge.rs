@@ -10,18 +10,27 @@ use crate::error::Error;
 use crate::field::{Column, FieldType, KeywordSubfield, ReadFrom};
 use crate::leaf::{IndexFields, Leaf};
 
-/// Returns one column for each name, in the order in which the names first appear.
-pub(crate) fn merge(indices: Vec<IndexFields>) -> Result<Vec<Column>, Error> {
-    check_objects(&indices)?;
-    let mut groups: Vec<Vec<(String, Leaf)>> = Vec::new();
+/// A leaf, with the mapping that it is from.
+struct Member<'a> {
+    fields: &'a IndexFields<'a>,
+    leaf: Leaf,
+}
+
+/// Returns one column for each name, in the order in which the names first appear. `mappings` are in the order of their
+/// first indices. The time does not depend on how many indices have a mapping.
+pub(crate) fn merge(mut mappings: Vec<IndexFields<'_>>) -> Result<Vec<Column>, Error> {
+    check_objects(&mappings)?;
+    let leaves: Vec<Vec<Leaf>> =
+        mappings.iter_mut().map(|fields| std::mem::take(&mut fields.leaves)).collect();
+    let mut groups: Vec<Vec<Member<'_>>> = Vec::new();
     let mut positions: HashMap<String, usize> = HashMap::new();
-    for fields in indices {
-        for leaf in fields.leaves {
+    for (fields, leaves) in mappings.iter().zip(leaves) {
+        for leaf in leaves {
             let position = *positions.entry(leaf.column.name.clone()).or_insert(groups.len());
             if position == groups.len() {
                 groups.push(Vec::new());
             }
-            groups[position].push((fields.index.clone(), leaf));
+            groups[position].push(Member { fields, leaf });
         }
     }
     let mut columns = Vec::with_capacity(groups.len());
@@ -32,14 +41,14 @@ pub(crate) fn merge(indices: Vec<IndexFields>) -> Result<Vec<Column>, Error> {
 }
 
 /// Refuses a name that is a leaf in one index and an object in another.
-fn check_objects(indices: &[IndexFields]) -> Result<(), Error> {
+fn check_objects(mappings: &[IndexFields<'_>]) -> Result<(), Error> {
     let mut objects: HashMap<&str, &str> = HashMap::new();
-    for fields in indices {
+    for fields in mappings {
         for name in &fields.objects {
-            objects.entry(name).or_insert(&fields.index);
+            objects.entry(name).or_insert(fields.index);
         }
     }
-    for fields in indices {
+    for fields in mappings {
         for leaf in &fields.leaves {
             let column = &leaf.column;
             let Some(index) = objects.get(column.name.as_str()) else { continue };
@@ -55,10 +64,10 @@ fn check_objects(indices: &[IndexFields]) -> Result<(), Error> {
     Ok(())
 }
 
-fn merge_group(group: Vec<(String, Leaf)>) -> Result<Column, Error> {
+fn merge_group(group: Vec<Member<'_>>) -> Result<Column, Error> {
     let field_type = merged_type(&group)?;
     let read_from = merged_read(&group, &field_type);
-    let mut leaves = group.into_iter().map(|(_, leaf)| leaf.column);
+    let mut leaves = group.into_iter().map(|member| member.leaf.column);
     let Some(mut merged) = leaves.next() else { unreachable!("a group starts with its first leaf") };
     for column in leaves {
         merged.indexed &= column.indexed;
@@ -67,7 +76,6 @@ fn merge_group(group: Vec<(String, Leaf)>) -> Result<Column, Error> {
         merged.null_value |= column.null_value;
         merged.prints_any_date &= column.prints_any_date;
         merged.targets.extend(column.targets.into_iter().chain([column.source_path]));
-        merged.targets.retain(|target| *target != merged.name && *target != merged.source_path);
         merged.mixed |= merged.field_type != column.field_type;
         merged.ignore_above = smaller(merged.ignore_above, column.ignore_above);
         merged.keyword_subfield = match (merged.keyword_subfield, column.keyword_subfield) {
@@ -77,15 +85,16 @@ fn merge_group(group: Vec<(String, Leaf)>) -> Result<Column, Error> {
             _ => None,
         };
     }
+    merged.targets.retain(|target| *target != merged.name && *target != merged.source_path);
     merged.field_type = field_type;
     merged.read_from = read_from;
     Ok(merged)
 }
 
-fn merged_type(group: &[(String, Leaf)]) -> Result<FieldType, Error> {
+fn merged_type(group: &[Member<'_>]) -> Result<FieldType, Error> {
     let mut merged: Option<FieldType> = None;
-    for (_, leaf) in group {
-        let next = &leaf.column.field_type;
+    for member in group {
+        let next = &member.leaf.column.field_type;
         let Some(so_far) = merged.take() else {
             merged = Some(next.clone());
             continue;
@@ -134,11 +143,12 @@ fn is_exact(field_type: &FieldType) -> bool {
 
 /// Returns where the column is read: from doc values if all indices have them. Otherwise from `_source`, if all indices
 /// have the field there at the same path.
-fn merged_read(group: &[(String, Leaf)], field_type: &FieldType) -> ReadFrom {
-    if group.iter().all(|(_, leaf)| leaf.column.doc_values) {
+fn merged_read(group: &[Member<'_>], field_type: &FieldType) -> ReadFrom {
+    if group.iter().all(|member| member.leaf.column.doc_values) {
         return ReadFrom::DocValues { format: field_type.doc_value_format() };
     }
-    for (index, leaf) in group {
+    for Member { fields, leaf } in group {
+        let index = fields.index;
         let Some(reason) = &leaf.not_in_source else { continue };
         let reason = if leaf.column.doc_values {
             format!("other indices have no doc values, and in index \"{index}\" {reason}")
@@ -147,8 +157,8 @@ fn merged_read(group: &[(String, Leaf)], field_type: &FieldType) -> ReadFrom {
         };
         return ReadFrom::Unavailable { reason };
     }
-    let path = group.first().map(|(_, leaf)| &leaf.column.source_path);
-    if group.iter().any(|(_, leaf)| Some(&leaf.column.source_path) != path) {
+    let path = group.first().map(|member| &member.leaf.column.source_path);
+    if group.iter().any(|member| Some(&member.leaf.column.source_path) != path) {
         return ReadFrom::Unavailable {
             reason: "some indices have no doc values, and its paths in _source differ".to_owned(),
         };
@@ -156,26 +166,27 @@ fn merged_read(group: &[(String, Leaf)], field_type: &FieldType) -> ReadFrom {
     ReadFrom::Source
 }
 
-fn conflict(group: &[(String, Leaf)]) -> Error {
-    let mut kinds: Vec<(&FieldType, Vec<&str>)> = Vec::new();
-    for (index, leaf) in group {
-        let field_type = &leaf.column.field_type;
+fn conflict(group: &[Member<'_>]) -> Error {
+    let mut kinds: Vec<(&FieldType, Vec<(usize, &str)>)> = Vec::new();
+    for member in group {
+        let field_type = &member.leaf.column.field_type;
         match kinds.iter_mut().find(|(kind, _)| *kind == field_type) {
-            Some((_, indices)) => indices.push(index),
-            None => kinds.push((field_type, vec![index])),
+            Some((_, indices)) => indices.extend(&member.fields.indices),
+            None => kinds.push((field_type, member.fields.indices.clone())),
         }
     }
     let mut types = String::new();
-    for (kind, indices) in kinds {
+    for (kind, mut indices) in kinds {
+        indices.sort_unstable();
         let separator = if types.is_empty() { "" } else { "; " };
         // Three indices are enough as examples. The names of thousands would hide the types.
-        let named: Vec<String> = indices.iter().take(3).map(|index| format!("\"{index}\"")).collect();
+        let named: Vec<String> = indices.iter().take(3).map(|(_, index)| format!("\"{index}\"")).collect();
         let _ = write!(types, "{separator}{kind} in {}", named.join(", "));
         if indices.len() > 3 {
             let _ = write!(types, " and {} more", indices.len() - 3);
         }
     }
-    let field = group.first().map(|(_, leaf)| leaf.column.name.clone()).unwrap_or_default();
+    let field = group.first().map(|member| member.leaf.column.name.clone()).unwrap_or_default();
     Error::Conflict { field, types }
 }
 

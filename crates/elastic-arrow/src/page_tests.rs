@@ -12,7 +12,8 @@ use crate::field::MetaField;
 use crate::mapping::{IndexMapping, SchemaOptions, plan_columns};
 
 fn decoder_with(properties: Value, arrays: &[&str], metadata: &[MetaField]) -> PageDecoder {
-    let mapping = IndexMapping { index: "flows".to_owned(), mapping: json!({"properties": properties}) };
+    let mapping =
+        IndexMapping { index: "flows".to_owned(), mapping: json!({"properties": properties}).into() };
     let options = SchemaOptions {
         arrays: arrays.iter().map(|name| (*name).to_owned()).collect(),
         metadata: metadata.to_vec(),
@@ -471,7 +472,8 @@ fn no_columns_still_count_rows() {
 fn unusable_columns_are_refused_before_any_page() {
     let mapping = IndexMapping {
         index: "i".to_owned(),
-        mapping: json!({"_source": {"enabled": false}, "properties": {"t": {"type": "text"}, "n": {"type": "long"}}}),
+        mapping: json!({"_source": {"enabled": false}, "properties": {"t": {"type": "text"}, "n": {"type": "long"}}})
+            .into(),
     };
     let columns = plan_columns(&[mapping], &SchemaOptions::default()).unwrap();
     let error = PageDecoder::new(columns.clone()).unwrap_err();
@@ -546,7 +548,7 @@ fn a_path_of_too_many_levels_is_refused() {
     let name = vec!["a"; 200_000].join(".");
     let mapping = IndexMapping {
         index: "flows".to_owned(),
-        mapping: json!({"properties": {name: {"type": "long", "doc_values": false}}}),
+        mapping: json!({"properties": {name: {"type": "long", "doc_values": false}}}).into(),
     };
     let columns = plan_columns(&[mapping], &SchemaOptions::default()).unwrap();
     let error = PageDecoder::new(columns).unwrap_err().to_string();

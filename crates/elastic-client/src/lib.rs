@@ -61,7 +61,9 @@ pub use context::{
 pub use error::{ContextOwner, Error};
 pub use ignored::{IgnoredValues, refuse_ignored};
 pub use index_name::check_index;
-pub use mapping::{IndexMappings, check_query, fetch_count, fetch_mappings, fetch_older_than};
+pub use mapping::{
+    IndexMappings, check_query, distinct_mappings, fetch_count, fetch_mappings, fetch_older_than,
+};
 pub use nearest::nearest;
 pub use product::{PitSupport, Product, Server, Version};
 pub use query::{BaseQuery, QueryError, parse_base_query, pin_now, translate_filtered};

@@ -7,11 +7,24 @@ use crate::error::Error;
 use crate::paths;
 use crate::request::{Method, Request};
 use crate::server::fetch_json;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// The name of each concrete index, with the value of `mappings` in the response of
 /// [`GET index/_mapping`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/indices-get-mapping.html).
-pub type IndexMappings = Vec<(String, Value)>;
+/// Indices whose mappings have the same text share one value.
+pub type IndexMappings = Vec<(String, Arc<Value>)>;
+
+/// Returns each value of `mappings` once, however many indices share it.
+pub fn distinct_mappings(mappings: &IndexMappings) -> impl Iterator<Item = &Value> {
+    let mut seen = HashSet::new();
+    mappings
+        .iter()
+        .filter(move |(_, mapping)| seen.insert(Arc::as_ptr(mapping)))
+        .map(|(_, mapping)| &**mapping)
+}
 
 /// Returns the indices that a version before `version` (major, minor) created. An index without this setting counts as
 /// created by the current version of the server.
@@ -98,50 +111,113 @@ async fn count(
 pub async fn fetch_mappings(connection: &Connection, index: &str) -> Result<IndexMappings, Error> {
     let operation = format!("read the mapping of index \"{index}\"");
     let path = paths::mapping(index)?;
-    let body = fetch_json(connection, Request::new(Method::Get, path, &operation)).await?;
-    let mut mappings =
-        read_mappings(body).map_err(|detail| Error::Protocol { operation: operation.clone(), detail })?;
+    let response = connection.send(&Request::new(Method::Get, path, &operation)).await?;
+    let mappings = read_mappings(&response.body)
+        .map_err(|detail| Error::Protocol { operation: operation.clone(), detail })?;
     if mappings.is_empty() {
         return Err(Error::Refused(format!(
             "{operation}: connection \"{}\" has no index of that name that this user may see",
             connection.name()
         )));
     }
-    mappings.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(mappings)
 }
 
-fn read_mappings(body: Value) -> Result<IndexMappings, String> {
-    let Value::Object(indices) = body else { return Err("not an object".into()) };
+/// Returns the mappings in a response, sorted by the name of the index. An index pattern may find thousands of indices
+/// with the same mapping, so each distinct text is parsed once.
+fn read_mappings(body: &[u8]) -> Result<IndexMappings, String> {
+    let indices: BTreeMap<String, BTreeMap<String, &RawValue>> = serde_json::from_slice(body)
+        // The parser's message may quote the body, which a proxy may have put secrets in.
+        .map_err(|e| format!("not the mappings of indices, at line {} column {}", e.line(), e.column()))?;
+    let mut parsed: HashMap<&str, Arc<Value>> = HashMap::new();
     let mut mappings = Vec::with_capacity(indices.len());
-    for (index, mut value) in indices {
-        let mapping = value.get_mut("mappings").map(Value::take).filter(Value::is_object);
-        let Some(mapping) = mapping else { return Err(format!("no \"mappings\" of index {index:?}")) };
+    for (index, parts) in indices {
+        let Some(text) = parts.get("mappings").map(|raw| raw.get()) else { return Err(no_mappings(&index)) };
+        if let Some(mapping) = parsed.get(text) {
+            mappings.push((index, Arc::clone(mapping)));
+            continue;
+        }
+        let mapping: Value =
+            serde_json::from_str(text).map_err(|e| format!("\"mappings\" of index {index:?}: {e}"))?;
+        if !mapping.is_object() {
+            return Err(no_mappings(&index));
+        }
+        let mapping = Arc::new(mapping);
+        parsed.insert(text, Arc::clone(&mapping));
         mappings.push((index, mapping));
     }
     Ok(mappings)
+}
+
+fn no_mappings(index: &str) -> String {
+    format!("no \"mappings\" of index {index:?}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(body: &Value) -> Result<IndexMappings, String> {
+        read_mappings(body.to_string().as_bytes())
+    }
+
     #[test]
     fn what_is_no_mapping_is_an_error() {
         let mapping = json!({ "flows": { "mappings": { "properties": {} } } });
-        assert_eq!(read_mappings(mapping).unwrap(), [("flows".to_owned(), json!({ "properties": {} }))]);
-        assert_eq!(read_mappings(json!({})).unwrap(), []);
+        let flows = ("flows".to_owned(), Arc::new(json!({ "properties": {} })));
+        assert_eq!(read(&mapping).unwrap(), [flows]);
+        assert_eq!(read(&json!({})).unwrap(), []);
         let broken = [
             json!({ "message": "ok" }),
             json!({ "flows": {} }),
             json!({ "flows": { "mappings": null } }),
+            json!({ "flows": { "mappings": [] } }),
             json!({ "flows": [{ "mappings": {} }] }),
             json!("ok"),
             json!([]),
             json!(null),
         ];
         for body in broken {
-            assert!(read_mappings(body.clone()).is_err(), "{body}");
+            assert!(read(&body).is_err(), "{body}");
         }
+        let error = read(&json!({ "message": "secret" })).unwrap_err();
+        assert_eq!(error, "not the mappings of indices, at line 1 column 19");
+        for body in ["", "{", r#"{"flows":{"mappings":{"properties":{}}}"#, r#"{"flows":{"mappings":{}}} x"#]
+        {
+            assert!(read_mappings(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_index_without_mappings() {
+        let body = json!({ "flows-1": { "mappings": {} }, "flows-2": { "aliases": {} } });
+        assert_eq!(read(&body).unwrap_err(), "no \"mappings\" of index \"flows-2\"");
+    }
+
+    #[test]
+    fn equal_mappings_are_kept_once() {
+        let daily = json!({ "properties": { "src": { "type": "ip" } } });
+        let other = json!({ "properties": { "src": { "type": "keyword" } } });
+        let body = json!({
+            "flows-3": { "mappings": daily },
+            "flows-1": { "mappings": daily, "aliases": {} },
+            "flows-2": { "mappings": other },
+        });
+        let mappings = read(&body).unwrap();
+        let names: Vec<&str> = mappings.iter().map(|(index, _)| index.as_str()).collect();
+        assert_eq!(names, ["flows-1", "flows-2", "flows-3"]);
+        let [(_, first), (_, second), (_, third)] = &mappings[..] else { panic!("{mappings:?}") };
+        assert!(Arc::ptr_eq(first, third));
+        assert_eq!((&**first, &**second), (&daily, &other));
+        assert_eq!(distinct_mappings(&mappings).collect::<Vec<_>>(), [&daily, &other]);
+    }
+
+    /// The order of fields is that of columns, so mappings in another order are not equal.
+    #[test]
+    fn the_order_of_fields_is_kept() {
+        let body = br#"{"b":{"mappings":{"y":1,"x":2}},"a":{"mappings":{"x":2,"y":1}}}"#;
+        let mappings = read_mappings(body).unwrap();
+        let texts: Vec<String> = mappings.iter().map(|(_, mapping)| mapping.to_string()).collect();
+        assert_eq!(texts, [r#"{"x":2,"y":1}"#, r#"{"y":1,"x":2}"#]);
     }
 }

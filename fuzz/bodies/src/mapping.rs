@@ -105,7 +105,7 @@ pub fn some_columns(u: &mut Unstructured<'_>, metadata: Vec<MetaField>) -> Resul
 }
 
 fn index(name: &str, mapping: Value) -> IndexMapping {
-    IndexMapping { index: name.to_owned(), mapping }
+    IndexMapping { index: name.to_owned(), mapping: mapping.into() }
 }
 
 fn check(mappings: &[IndexMapping], arrays: &[String]) {
@@ -135,12 +135,25 @@ fn check(mappings: &[IndexMapping], arrays: &[String]) {
         (Err(_), Err(_)) => {}
         _ => panic!("the order of indices decides whether they fit: {lenient:?} {reversed:?}"),
     }
+    check_sharing(mappings, &options(UnknownTypes::Error, vec![]));
     let metadata = vec![MetaField::Id, MetaField::Index, MetaField::Source];
     for columns in
         [lenient, plan_columns(mappings, &options(UnknownTypes::JsonText, metadata))].into_iter().flatten()
     {
         check_columns(columns);
     }
+}
+
+/// Indices that share a mapping give the same columns and errors as if each had its own.
+fn check_sharing(mappings: &[IndexMapping], options: &SchemaOptions) {
+    let twice = mappings.iter().chain(mappings).enumerate();
+    let shared: Vec<IndexMapping> = twice
+        .map(|(number, mapping)| IndexMapping { index: format!("flows-{number}"), ..mapping.clone() })
+        .collect();
+    let own: Vec<IndexMapping> =
+        shared.iter().map(|mapping| index(&mapping.index, Value::clone(&mapping.mapping))).collect();
+    let plan = |mappings: &[IndexMapping]| plan_columns(mappings, options).map_err(|e| e.to_string());
+    assert_eq!(plan(&shared), plan(&own), "sharing counts");
 }
 
 fn check_columns(columns: Vec<Column>) {

@@ -42,7 +42,8 @@ static WIDE: LazyLock<PageDecoder> = LazyLock::new(|| {
     let arrays = types.iter().map(|name| format!("l.{name}")).collect();
     let metadata = vec![MetaField::Id, MetaField::Index, MetaField::Source];
     let options = SchemaOptions { arrays, metadata, ..SchemaOptions::default() };
-    let mapping = IndexMapping { index: "flows".to_owned(), mapping: json!({ "properties": properties }) };
+    let mapping =
+        IndexMapping { index: "flows".to_owned(), mapping: json!({ "properties": properties }).into() };
     let columns = plan_columns(&[mapping], &options).expect("all types are known");
     PageDecoder::new(columns).expect("all columns can be read")
 });

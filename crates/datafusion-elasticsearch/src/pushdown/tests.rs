@@ -28,7 +28,7 @@ fn columns() -> Vec<Column> {
         "flag": { "type": "boolean" },
         "list": { "type": "keyword" },
     } });
-    let mappings = [IndexMapping { index: "i".into(), mapping }];
+    let mappings = [IndexMapping { index: "i".into(), mapping: mapping.into() }];
     let options = SchemaOptions {
         arrays: ["list".to_owned()].into(),
         metadata: vec![MetaField::Id],

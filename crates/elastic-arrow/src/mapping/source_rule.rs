@@ -1,9 +1,10 @@
 //! The parts of a document that `_source` contains.
 //!
-//! Owns: the includes and excludes of `_source`. Must not know: columns.
+//! Owns: the includes and excludes of `_source`, and the fields that `copy_to` fills. Must not know: columns.
 
 use super::definition::flag;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// The parts of a document that `_source` contains.
 pub(super) struct SourceRule {
@@ -30,6 +31,25 @@ impl SourceRule {
             return Some("_source does not include it".to_owned());
         }
         None
+    }
+}
+
+/// Adds the targets of `copy_to` in `properties` to `copied`. Copied values are not in `_source`.
+pub(super) fn collect_copied(properties: &Value, copied: &mut HashSet<String>) {
+    let Some(properties) = properties.as_object() else { return };
+    for definition in properties.values() {
+        match definition.get("copy_to") {
+            Some(Value::String(target)) => {
+                copied.insert(target.clone());
+            }
+            Some(Value::Array(targets)) => {
+                copied.extend(targets.iter().filter_map(Value::as_str).map(str::to_owned));
+            }
+            _ => {}
+        }
+        if let Some(children) = definition.get("properties") {
+            collect_copied(children, copied);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod fields;
 use crate::failure::Failure;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use elastic_client::{Access, ConnectionRegistry, fetch_mappings};
+use elastic_client::{Access, ConnectionRegistry, distinct_mappings, fetch_mappings};
 use fields::Fields;
 use flowsigma_jobs::{FindingsFormat, JobFile, NewJob, SinkSpec, write_job_file};
 use rustyline::error::ReadlineError;
@@ -117,7 +117,7 @@ async fn choose_fields(
         return Ok([time, source, destination]);
     }
     let mappings = fetch_mappings(registry.get(connection)?.as_ref(), index).await?;
-    let fields = Fields::of_mappings(mappings.iter().map(|(_, mapping)| mapping));
+    let fields = Fields::of_mappings(distinct_mappings(&mappings));
     let known = fields.known();
     if let Some(known) = &known {
         eprintln!(
