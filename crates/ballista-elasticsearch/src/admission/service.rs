@@ -14,7 +14,6 @@ use super::plan::{decode_plan, reach_of};
 use super::{Admission, settings};
 use crate::caller::Caller;
 use crate::end_wait::EndWait;
-use crate::message::one_line;
 use crate::scan_report::metrics_of;
 use crate::work_signal::WorkSignal;
 use async_trait::async_trait;
