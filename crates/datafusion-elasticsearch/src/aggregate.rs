@@ -153,6 +153,8 @@ pub(crate) fn find_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&EsScanExec> {
 }
 
 #[cfg(test)]
+mod request_tests;
+#[cfg(test)]
 mod response_tests;
 #[cfg(test)]
 mod tests;

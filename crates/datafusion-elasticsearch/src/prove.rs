@@ -181,9 +181,11 @@ async fn find_single(
     let asked = Value::Object(asked);
     match fetch_totals(connection, pit, purpose, query, Some(&asked), spec.read.keep_alive).await {
         Ok(totals) => {
+            // A response that cannot be read proves nothing.
+            let counts: Value = serde_json::from_slice(&totals.aggregations).unwrap_or_default();
             let is_single = |place: usize| {
-                let values = totals.aggregations[format!("v{place}")]["value"].as_u64();
-                let missing = totals.aggregations[format!("n{place}")]["doc_count"].as_u64();
+                let values = counts[format!("v{place}")]["value"].as_u64();
+                let missing = counts[format!("n{place}")]["doc_count"].as_u64();
                 values
                     .zip(missing)
                     .is_some_and(|(values, missing)| values.checked_add(missing) == Some(totals.documents))

@@ -9,15 +9,19 @@ use crate::paths;
 use crate::read_options::KeepAlive;
 use crate::request::{Method, Request};
 use crate::slices::{Slice, SliceSource};
-use serde_json::{Value, json};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// The complete response to a search without rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Totals {
     /// The number of documents that match, exactly.
     pub documents: u64,
-    /// The part `aggregations` of the response, by name. Null if none was requested.
-    pub aggregations: Value,
+    /// The part `aggregations` of the response, as JSON: `null` if none was requested. It is not parsed, because the
+    /// parsed buckets of a large response take many times its bytes.
+    pub aggregations: Bytes,
 }
 
 /// Returns the number of documents of a slice that match `query`, with
@@ -40,9 +44,25 @@ pub async fn fetch_totals(
 ) -> Result<Totals, Error> {
     let operation = format!("{purpose}: {}", slice.describe());
     let request = request(slice, &operation, query, aggregations, keep_alive)?;
-    let mut response = connection.send(&request).await?.json(&operation)?;
-    let documents = complete(&operation, &response)?;
-    Ok(Totals { documents, aggregations: response["aggregations"].take() })
+    let body = connection.send(&request).await?.body;
+    let (aggregations, rest) = split(&body)
+        .map_err(|e| Error::Protocol { operation: operation.clone(), detail: format!("not JSON: {e}") })?;
+    let documents = complete(&operation, &rest)?;
+    Ok(Totals { documents, aggregations })
+}
+
+/// Returns the part `aggregations` of a response, and the other parts.
+fn split(body: &Bytes) -> serde_json::Result<(Bytes, Value)> {
+    let mut parts: BTreeMap<String, &RawValue> = serde_json::from_slice(body)?;
+    let aggregations = match parts.remove("aggregations") {
+        Some(aggregations) => body.slice_ref(aggregations.get().as_bytes()),
+        None => Bytes::from_static(b"null"),
+    };
+    let mut rest = Map::new();
+    for (name, part) in parts {
+        rest.insert(name, serde_json::from_str(part.get())?);
+    }
+    Ok((aggregations, Value::Object(rest)))
 }
 
 fn request(
@@ -138,6 +158,21 @@ mod tests {
         assert_eq!(path, "/flows/_search");
         assert!(body.get("slice").is_none() && body.get("pit").is_none());
         assert_eq!(body["query"], query);
+    }
+
+    #[test]
+    fn the_aggregations_of_a_response_stay_text() {
+        let body = Bytes::from_static(
+            br#"{ "hits": { "total": 7 }, "aggregations": {"a" :1.0}, "timed_out": false }"#,
+        );
+        let (aggregations, rest) = split(&body).unwrap();
+        assert_eq!(aggregations, br#"{"a" :1.0}"#.as_slice());
+        assert!(body.as_ptr_range().contains(&aggregations.as_ptr()), "the text is copied");
+        assert_eq!(rest, json!({ "hits": { "total": 7 }, "timed_out": false }));
+        assert_eq!(split(&Bytes::from_static(b"{}")).unwrap(), (Bytes::from_static(b"null"), json!({})));
+        for broken in ["", "[]", r#"{ "aggregations": {"a": } }"#, r#"{ "aggregations": {} "#] {
+            split(&Bytes::copy_from_slice(broken.as_bytes())).unwrap_err();
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! been sent is made.
 
 mod admission;
+mod aggregate;
 mod folder;
 mod made;
 mod made_plan;
@@ -17,11 +18,12 @@ mod wire;
 pub use admission::admission;
 use arbitrary::{Result, Unstructured};
 
-/// Bytes as a scan and as a table, and either made for it.
+/// Bytes as a scan, as a table and as a pushed aggregate, and each made for it.
 pub fn codec(data: &[u8]) {
     let mut u = Unstructured::new(data);
     scan::check(data, &made::two_partitions());
     let _ = table::check(data, &mut u);
+    let _ = aggregate::check(data, &made::two_partitions(), &mut Unstructured::new(data));
     let _ = check_made(&mut Unstructured::new(data));
 }
 
@@ -30,7 +32,9 @@ fn check_made(u: &mut Unstructured<'_>) -> Result<()> {
         let sent = made::scan(u)?;
         let slices = made::slices(u)?;
         scan::check(&sent, &slices);
-        Ok(())
+        let Some((spec, _)) = scan::spec_of(&sent) else { return Ok(()) };
+        let sent = made::aggregate(u)?;
+        aggregate::check_over(&sent, spec, &slices, u)
     } else {
         let sent = made::table(u)?;
         table::check(&sent, u)

@@ -57,8 +57,19 @@ pub(crate) fn scan(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     }
     spec.insert("order".into(), order.into());
     spec.insert("pushdown".into(), json!(one_of(u, &["on", "off"])?));
+    let format = format(u)?;
+    if format.has_aggregates(u)? {
+        spec.insert("aggregate".into(), aggregates(u)?);
+    }
+    spec.insert("version".into(), json!(format.number()));
     let text = text(u, spec)?;
     Ok(encode(if u.ratio(1, 30)? { Body::Table(text) } else { Body::Scan(text) }))
+}
+
+/// Mostly a pushed aggregate, which has no content.
+pub(crate) fn aggregate(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    let text = if u.ratio(1, 8)? { value(u, WORDS, 2)?.to_string() } else { String::new() };
+    Ok(encode(Body::Aggregate(text)))
 }
 
 pub(crate) fn table(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
@@ -68,13 +79,24 @@ pub(crate) fn table(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     spec.insert("pushdown".into(), json!(one_of(u, &["on", "on", "off"])?));
     spec.insert("ignored".into(), json!(one_of(u, &["error", "null"])?));
     let format = format(u)?;
+    if format.has_aggregates(u)? {
+        let mut single = Vec::new();
+        for _ in 0..u.int_in_range(0..=2)? {
+            single.push(one_of(u, NAMES)?);
+        }
+        spec.insert("aggregate".into(), aggregates(u)?);
+        spec.insert("single".into(), json!(single));
+        spec.insert("ignored_checked".into(), json!(u.arbitrary::<bool>()?));
+    }
     let mut slices = Vec::new();
     for _ in 0..u.int_in_range(0..=3)? {
         slices.push(slice(u, format)?);
     }
     let snapshot = match format {
         Format::First => slices.into(),
-        Format::Second => json!({ "contexts": ["46ToAwMDaWR5BXV1aWQy", "p"], "slices": slices }),
+        Format::Second | Format::Third => {
+            json!({ "contexts": ["46ToAwMDaWR5BXV1aWQy", "p"], "slices": slices })
+        }
     };
     spec.insert("snapshot".into(), if u.ratio(1, 4)? { Value::Null } else { snapshot });
     spec.insert("version".into(), json!(format.number()));
@@ -103,7 +125,7 @@ pub(crate) fn slices(u: &mut Unstructured<'_>) -> Result<Slices> {
     let slices = match (kind, format) {
         (3, _) => Slices::without_columns(),
         (_, Format::First) => Slices::try_new(columns),
-        (_, Format::Second) => {
+        (_, Format::Second | Format::Third) => {
             let numbers = if u.ratio(1, 4)? { [1, 1] } else { [0, 1] };
             Slices::with_contexts(columns, &numbers.map(|n| json!({ "number": n, "id": "p" }).to_string()))
         }
@@ -115,6 +137,7 @@ pub(crate) fn slices(u: &mut Unstructured<'_>) -> Result<Slices> {
 enum Format {
     First,
     Second,
+    Third,
 }
 
 impl Format {
@@ -123,12 +146,25 @@ impl Format {
         match self {
             Self::First => 1,
             Self::Second => 2,
+            Self::Third => 3,
+        }
+    }
+
+    /// Whether the fields of format 3 are sent: in format 3, and now and then in another.
+    fn has_aggregates(self, u: &mut Unstructured<'_>) -> Result<bool> {
+        match self {
+            Self::First | Self::Second => u.ratio(1, 4),
+            Self::Third => Ok(true),
         }
     }
 }
 
 fn format(u: &mut Unstructured<'_>) -> Result<Format> {
-    Ok(if u.arbitrary()? { Format::First } else { Format::Second })
+    u.choose(&[Format::First, Format::Second, Format::Third]).copied()
+}
+
+fn aggregates(u: &mut Unstructured<'_>) -> Result<Value> {
+    Ok(json!(one_of(u, &["auto", "auto", "always", "never", "other"])?))
 }
 
 /// One of a slice, and one of none.
@@ -239,11 +275,11 @@ fn slice(u: &mut Unstructured<'_>, format: Format) -> Result<Value> {
     let source = match (u.int_in_range(0..=5)?, format) {
         (0, _) => scalar(u)?,
         (1 | 2, Format::First) => json!("Scroll"),
-        (1 | 2, Format::Second) => json!("scroll"),
+        (1 | 2, Format::Second | Format::Third) => json!("scroll"),
         (_, Format::First) => {
             json!({ "Pit": { "id": "46ToAwMDaWR5BXV1aWQy", "sort": one_of(u, &["Doc", "ShardDoc"])? } })
         }
-        (_, Format::Second) => json!({ "pit": {
+        (_, Format::Second | Format::Third) => json!({ "pit": {
             "context": u.int_in_range(0..=8)? / 4, "sort": one_of(u, &["doc", "shard_doc"])?,
         } }),
     };

@@ -25,7 +25,8 @@ const ADDRESS: &str = "es-address.invalid";
 /// Whoever decodes has no connection: to look one up would be an error.
 pub(crate) static NO_CONNECTIONS: LazyLock<Arc<ConnectionRegistry>> = LazyLock::new(Arc::default);
 
-static CONNECTIONS: LazyLock<Arc<ConnectionRegistry>> = LazyLock::new(|| {
+/// What runs a scan has the one connection.
+pub(crate) static CONNECTIONS: LazyLock<Arc<ConnectionRegistry>> = LazyLock::new(|| {
     let config = ConnectionConfig::from_url(&format!("http://{ADDRESS}:9200")).expect("a URL");
     let registry = ConnectionRegistry::default();
     registry.insert(CONNECTION, &config).expect("a connection without secrets");
@@ -35,7 +36,7 @@ static CONNECTIONS: LazyLock<Arc<ConnectionRegistry>> = LazyLock::new(|| {
 /// What a scan stands on: a batch of one column a partition.
 pub(crate) struct Slices {
     partitions: Vec<RecordBatch>,
-    plan: Arc<dyn ExecutionPlan>,
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
 }
 
 impl Slices {
@@ -154,9 +155,14 @@ fn check_run(spec: ScanSpec, slices: &Slices) {
     {
         assert!(!sent.windows(ADDRESS.len()).any(|part| part == ADDRESS.as_bytes()), "an address travels");
     }
+    check_unread(&scan, slices);
+}
+
+/// Runs each partition of a plan above these slices whose slices cannot be read. That is an error before a request.
+pub(crate) fn check_unread(plan: &Arc<dyn ExecutionPlan>, slices: &Slices) {
     for (partition, batch) in slices.partitions.iter().enumerate() {
         // Columns that cannot be decoded are refused here.
-        let Ok(mut rows) = scan.execute(partition, Arc::default()) else { continue };
+        let Ok(mut rows) = plan.execute(partition, Arc::default()) else { continue };
         match datafusion_elasticsearch::wire::from_batch(batch) {
             // They would be read.
             Ok(known) => known.iter().for_each(|slice| assert!(!slice.describe().is_empty())),
@@ -168,10 +174,10 @@ fn check_run(spec: ScanSpec, slices: &Slices) {
     }
 }
 
-fn spec_of(sent: &[u8]) -> Option<(ScanSpec, String)> {
+pub(crate) fn spec_of(sent: &[u8]) -> Option<(ScanSpec, String)> {
     match wire::decode(sent)? {
         Body::Scan(text) => Some((datafusion_elasticsearch::wire::decode_scan(&text).ok()?, text)),
-        Body::Table(_) | Body::Copy(_) | Body::Sink(_) => None,
+        Body::Table(_) | Body::Copy(_) | Body::Sink(_) | Body::Aggregate(_) => None,
     }
 }
 
@@ -179,7 +185,7 @@ fn of_ours(plan: &Arc<dyn ExecutionPlan>) -> &EsScanExec {
     plan.downcast_ref().expect("a scan of ours")
 }
 
-fn encode(codec: &dyn PhysicalExtensionCodec, plan: &Arc<dyn ExecutionPlan>) -> Vec<u8> {
+pub(crate) fn encode(codec: &dyn PhysicalExtensionCodec, plan: &Arc<dyn ExecutionPlan>) -> Vec<u8> {
     let mut sent = Vec::new();
     codec
         .try_encode(Arc::clone(plan), &mut sent, &DefaultPhysicalProtoConverter {})
@@ -187,7 +193,7 @@ fn encode(codec: &dyn PhysicalExtensionCodec, plan: &Arc<dyn ExecutionPlan>) -> 
     sent
 }
 
-fn decode(sent: &[u8], children: &[Arc<dyn ExecutionPlan>]) -> Option<Arc<dyn ExecutionPlan>> {
+pub(crate) fn decode(sent: &[u8], children: &[Arc<dyn ExecutionPlan>]) -> Option<Arc<dyn ExecutionPlan>> {
     EsPhysicalCodec::new(Arc::clone(&NO_CONNECTIONS))
         .try_decode(sent, children, &TaskContext::default(), &DefaultPhysicalProtoConverter {})
         .ok()

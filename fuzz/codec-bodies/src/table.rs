@@ -126,7 +126,7 @@ fn value(u: &mut Unstructured<'_>) -> Result<Expr> {
 fn spec_of(sent: &[u8]) -> Option<TableSpec> {
     match wire::decode(sent)? {
         Body::Table(text) => datafusion_elasticsearch::wire::decode_table(&text).ok(),
-        Body::Scan(_) | Body::Copy(_) | Body::Sink(_) => None,
+        Body::Scan(_) | Body::Copy(_) | Body::Sink(_) | Body::Aggregate(_) => None,
     }
 }
 

@@ -11,7 +11,7 @@ const MAGIC: &str = "flowsigma";
 pub(crate) struct Wire {
     #[prost(string, tag = "1")]
     pub(crate) magic: String,
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6")]
     pub(crate) body: Option<Body>,
 }
 
@@ -25,6 +25,8 @@ pub(crate) enum Body {
     Copy(String),
     #[prost(string, tag = "5")]
     Sink(String),
+    #[prost(string, tag = "6")]
+    Aggregate(String),
 }
 
 pub(crate) fn encode(body: Body) -> Vec<u8> {

@@ -25,8 +25,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use std::sync::Arc;
 
-/// How many slices of a partition are aggregated at a time.
-const CONCURRENT_SLICES: usize = 4;
+/// How many slices of a partition are aggregated at a time. Each holds the text of a response, and its groups.
+const CONCURRENT_SLICES: usize = 2;
 
 /// The plan node that aggregates the slices of an index on the server.
 #[derive(Debug)]
@@ -129,6 +129,7 @@ impl ExecutionPlan for EsAggregateExec {
         let slices = scan.slices(partition, &context)?;
         let run = Arc::new(Run {
             read: scan.reader(partition)?,
+            forms: forms(&self.plan),
             plan: Arc::clone(&self.plan),
             input: Arc::clone(&self.input),
             aggregate: scan.spec().aggregate,
@@ -145,6 +146,8 @@ impl ExecutionPlan for EsAggregateExec {
 /// The aggregation of the slices of one partition.
 struct Run {
     read: Arc<SliceRead>,
+    /// How the groups of each set are requested.
+    forms: Vec<Form>,
     plan: Arc<AggregatePlan>,
     input: Arc<dyn ExecutionPlan>,
     aggregate: Aggregate,
@@ -190,62 +193,66 @@ impl Run {
             return Ok(Outcome::Scan("a slice of a scroll can only be read".into()));
         }
         self.read.refuse_ignored(slice).await?;
-        let forms = forms(&self.plan);
-        let mut totals = match self.fetch(slice, &first(&self.plan, &forms)).await {
+        let totals = match self.fetch(slice, &first(&self.plan, &self.forms)).await {
             Ok(totals) => totals,
             Err(error) if is_refused(&error) => return Ok(Outcome::Scan(error.to_string())),
             Err(error) => return Err(error),
         };
         let documents = totals.documents;
-        let mut sets = match read_first(&self.plan, &forms, documents, &mut totals.aggregations) {
+        let sets = match read_first(&self.plan, &self.forms, documents, &totals.aggregations) {
             Ok(sets) => sets,
             Err(reason) => return Ok(Outcome::Scan(reason)),
         };
-        for (set, groups) in sets.iter_mut().enumerate().filter(|(set, _)| forms[*set] == Form::Pages) {
-            if let Err(reason) = self.pages(slice, set, documents, groups).await? {
-                return Ok(Outcome::Scan(reason));
-            }
+        drop(totals);
+        // Of further pages, a scan is faster: https://github.com/opensearch-project/sql/issues/5249 measured large ones.
+        let more = sets.iter().find(|groups| groups.after.is_some() && self.aggregate == Aggregate::Auto);
+        if let Some(groups) = more {
+            return Ok(Outcome::Scan(format!("there are more than {} groups", groups.groups.len())));
         }
         let mut rows = Vec::with_capacity(sets.len());
-        for (set, mut groups) in sets.into_iter().enumerate() {
-            // Without a document there is no group, except for the one over everything.
-            groups.groups.retain(|group| group.documents > 0 || self.plan.sets[set].is_empty());
-            match state::rows(&self.plan, &self.input.schema(), set, &groups.groups) {
-                Ok(batch) => rows.push(batch),
-                Err(error) => return Ok(Outcome::Scan(error.to_string())),
+        for (set, groups) in sets.into_iter().enumerate() {
+            match self.rows(slice, set, documents, groups).await? {
+                Ok(batches) => rows.extend(batches),
+                Err(reason) => return Ok(Outcome::Scan(reason)),
             }
         }
         self.read.aggregated(documents);
         Ok(Outcome::Rows(rows))
     }
 
-    /// Fetches the further groups of a set. The inner `Err` says why they are not proved, or not worth it.
-    async fn pages(
+    /// Returns the rows of a set, a batch for each page. `page` is the first one. Each page becomes rows before the next
+    /// one is fetched. The inner `Err` says why the groups are not proved.
+    async fn rows(
         &self,
         slice: &Slice,
         set: usize,
         documents: u64,
-        groups: &mut Groups,
-    ) -> std::result::Result<std::result::Result<(), String>, Error> {
-        while let Some(after) = groups.after.take() {
-            // Then a scan is faster: https://github.com/opensearch-project/sql/issues/5249 measured large ones.
-            if self.aggregate == Aggregate::Auto {
-                return Ok(Err(format!("there are more than {} groups", groups.groups.len())));
+        mut page: Groups,
+    ) -> std::result::Result<std::result::Result<Vec<RecordBatch>, String>, Error> {
+        let keys = &self.plan.sets[set];
+        let mut counted: u64 = 0;
+        let mut rows = Vec::new();
+        loop {
+            counted = counted.saturating_add(page.documents());
+            // Without a document there is no group, except for the one over everything.
+            page.groups.retain(|group| group.documents > 0 || keys.is_empty());
+            match state::rows(&self.plan, &self.input.schema(), set, &page.groups) {
+                Ok(batch) => rows.push(batch),
+                Err(error) => return Ok(Err(error.to_string())),
             }
-            let mut totals = match self.fetch(slice, &next(&self.plan, set, Some(&after))).await {
+            let (Some(after), Form::Pages { size }) = (page.after, self.forms[set]) else { break };
+            drop(page.groups);
+            let totals = match self.fetch(slice, &next(&self.plan, set, size, &after)).await {
                 Ok(totals) => totals,
                 Err(error) if is_refused(&error) => return Ok(Err(error.to_string())),
                 Err(error) => return Err(error),
             };
-            match read_page(&self.plan, set, &mut totals.aggregations) {
-                Ok(page) => {
-                    groups.groups.extend(page.groups);
-                    groups.after = page.after;
-                }
+            page = match read_page(&self.plan, set, size, &totals.aggregations) {
+                Ok(page) => page,
                 Err(reason) => return Ok(Err(reason)),
-            }
+            };
         }
-        Ok(prove(&self.plan, &self.plan.sets[set], &groups.groups, documents))
+        Ok(prove(&self.plan, keys, counted, documents).map(|()| rows))
     }
 
     async fn fetch(

@@ -5,12 +5,17 @@
 //! A document without a value is in the group of missing values, and a document with different values is in several
 //! groups. So if the counts of all groups add up to the documents of the slice, every document is in one group, and none
 //! is missing. Several values of one group, such as two dates of a month, are found by the number of values.
+//!
+//! A response is parsed one bucket at a time. The memory for it is its text, and a [`Group`] for each bucket.
 
 use super::keys::Key;
 use super::measures::Measure;
 use super::plan::AggregatePlan;
-use super::request::{COMPOSITE_PAGE, Form};
+use super::request::Form;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// A double holds every integer below this exactly.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -18,12 +23,22 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 /// A group of documents.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Group {
-    /// The value of each key of the grouping set; null if it is missing.
-    pub(crate) keys: Vec<Value>,
+    /// The value of each key of the grouping set.
+    pub(crate) keys: Box<[KeyValue]>,
     /// The number of documents.
     pub(crate) documents: u64,
     /// A number for each measure.
-    pub(crate) numbers: Vec<Number>,
+    pub(crate) numbers: Box<[Number]>,
+}
+
+/// The value of a key, as servers print it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+pub(crate) enum KeyValue {
+    Missing,
+    Truth(bool),
+    Integer(i64),
+    Text(Box<str>),
 }
 
 /// What the server computed of a measure.
@@ -43,67 +58,57 @@ pub(crate) struct Groups {
     pub(crate) after: Option<Value>,
 }
 
+impl Groups {
+    /// Returns the number of documents of all groups.
+    pub(crate) fn documents(&self) -> u64 {
+        self.groups.iter().fold(0, |sum, group| sum.saturating_add(group.documents))
+    }
+}
+
+/// An object of a response. Its values are not parsed.
+type Object<'a> = BTreeMap<&'a str, &'a RawValue>;
+
 /// Returns the groups of each set from the first response for a slice with this many documents. `Err` says why they
 /// are not proved.
 pub(crate) fn read_first(
     plan: &AggregatePlan,
     forms: &[Form],
     documents: u64,
-    aggregations: &mut Value,
+    aggregations: &[u8],
 ) -> Result<Vec<Groups>, String> {
-    check_columns(plan, documents, aggregations)?;
+    let aggregations: Object<'_> = serde_json::from_slice(aggregations).map_err(|_| malformed())?;
+    check_columns(plan, documents, &aggregations)?;
     let mut all = Vec::with_capacity(plan.sets.len());
     for (set, (keys, form)) in plan.sets.iter().zip(forms).enumerate() {
-        all.push(match form {
+        let groups = match form {
             Form::Total => {
-                Groups { groups: vec![group(plan, Vec::new(), documents, aggregations)?], after: None }
+                let total = group(plan, Box::default(), documents, &aggregations)?;
+                Groups { groups: vec![total], after: None }
             }
-            Form::Whole { .. } => {
-                let groups = read_whole(plan, set, aggregations)?;
-                prove(plan, keys, &groups, documents)?;
-                Groups { groups, after: None }
-            }
-            Form::Pages => {
-                let page = read_page(plan, set, aggregations)?;
-                if page.after.is_none() {
-                    prove(plan, keys, &page.groups, documents)?;
-                }
-                page
-            }
-        });
+            Form::Whole { .. } => Groups { groups: read_whole(plan, set, &aggregations)?, after: None },
+            Form::Pages { size } => page(plan, set, *size, &aggregations)?,
+        };
+        if groups.after.is_none() {
+            prove(plan, keys, groups.documents(), documents)?;
+        }
+        all.push(groups);
     }
     Ok(all)
 }
 
-/// Returns the groups of a page of a composite aggregation.
+/// Returns the groups of a page of a composite aggregation for `size` groups.
 pub(crate) fn read_page(
     plan: &AggregatePlan,
     set: usize,
-    aggregations: &mut Value,
+    size: usize,
+    aggregations: &[u8],
 ) -> Result<Groups, String> {
-    let response = &mut aggregations[format!("s{set}")];
-    let after = response["after_key"].take();
-    let mut groups = Vec::new();
-    for bucket in response["buckets"].as_array_mut().ok_or_else(malformed)? {
-        let keys = (0..plan.sets[set].len()).map(|place| bucket["key"][place.to_string()].take()).collect();
-        groups.push(group(plan, keys, count(&bucket["doc_count"])?, bucket)?);
-    }
-    let full = groups.len() >= COMPOSITE_PAGE;
-    match (full, after) {
-        (true, Value::Null) => Err(malformed()),
-        (true, after) => Ok(Groups { groups, after: Some(after) }),
-        (false, _) => Ok(Groups { groups, after: None }),
-    }
+    let aggregations: Object<'_> = serde_json::from_slice(aggregations).map_err(|_| malformed())?;
+    page(plan, set, size, &aggregations)
 }
 
-/// Fails unless the groups have every document of the slice once.
-pub(crate) fn prove(
-    plan: &AggregatePlan,
-    keys: &[Key],
-    groups: &[Group],
-    documents: u64,
-) -> Result<(), String> {
-    let counted: u64 = groups.iter().map(|group| group.documents).sum();
+/// Fails unless the groups of a set have every document of the slice once. They have `counted` documents together.
+pub(crate) fn prove(plan: &AggregatePlan, keys: &[Key], counted: u64, documents: u64) -> Result<(), String> {
     if counted == documents {
         return Ok(());
     }
@@ -114,53 +119,78 @@ pub(crate) fn prove(
     ))
 }
 
-fn read_whole(plan: &AggregatePlan, set: usize, aggregations: &mut Value) -> Result<Vec<Group>, String> {
-    let response = &mut aggregations[format!("s{set}")];
+fn page(plan: &AggregatePlan, set: usize, size: usize, aggregations: &Object<'_>) -> Result<Groups, String> {
+    let response: Object<'_> = part(aggregations, &format!("s{set}"))?;
+    let buckets: Vec<&RawValue> = part(&response, "buckets")?;
+    let mut groups = Vec::with_capacity(buckets.len());
+    for bucket in buckets {
+        let bucket: Object<'_> = parse(bucket)?;
+        let by_place: Object<'_> = part(&bucket, "key")?;
+        let keys = (0..plan.sets[set].len()).map(|place| part(&by_place, &place.to_string()));
+        let keys = keys.collect::<Result<Box<[KeyValue]>, String>>()?;
+        groups.push(group(plan, keys, count(&part(&bucket, "doc_count")?)?, &bucket)?);
+    }
+    let after = if groups.len() < size { None } else { Some(part(&response, "after_key")?) };
+    if after == Some(Value::Null) {
+        return Err(malformed());
+    }
+    Ok(Groups { groups, after })
+}
+
+fn read_whole(plan: &AggregatePlan, set: usize, aggregations: &Object<'_>) -> Result<Vec<Group>, String> {
+    let response: Object<'_> = part(aggregations, &format!("s{set}"))?;
     // Of a date histogram, both are missing.
-    let others = response["sum_other_doc_count"].as_u64().unwrap_or(0);
-    let error = response["doc_count_error_upper_bound"].as_i64().unwrap_or(0);
-    let buckets = response["buckets"].as_array_mut().ok_or_else(malformed)?;
-    if others != 0 || error != 0 {
+    let others: Value = optional(&response, "sum_other_doc_count")?;
+    let error: Value = optional(&response, "doc_count_error_upper_bound")?;
+    let buckets: Vec<&RawValue> = part(&response, "buckets")?;
+    if others.as_u64().unwrap_or(0) != 0 || error.as_i64().unwrap_or(0) != 0 {
         return Err(format!("there are more than {} groups", buckets.len()));
     }
     let mut groups = Vec::with_capacity(buckets.len() + 1);
     for bucket in buckets {
-        let key = bucket["key"].take();
-        groups.push(group(plan, vec![key], count(&bucket["doc_count"])?, bucket)?);
+        let bucket: Object<'_> = parse(bucket)?;
+        let key = part(&bucket, "key")?;
+        groups.push(group(plan, Box::new([key]), count(&part(&bucket, "doc_count")?)?, &bucket)?);
     }
-    let missing = &aggregations[format!("m{set}")];
-    let documents = count(&missing["doc_count"])?;
+    let missing: Object<'_> = part(aggregations, &format!("m{set}"))?;
+    let documents = count(&part(&missing, "doc_count")?)?;
     if documents > 0 {
-        groups.push(group(plan, vec![Value::Null], documents, missing)?);
+        groups.push(group(plan, Box::new([KeyValue::Missing]), documents, &missing)?);
     }
     Ok(groups)
 }
 
-fn group(plan: &AggregatePlan, keys: Vec<Value>, documents: u64, bucket: &Value) -> Result<Group, String> {
+fn group(
+    plan: &AggregatePlan,
+    keys: Box<[KeyValue]>,
+    documents: u64,
+    bucket: &Object<'_>,
+) -> Result<Group, String> {
     let mut numbers = Vec::with_capacity(plan.measures.len());
     for (place, measure) in plan.measures.iter().enumerate() {
         if measure.column().is_none() {
             numbers.push(Number { values: documents, result: None });
             continue;
         }
-        let values = count(&bucket[format!("c{place}")]["value"])?;
+        let values = count(&value(bucket, &format!("c{place}"))?)?;
         let result = match measure {
             Measure::Rows | Measure::Count(_) => None,
             Measure::Sum(_) | Measure::Avg(_) | Measure::Min(_) | Measure::Max(_) if values == 0 => None,
             Measure::Sum(_) | Measure::Avg(_) | Measure::Min(_) | Measure::Max(_) => {
-                Some(integer(&bucket[format!("x{place}")]["value"])?)
+                Some(integer(&value(bucket, &format!("x{place}"))?)?)
             }
         };
         numbers.push(Number { values, result });
     }
-    Ok(Group { keys, documents, numbers })
+    Ok(Group { keys, documents, numbers: numbers.into() })
 }
 
 /// Fails unless each counted column has at most one value in each document, and sums of it are exact.
-fn check_columns(plan: &AggregatePlan, documents: u64, aggregations: &Value) -> Result<(), String> {
+fn check_columns(plan: &AggregatePlan, documents: u64, aggregations: &Object<'_>) -> Result<(), String> {
     for column in plan.counted() {
-        let values = count(&aggregations[format!("v{column}")]["value"])?;
-        let missing = count(&aggregations[format!("n{column}")]["doc_count"])?;
+        let values = count(&value(aggregations, &format!("v{column}"))?)?;
+        let missing: Object<'_> = part(aggregations, &format!("n{column}"))?;
+        let missing = count(&part(&missing, "doc_count")?)?;
         if values.checked_add(missing) != Some(documents) {
             let name = plan.name(column);
             return Err(format!("a document has several values of \"{name}\""));
@@ -169,7 +199,7 @@ fn check_columns(plan: &AggregatePlan, documents: u64, aggregations: &Value) -> 
     for column in plan.summed() {
         let mut greatest: f64 = 0.0;
         for end in ["l", "h"] {
-            let value = &aggregations[format!("{end}{column}")]["value"];
+            let value = value(aggregations, &format!("{end}{column}"))?;
             match value.as_f64() {
                 Some(value) => greatest = greatest.max(value.abs()),
                 None if value.is_null() => {}
@@ -181,6 +211,25 @@ fn check_columns(plan: &AggregatePlan, documents: u64, aggregations: &Value) -> 
         }
     }
     Ok(())
+}
+
+/// Returns the value of a metric.
+fn value(aggregations: &Object<'_>, name: &str) -> Result<Value, String> {
+    part(&part::<Object<'_>>(aggregations, name)?, "value")
+}
+
+/// Returns a part of an object; an error if it is missing.
+fn part<'a, T: Deserialize<'a>>(of: &Object<'a>, name: &str) -> Result<T, String> {
+    parse(of.get(name).copied().ok_or_else(malformed)?)
+}
+
+/// Returns a part of an object; the default if it is missing.
+fn optional<'a, T: Deserialize<'a> + Default>(of: &Object<'a>, name: &str) -> Result<T, String> {
+    of.get(name).copied().map_or(Ok(T::default()), parse)
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a RawValue) -> Result<T, String> {
+    serde_json::from_str(text.get()).map_err(|_| malformed())
 }
 
 fn count(value: &Value) -> Result<u64, String> {

@@ -15,10 +15,12 @@ use super::measures::Measure;
 use super::plan::AggregatePlan;
 use serde_json::{Map, Value, json};
 
-/// The most groups that servers return in one response is 65,535 by default (`search.max_buckets`).
+/// The most groups that one response may have. Servers return at most 65,535 by default (`search.max_buckets`).
 pub(crate) const MAX_BUCKETS: usize = 60_000;
-/// The number of groups that one page of a composite aggregation has.
+/// The most groups that a page of a composite aggregation may have.
 pub(crate) const COMPOSITE_PAGE: usize = 10_000;
+/// Measures reduce the groups of a set in one response to no fewer than this.
+pub(crate) const FEW_BUCKETS: usize = 1_000;
 
 /// How the groups of a set are requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,20 +30,26 @@ pub(crate) enum Form {
     /// All groups in one response, and the documents without a value beside them. `terms` returns at most `size`
     /// groups.
     Whole { size: usize },
-    /// Groups in the order of their keys, page by page.
-    Pages,
+    /// Groups in the order of their keys, in pages of `size` groups. Only the last page has fewer.
+    Pages { size: usize },
 }
 
 /// Returns how the groups of each set are requested first.
 pub(crate) fn forms(plan: &AggregatePlan) -> Vec<Form> {
-    let whole = plan.sets.iter().filter(|keys| keys.len() == 1).count();
-    let size = MAX_BUCKETS / whole.max(1);
+    let grouped = plan.sets.iter().filter(|keys| !keys.is_empty()).count();
+    let whole = MAX_BUCKETS / grouped.max(1);
     let form = |keys: &Vec<Key>| match keys.len() {
         0 => Form::Total,
-        1 => Form::Whole { size },
-        _ => Form::Pages,
+        1 => Form::Whole { size: with_room(plan, whole) },
+        _ => Form::Pages { size: with_room(plan, whole.min(COMPOSITE_PAGE)) },
     };
     plan.sets.iter().map(form).collect()
+}
+
+/// Returns how many of `most` groups are requested, so that the bytes of a response do not grow with the measures.
+fn with_room(plan: &AggregatePlan, most: usize) -> usize {
+    let measured = plan.measures.iter().filter(|measure| measure.column().is_some()).count();
+    (most / (1 + measured)).max(FEW_BUCKETS).min(most)
 }
 
 /// Returns the aggregations of the first request: the groups of all sets, and what proves them.
@@ -69,8 +77,8 @@ pub(crate) fn first(plan: &AggregatePlan, forms: &[Form]) -> Value {
                 let missing = json!({ "missing": field(plan, key.column) });
                 all.insert(format!("m{set}"), with_measures(plan, missing));
             }
-            (Form::Pages, keys) => {
-                all.insert(format!("s{set}"), page(plan, keys, None));
+            (Form::Pages { size }, keys) => {
+                all.insert(format!("s{set}"), page(plan, keys, *size, None));
             }
             (Form::Total, _) | (Form::Whole { .. }, _) => all.extend(measures(plan)),
         }
@@ -78,14 +86,14 @@ pub(crate) fn first(plan: &AggregatePlan, forms: &[Form]) -> Value {
     Value::Object(all)
 }
 
-/// Returns the aggregation for the groups of a set after those up to `after`.
-pub(crate) fn next(plan: &AggregatePlan, set: usize, after: Option<&Value>) -> Value {
-    json!({ format!("s{set}"): page(plan, &plan.sets[set], after) })
+/// Returns the aggregation for the `size` groups of a set after those up to `after`.
+pub(crate) fn next(plan: &AggregatePlan, set: usize, size: usize, after: &Value) -> Value {
+    json!({ format!("s{set}"): page(plan, &plan.sets[set], size, Some(after)) })
 }
 
 /// Returns a [composite
 /// aggregation](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/search-aggregations-bucket-composite-aggregation.html).
-fn page(plan: &AggregatePlan, keys: &[Key], after: Option<&Value>) -> Value {
+fn page(plan: &AggregatePlan, keys: &[Key], size: usize, after: Option<&Value>) -> Value {
     let sources = keys.iter().enumerate().map(|(place, key)| {
         let mut source = values(plan, *key);
         for settings in source.as_object_mut().into_iter().flat_map(Map::values_mut) {
@@ -93,7 +101,7 @@ fn page(plan: &AggregatePlan, keys: &[Key], after: Option<&Value>) -> Value {
         }
         json!({ place.to_string(): source })
     });
-    let mut composite = json!({ "size": COMPOSITE_PAGE, "sources": sources.collect::<Vec<_>>() });
+    let mut composite = json!({ "size": size, "sources": sources.collect::<Vec<_>>() });
     if let Some(after) = after {
         composite["after"] = after.clone();
     }

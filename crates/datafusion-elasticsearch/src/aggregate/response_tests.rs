@@ -2,16 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use super::groups::{Group, Groups, Number, prove, read_first, read_page};
+use super::groups::{Group, Groups, KeyValue, Number, prove, read_first, read_page};
 use super::plan::AggregatePlan;
-use super::request::{COMPOSITE_PAGE, forms};
+use super::request::{Form, forms};
 use super::state;
 use super::tests::pushed;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use serde_json::{Value, json};
 
 fn read(plan: &AggregatePlan, documents: u64, response: &Value) -> Result<Vec<Groups>, String> {
-    read_first(plan, &forms(plan), documents, &mut response.clone())
+    read_first(plan, &forms(plan), documents, response.to_string().as_bytes())
+}
+
+fn keys<const N: usize>(printed: [Value; N]) -> Box<[KeyValue]> {
+    printed.map(|key| serde_json::from_value(key).unwrap()).into()
 }
 
 const BY_NAME: &str = "SELECT k, count(*), sum(n) FROM t GROUP BY k";
@@ -33,9 +37,9 @@ async fn groups_that_add_up_to_the_documents_are_read() {
     let (plan, schema) = pushed(BY_NAME).await;
     let sets = read(&plan, 7, &by_name()).unwrap();
     let group = |key: Value, documents, values, result| Group {
-        keys: vec![key],
+        keys: keys([key]),
         documents,
-        numbers: vec![Number { values: documents, result: None }, Number { values, result }],
+        numbers: Box::new([Number { values: documents, result: None }, Number { values, result }]),
     };
     let expected = vec![
         group(json!("a"), 3, 2, Some(8)),
@@ -80,6 +84,11 @@ async fn a_response_that_proves_nothing_says_why() {
         ("/s0/buckets/0/x1/value", json!(0.5), "the server computed 0.5, which may be rounded"),
         ("/s0/buckets/0/doc_count", json!(-3), "no such aggregation"),
         ("/s0/buckets/0/doc_count", json!(3.5), "no such aggregation"),
+        ("/s0/buckets/0/key", json!(1.5), "no such aggregation"),
+        ("/s0/buckets/0/key", json!(u64::MAX), "no such aggregation"),
+        ("/s0/buckets/0/key", json!({ "0": "a" }), "no such aggregation"),
+        ("/s0/buckets/0", json!(["a", 3]), "no such aggregation"),
+        ("/s0/buckets", json!({ "a": { "doc_count": 7 } }), "no such aggregation"),
     ] {
         let mut response = by_name();
         *response.pointer_mut(pointer).unwrap() = value.clone();
@@ -105,7 +114,7 @@ async fn a_sum_is_exact_while_every_partial_sum_is() {
     let half = 2f64.powi(52);
     read(&plan, 2, &response(-half, -half)).unwrap_err();
     let sets = read(&plan, 2, &response(1.0 - half, 1.0 - half)).unwrap();
-    assert_eq!(sets[0].groups[0].numbers, [Number { values: 2, result: Some(1 - (1 << 52)) }]);
+    assert_eq!(sets[0].groups[0].numbers.as_ref(), [Number { values: 2, result: Some(1 - (1 << 52)) }]);
 }
 
 /// DataFusion takes a count that is not null for a group with a value, and divides by it.
@@ -113,23 +122,24 @@ async fn a_sum_is_exact_while_every_partial_sum_is() {
 async fn a_group_without_a_value_has_a_null_state() {
     for sql in ["SELECT k, avg(n) FROM t GROUP BY k", "SELECT k, min(n), max(n), sum(n) FROM t GROUP BY k"] {
         let (plan, schema) = pushed(sql).await;
-        let numbers = vec![Number { values: 0, result: None }; plan.measures.len()];
-        let groups = [Group { keys: vec![json!("a")], documents: 3, numbers }];
+        let numbers = vec![Number { values: 0, result: None }; plan.measures.len()].into();
+        let groups = [Group { keys: keys([json!("a")]), documents: 3, numbers }];
         let rows = state::rows(&plan, &schema, 0, &groups).unwrap();
         for state in &rows.columns()[1..] {
             assert_eq!(state.null_count(), 1, "{sql}: {rows:?}");
         }
     }
     let (plan, schema) = pushed("SELECT k, count(n) FROM t GROUP BY k").await;
-    let groups =
-        [Group { keys: vec![json!("a")], documents: 3, numbers: vec![Number { values: 0, result: None }] }];
+    let numbers = Box::new([Number { values: 0, result: None }]);
+    let groups = [Group { keys: keys([json!("a")]), documents: 3, numbers }];
     assert_eq!(state::rows(&plan, &schema, 0, &groups).unwrap().column(1).null_count(), 0);
 }
 
 #[tokio::test]
 async fn keys_become_values_of_their_column() {
+    let group = |keys| Group { keys, documents: 1, numbers: Box::default() };
     let text = |rows| pretty_format_batches(&[rows]).unwrap().to_string();
-    for (column, keys, expected) in [
+    for (column, printed, expected) in [
         ("flag", vec![json!(0), json!(1), json!(true), json!(false), Value::Null], "false true true false"),
         ("b", vec![json!(-128), json!(127)], "-128 127"),
         ("at", vec![json!(-1), json!(0)], "1969-12-31T23:59:59.999 1970-01-01T00:00:00"),
@@ -141,8 +151,7 @@ async fn keys_become_values_of_their_column() {
     ] {
         let expr = column.rsplit(", ").next().filter(|_| column.starts_with("upper")).unwrap_or(column);
         let (plan, schema) = pushed(&format!("SELECT {column} FROM t GROUP BY {expr}")).await;
-        let groups: Vec<Group> =
-            keys.into_iter().map(|key| Group { keys: vec![key], documents: 1, numbers: vec![] }).collect();
+        let groups: Vec<Group> = printed.into_iter().map(|key| group(keys([key]))).collect();
         let rows = state::rows(&plan, &schema, 0, &groups).unwrap();
         assert_eq!(rows.num_rows(), groups.len());
         let shown = text(rows);
@@ -154,14 +163,14 @@ async fn keys_become_values_of_their_column() {
     for (column, key) in [
         ("b", json!(128)),
         ("b", json!("1")),
-        ("n", json!(1.5)),
+        ("n", json!(true)),
         ("flag", json!(2)),
         ("flag", json!("true")),
         ("k", json!(1)),
         ("at", json!("2024-01-01")),
     ] {
         let (plan, schema) = pushed(&format!("SELECT {column} FROM t GROUP BY 1")).await;
-        let groups = [Group { keys: vec![key.clone()], documents: 1, numbers: vec![] }];
+        let groups = [group(keys([key.clone()]))];
         assert!(state::rows(&plan, &schema, 0, &groups).is_err(), "{column} {key}");
     }
 }
@@ -169,8 +178,9 @@ async fn keys_become_values_of_their_column() {
 #[tokio::test]
 async fn the_rows_of_a_grouping_set_have_nulls_for_the_other_keys() {
     let (plan, schema) = pushed("SELECT k, n, count(*) FROM t GROUP BY GROUPING SETS ((k), (n), ())").await;
-    let group = |keys| [Group { keys, documents: 4, numbers: vec![Number { values: 4, result: None }] }];
-    let ids = [(vec![json!("a")], 0), (vec![json!(7)], 1), (vec![], 2)].map(|(keys, set)| {
+    let numbers = [Number { values: 4, result: None }];
+    let group = |keys| [Group { keys, documents: 4, numbers: Box::new(numbers) }];
+    let ids = [(keys([json!("a")]), 0), (keys([json!(7)]), 1), (keys([]), 2)].map(|(keys, set)| {
         let rows = state::rows(&plan, &schema, set, &group(keys)).unwrap();
         let nulls: Vec<usize> = rows.columns()[..2].iter().map(|column| column.null_count()).collect();
         let expected = [[0, 1], [1, 0], [1, 1]][set];
@@ -183,23 +193,43 @@ async fn the_rows_of_a_grouping_set_have_nulls_for_the_other_keys() {
 #[tokio::test]
 async fn a_full_page_has_a_next_one() {
     let (plan, _) = pushed("SELECT k, n, count(*) FROM t GROUP BY k, n").await;
+    let size = forms(&plan)[0];
+    let Form::Pages { size } = size else { panic!("{size:?}") };
     let page = |count: usize, after: Value| {
         let buckets = (0..count).map(|n| json!({ "key": { "0": null, "1": n }, "doc_count": 1 }));
         json!({ "s0": { "buckets": buckets.collect::<Vec<_>>(), "after_key": after } })
     };
+    let read_page = |page: &Value| read_page(&plan, 0, size, page.to_string().as_bytes());
     let after = json!({ "0": null, "1": 9_999 });
-    let full = read_page(&plan, 0, &mut page(COMPOSITE_PAGE, after.clone())).unwrap();
-    assert_eq!((full.groups.len(), &full.after), (COMPOSITE_PAGE, &Some(after.clone())));
-    assert_eq!(full.groups[3].keys, [Value::Null, json!(3)]);
-    assert_eq!(read_page(&plan, 0, &mut page(3, after)).unwrap().after, None);
-    assert_eq!(read_page(&plan, 0, &mut page(0, Value::Null)).unwrap(), Groups::default());
-    read_page(&plan, 0, &mut page(COMPOSITE_PAGE, Value::Null)).unwrap_err();
-    read_page(&plan, 0, &mut Value::Null).unwrap_err();
+    let full = read_page(&page(size, after.clone())).unwrap();
+    assert_eq!((full.groups.len(), &full.after), (size, &Some(after.clone())));
+    assert_eq!(full.groups[3].keys.as_ref(), [KeyValue::Missing, KeyValue::Integer(3)]);
+    assert_eq!(read_page(&page(size - 1, after)).unwrap().after, None);
+    assert_eq!(read_page(&page(0, Value::Null)).unwrap(), Groups::default());
+    read_page(&page(size, Value::Null)).unwrap_err();
+    read_page(&Value::Null).unwrap_err();
     // Pages are proved together, so a first page that is full is not yet.
-    let mut first = page(COMPOSITE_PAGE, json!({ "0": null, "1": 1 }));
+    let mut first = page(size, json!({ "0": null, "1": 1 }));
     first["v1"] = json!({ "value": 50_000 });
     first["n1"] = json!({ "doc_count": 0 });
     let sets = read(&plan, 50_000, &first).unwrap();
-    let error = prove(&plan, &plan.sets[0], &sets[0].groups, 50_000).unwrap_err();
+    let error = prove(&plan, &plan.sets[0], sets[0].documents(), 50_000).unwrap_err();
     assert!(error.contains("the groups by k, n have 10000 documents of 50000"), "{error}");
+}
+
+/// With measures, a page is full with fewer groups than without.
+#[tokio::test]
+async fn a_page_is_as_full_as_it_was_requested() {
+    let (plan, _) = pushed("SELECT k, n, max(n) FROM t GROUP BY k, n").await;
+    let form = forms(&plan)[0];
+    let Form::Pages { size } = form else { panic!("{form:?}") };
+    let page = |count: usize| {
+        let bucket = |n| json!({ "key": { "0": "a", "1": n }, "doc_count": 1, "c0": { "value": 1 }, "x0": { "value": 2.0 } });
+        let buckets: Vec<Value> = (0..count).map(bucket).collect();
+        json!({ "v1": { "value": count }, "n1": { "doc_count": 0 },
+            "s0": { "buckets": buckets, "after_key": { "0": "a", "1": count } } })
+    };
+    let sets = read(&plan, size as u64, &page(size)).unwrap();
+    assert!(sets[0].after.is_some());
+    assert_eq!(read(&plan, 3, &page(3)).unwrap()[0].after, None);
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the arrays of keys and of the states of aggregate functions. Must not know: responses as JSON documents.
 
-use super::groups::{Group, Number};
+use super::groups::{Group, KeyValue, Number};
 use super::measures::Measure;
 use super::plan::AggregatePlan;
 use datafusion::arrow::array::{
@@ -14,7 +14,6 @@ use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::aggregates::evaluate_group_by;
 use elastic_arrow::{Column, FieldType, to_schema};
-use serde_json::Value;
 use std::sync::Arc;
 
 /// Returns the rows of a partial aggregate with `schema` for the groups of a set.
@@ -56,30 +55,32 @@ fn keys(plan: &AggregatePlan, set: usize, groups: &[Group]) -> Result<Vec<ArrayR
 }
 
 /// Returns the keys of groups as an array of the column's type.
-fn values<'a>(column: &Column, keys: impl Iterator<Item = &'a Value>) -> Result<ArrayRef> {
-    let misfit =
-        |key: &Value| DataFusionError::Execution(format!("a group by \"{}\" has the key {key}", column.name));
+fn values<'a>(column: &Column, keys: impl Iterator<Item = &'a KeyValue>) -> Result<ArrayRef> {
+    let misfit = |key: &KeyValue| {
+        DataFusionError::Execution(format!("a group by \"{}\" has the key {key:?}", column.name))
+    };
     let text = matches!(column.field_type, FieldType::Keyword | FieldType::Ip);
     let array: ArrayRef = if text {
         let keys = keys.map(|key| match key {
-            Value::Null => Ok(None),
-            Value::String(text) => Ok(Some(text.as_str())),
-            other => Err(misfit(other)),
+            KeyValue::Missing => Ok(None),
+            KeyValue::Text(text) => Ok(Some(text.as_ref())),
+            KeyValue::Truth(_) | KeyValue::Integer(_) => Err(misfit(key)),
         });
         Arc::new(keys.collect::<Result<StringArray>>()?)
     } else if column.field_type == FieldType::Boolean {
-        let keys = keys.map(|key| match (key, key.as_bool(), key.as_u64()) {
-            (Value::Null, _, _) => Ok(None),
-            (_, Some(truth), _) => Ok(Some(truth)),
-            (_, _, Some(0)) => Ok(Some(false)),
-            (_, _, Some(1)) => Ok(Some(true)),
-            _ => Err(misfit(key)),
+        let keys = keys.map(|key| match key {
+            KeyValue::Missing => Ok(None),
+            KeyValue::Truth(truth) => Ok(Some(*truth)),
+            KeyValue::Integer(0) => Ok(Some(false)),
+            KeyValue::Integer(1) => Ok(Some(true)),
+            KeyValue::Integer(_) | KeyValue::Text(_) => Err(misfit(key)),
         });
         Arc::new(keys.collect::<Result<BooleanArray>>()?)
     } else {
         let keys = keys.map(|key| match key {
-            Value::Null => Ok(None),
-            other => other.as_i64().map(Some).ok_or_else(|| misfit(other)),
+            KeyValue::Missing => Ok(None),
+            KeyValue::Integer(integer) => Ok(Some(*integer)),
+            KeyValue::Truth(_) | KeyValue::Text(_) => Err(misfit(key)),
         });
         typed(keys.collect::<Result<Int64Array>>()?, &column.data_type())?
     };

@@ -1,11 +1,10 @@
-//! Which aggregates are pushed down, and what is requested for them.
+//! Which aggregates are pushed down.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use super::keys::{Key, KeyBy};
 use super::measures::Measure;
 use super::plan::AggregatePlan;
-use super::request::{COMPOSITE_PAGE, Form, MAX_BUCKETS, first, forms, next};
 use super::*;
 use crate::spec::TableSpec;
 use crate::table::EsTable;
@@ -15,7 +14,7 @@ use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use elastic_arrow::{IndexMapping, MetaField, SchemaOptions, plan_columns};
 use elastic_client::{ConnectionConfig, ConnectionRegistry, Cut, Slice, SliceSource, Tiebreaker};
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn spec() -> TableSpec {
     let mapping = json!({ "properties": {
@@ -327,63 +326,4 @@ async fn a_pushed_aggregate_is_merged_whatever_the_number_of_partitions() {
             assert!(!shown.contains("RoundRobin"), "{sql} {partitions}\n{shown}");
         }
     }
-}
-
-async fn requested(sql: &str) -> Value {
-    let (plan, _) = pushed(sql).await;
-    first(&plan, &forms(&plan))
-}
-
-#[tokio::test]
-async fn one_key_is_requested_by_terms_and_the_documents_without_it() {
-    let measures = json!({
-        "c1": { "value_count": { "field": "n" } }, "x1": { "sum": { "field": "n" } },
-    });
-    let expected = json!({
-        "v1": { "value_count": { "field": "n" } }, "n1": { "missing": { "field": "n" } },
-        "l1": { "min": { "field": "n" } }, "h1": { "max": { "field": "n" } },
-        "s0": { "terms": { "field": "k", "size": MAX_BUCKETS, "shard_size": MAX_BUCKETS }, "aggs": measures },
-        "m0": { "missing": { "field": "k" }, "aggs": measures },
-    });
-    assert_eq!(requested("SELECT k, count(*), sum(n) FROM t GROUP BY k").await, expected);
-    // Several equal numbers of a document are in one group, and so may be several dates.
-    let by_day = requested("SELECT date_trunc('day', at) FROM t GROUP BY 1").await;
-    let histogram = json!({ "field": "at", "calendar_interval": "day", "min_doc_count": 1 });
-    assert_eq!(
-        by_day,
-        json!({
-            "v0": { "value_count": { "field": "at" } }, "n0": { "missing": { "field": "at" } },
-            "s0": { "date_histogram": histogram }, "m0": { "missing": { "field": "at" } },
-        })
-    );
-    let by_number = requested("SELECT n FROM t GROUP BY n").await;
-    assert_eq!(by_number["v0"], json!({ "value_count": { "field": "n" } }));
-}
-
-#[tokio::test]
-async fn several_sets_share_the_buckets_of_a_response() {
-    let (plan, _) = pushed("SELECT k, k2, count(*) FROM t GROUP BY GROUPING SETS ((k), (k2), ())").await;
-    let size = MAX_BUCKETS / 2;
-    assert_eq!(forms(&plan), [Form::Whole { size }, Form::Whole { size }, Form::Total]);
-    let all = first(&plan, &forms(&plan));
-    assert_eq!((&all["s0"]["terms"]["size"], &all["s1"]["terms"]["size"]), (&json!(size), &json!(size)));
-    assert!(all.get("s2").is_none(), "{all}");
-    let total = requested("SELECT max(n) FROM t").await;
-    assert_eq!((&total["x0"], total.get("s0")), (&json!({ "max": { "field": "n" } }), None));
-}
-
-#[tokio::test]
-async fn several_keys_are_requested_page_by_page() {
-    let (plan, _) =
-        pushed("SELECT k, date_bin(INTERVAL '5 minutes', at), count(*) FROM t GROUP BY 1, 2").await;
-    assert_eq!(forms(&plan), [Form::Pages]);
-    let sources = json!([
-        { "0": { "terms": { "field": "k", "missing_bucket": true } } },
-        { "1": { "date_histogram": { "field": "at", "fixed_interval": "300000ms", "missing_bucket": true } } },
-    ]);
-    let mut composite = json!({ "size": COMPOSITE_PAGE, "sources": sources });
-    assert_eq!(first(&plan, &forms(&plan))["s0"], json!({ "composite": composite }));
-    let after = json!({ "0": null, "1": 300_000 });
-    composite["after"] = after.clone();
-    assert_eq!(next(&plan, 0, Some(&after)), json!({ "s0": { "composite": composite } }));
 }
