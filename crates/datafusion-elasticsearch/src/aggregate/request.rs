@@ -19,8 +19,6 @@ use serde_json::{Map, Value, json};
 pub(crate) const MAX_BUCKETS: usize = 60_000;
 /// The most groups that a page of a composite aggregation may have.
 pub(crate) const COMPOSITE_PAGE: usize = 10_000;
-/// Measures reduce the groups of a set in one response to no fewer than this.
-pub(crate) const FEW_BUCKETS: usize = 1_000;
 
 /// How the groups of a set are requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,16 +38,10 @@ pub(crate) fn forms(plan: &AggregatePlan) -> Vec<Form> {
     let whole = MAX_BUCKETS / grouped.max(1);
     let form = |keys: &Vec<Key>| match keys.len() {
         0 => Form::Total,
-        1 => Form::Whole { size: with_room(plan, whole) },
-        _ => Form::Pages { size: with_room(plan, whole.min(COMPOSITE_PAGE)) },
+        1 => Form::Whole { size: whole },
+        _ => Form::Pages { size: whole.min(COMPOSITE_PAGE) },
     };
     plan.sets.iter().map(form).collect()
-}
-
-/// Returns how many of `most` groups are requested, so that the bytes of a response do not grow with the measures.
-fn with_room(plan: &AggregatePlan, most: usize) -> usize {
-    let measured = plan.measures.iter().filter(|measure| measure.column().is_some()).count();
-    (most / (1 + measured)).max(FEW_BUCKETS).min(most)
 }
 
 /// Returns the aggregations of the first request: the groups of all sets, and what proves them.
