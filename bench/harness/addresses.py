@@ -5,7 +5,7 @@ Owns: the size of the memory, and what the result must be. Must not know: how a 
 
 import json
 
-from . import cluster, figures, places, process, rounds
+from . import cluster, figures, places, process, report, rounds
 from .server import log
 
 EXECUTORS = 2
@@ -39,7 +39,7 @@ def run(context, options):
         return text + f"{result.problem}\n"
     least, greatest = result.spread
     return text + (
-        f"Exact. {result.seconds:.1f} s ({least:.1f} to {greatest:.1f} s, {options.repeat} rounds), "
+        f"Exact. {result.seconds:.1f} s ({least:.1f} to {greatest:.1f} s, {report.in_rounds(options.repeat)}), "
         f"{result.median('cpu'):.1f} s of CPU; peak memory: client {result.median('peak_mib'):,.0f} MiB, executors "
         f"{' and '.join(f'{peak:,.0f} MiB' for peak in peaks['executor'])}.\n"
     )
@@ -54,11 +54,11 @@ def figure(expected):
         return figures.detect(context, [*every, *fields], "scan", on_cluster=True)
 
     def answer(output):
-        report = json.loads(output[output.index("{") :])
-        found = {"addresses": report["statistics"]["outgoing"]["count"]}
+        detection = json.loads(output[output.index("{") :])
+        found = {"addresses": detection["statistics"]["outgoing"]["count"]}
         for direction in ("outgoing", "incoming"):
-            statistics = report["statistics"][direction]
-            findings = [one for one in report["findings"] if one["direction"] == direction]
+            statistics = detection["statistics"][direction]
+            findings = [one for one in detection["findings"] if one["direction"] == direction]
             found[direction] = {
                 "sum": round(statistics["mean"] * statistics["count"]),
                 "max": statistics["max"],

@@ -53,7 +53,7 @@ def run(context, options):
     text = (
         f"### {context.server.name}, {options.millis} ms before each page\n"
         f"Documents a second of `SELECT count(a), count(b)` by scan over {context.documents:,} documents of one shard, "
-        f"on executors of {VCORES} tasks each. {options.repeat} rounds.\n\n"
+        f"on executors of {VCORES} tasks each. {report.in_rounds(options.repeat)}.\n\n"
     )
     return (
         text

@@ -48,6 +48,11 @@ def facts(machine):
     return table(["what", "value"], machine)
 
 
+def in_rounds(repeat):
+    """Returns the number of rounds in words."""
+    return "1 round" if repeat == 1 else f"{repeat} rounds"
+
+
 def number(value, form):
     return "" if value is None else format(value, form)
 
@@ -74,7 +79,7 @@ def figures(context, all_figures, results, repeat):
         "ratio",
         "target",
     ]
-    text = f"## {context.server.name}\n{context.documents:,} documents, three shards, {repeat} rounds.\n\n"
+    text = f"## {context.server.name}\n{context.documents:,} documents, three shards, {in_rounds(repeat)}.\n\n"
     text += table(head, rows) + "\n"
     if problems:
         text += "\nWithout a figure:\n" + "\n".join(problems) + "\n"

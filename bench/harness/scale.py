@@ -18,7 +18,7 @@ def run(context, options):
     chosen = [figure for figure in figures.FIGURES if figure.name in NAMES]
     sizes = [size for size in DOCUMENTS if size <= options.most_documents]
     text = f"### {context.server.name}, by documents\n"
-    text += f"Microseconds per document, three shards, {options.repeat} rounds.\n\n"
+    text += f"Microseconds per document, three shards, {report.in_rounds(options.repeat)}.\n\n"
     rows = []
     for size in sizes:
         context.index, context.documents = "bench-scale", size
@@ -26,7 +26,7 @@ def run(context, options):
         results = rounds.measure(context, chosen, options.repeat)
         rows.append([f"{size:,}", *[cell(results[name], 1e6 / size) for name in NAMES]])
         context.server.request("DELETE", "/bench-scale")
-    text += report.table(["documents", *titles(chosen)], rows) + "\n"
+    text += report.table(["documents", *titles(chosen)], rows) + "\n" + problems(results)
     # Servers allow 1,000 shards on each node by default.
     context.server.request("PUT", "/_cluster/settings", {"persistent": {"cluster.max_shards_per_node": 5_000}})
     text += f"\n### {context.server.name}, by indices\nMilliseconds per index of one shard and {EACH} documents.\n\n"
@@ -38,7 +38,7 @@ def run(context, options):
         results = rounds.measure(context, chosen, options.repeat)
         rows.append([f"{indices:,}", *[cell(results[name], 1e3 / indices) for name in NAMES]])
         delete(context.server, indices)
-    return text + report.table(["indices", *titles(chosen)], rows) + "\n"
+    return text + report.table(["indices", *titles(chosen)], rows) + "\n" + problems(results)
 
 
 def titles(chosen):
@@ -48,8 +48,14 @@ def titles(chosen):
 
 
 def cell(result, factor):
-    """Returns the median time multiplied by a factor, or the problem."""
-    return result.problem if result.seconds is None else f"{result.seconds * factor:.2f}"
+    """Returns the median time multiplied by a factor, or nothing without one."""
+    return "" if result.seconds is None else f"{result.seconds * factor:.2f}"
+
+
+def problems(results):
+    """Returns the figures of the last row that have no time, with the reasons."""
+    lines = [f"- {result.title}: {result.problem}" for result in results.values() if result.problem is not None]
+    return "\nWithout a figure in the last row:\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def delete(server, indices):

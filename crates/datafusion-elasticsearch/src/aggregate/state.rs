@@ -57,7 +57,7 @@ fn keys(plan: &AggregatePlan, set: usize, groups: &[Group]) -> Result<Vec<ArrayR
 /// Returns the keys of groups as an array of the column's type.
 fn values<'a>(column: &Column, keys: impl Iterator<Item = &'a KeyValue>) -> Result<ArrayRef> {
     let misfit = |key: &KeyValue| {
-        DataFusionError::Execution(format!("a group by \"{}\" has the key {key:?}", column.name))
+        DataFusionError::Execution(format!("a group by \"{}\" has the key {key}", column.name))
     };
     let text = matches!(column.field_type, FieldType::Keyword | FieldType::Ip);
     let array: ArrayRef = if text {
