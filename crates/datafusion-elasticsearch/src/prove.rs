@@ -198,6 +198,11 @@ async fn find_single(
             tracing::info!(index = pit.index, status, reason, "the filters of a scan are repeated");
             Ok(BTreeSet::new())
         }
+        // OpenSearch 3 says that it ended the search early if it took the numbers from the index.
+        Err(error @ Error::Incomplete { .. }) => {
+            tracing::info!(index = pit.index, %error, "the filters of a scan are repeated");
+            Ok(BTreeSet::new())
+        }
         Err(error) => Err(error),
     }
 }

@@ -166,7 +166,8 @@ fn buckets(body: &mut Value) -> &mut Vec<Value> {
 async fn a_response_that_does_not_add_up_is_not_used() {
     const BY_PAIR: &str = r#"SELECT "netflow.ipv4_src_addr" AS a, "netflow.ipv4_dst_addr" AS b, count(*) AS n,
         sum("netflow.bytes") AS s FROM t GROUP BY a, b ORDER BY a, b"#;
-    let whole: [Tampered; 9] = [
+    let whole: [Tampered; 10] = [
+        (|body| body["terminated_early"] = json!(true), "ended the search early"),
         (|body| drop(buckets(body).remove(0)), "a document has several values"),
         (|body| buckets(body)[0]["doc_count"] = json!(1_000_000), "a document has several values"),
         (|body| body["aggregations"]["s0"]["sum_other_doc_count"] = json!(5), "there are more than"),

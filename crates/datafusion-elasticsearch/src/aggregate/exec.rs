@@ -274,12 +274,13 @@ impl Run {
     }
 }
 
-/// Whether the server does not aggregate, but may still be read: it has too many groups, too little memory, or takes too
-/// long.
+/// Whether the server does not aggregate, but may still be read: it has too many groups, too little memory, takes too
+/// long, or does not say that it has seen every document.
 fn is_refused(error: &Error) -> bool {
     match error {
         Error::Status { status, .. } => !matches!(status, 401 | 403 | 404),
         Error::Unreachable { .. } | Error::DeadlineExceeded { .. } | Error::TooLarge { .. } => true,
+        Error::Incomplete { .. } => true,
         _ => false,
     }
 }
