@@ -32,8 +32,9 @@ def run(context, options):
     text = f"### {context.server.name}, {expected['addresses']:,} addresses\n"
     text += (
         f"`detect` by scan over {options.addresses:,} documents of three shards, on {EXECUTORS} executors with "
-        f"{VCORES} tasks and {POOL >> 20} MiB for these each. The counts, the statistics and the number of findings "
-        "are compared with those that the generator computes without a server.\n\n"
+        f"{VCORES} tasks and {POOL >> 20} MiB for these each. The number of addresses, and for each direction the "
+        "sum, the greatest count and the number of findings, are compared with those that the generator computes without "
+        "a server.\n\n"
     )
     if result.seconds is None:
         return text + f"{result.problem}\n"

@@ -1,7 +1,7 @@
 //! One search context for all scans of an index in a query.
 //!
-//! Owns: opening search contexts before the plan is submitted, and closing them after. Must not know: where the
-//! plan is executed.
+//! Owns: opening search contexts before the plan is submitted, which documents the scans of each need, and closing them
+//! after. Must not know: where the plan is executed.
 
 use crate::decode::ignored_names;
 use crate::error::from_client;
