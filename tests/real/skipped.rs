@@ -12,6 +12,7 @@ use datafusion_elasticsearch::{
 };
 use elastic_client::{Connection, Method, Product, Request, fetch_server};
 use flowsigma_tests::bulk::{self, Found};
+use flowsigma_tests::cluster::Cluster;
 use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use rand::prelude::*;
 use serde_json::{Value, json};
@@ -275,17 +276,33 @@ async fn a_detection_says_how_many_indices_it_skipped() {
         let _alone = alone(&url).await;
         let connection = registry(&url).get("test").unwrap();
         make_days(&connection, "skip-detect", 20).await;
-        let of = ["--url", &url, "--index", "skip-detect-*", "--time-field", "at", "--source-field", "who"];
-        let when = ["--destination-field", "who", "--since", "2026-01-03", "--until", "2026-01-05"];
-        let detect = |format: &str| {
-            let output = flowsigma(&[&["detect", "--format", format], &of[..], &when].concat());
-            assert!(output.status.success(), "{url}: {}", stderr(&output));
+        let config = format!("[connections.prod]\nnodes = [\"{url}\"]\n");
+        let cluster = Cluster::start(2, 2, &config).await.unwrap();
+        let file = cluster.folder.path().join("flowsigma.toml");
+        let (file, scheduler) = (file.to_str().unwrap(), cluster.scheduler_url.as_str());
+        let of = ["--config", file, "--connection", "prod", "--index", "skip-detect-*", "--time-field", "at"];
+        let fields = ["--source-field", "who", "--destination-field", "who"];
+        let when = ["--since", "2026-01-03", "--until", "2026-01-05"];
+        let detect = |format: &str, way: &str, cluster: &[&str]| {
+            let how = ["detect", "--format", format, "--option", way];
+            let output = flowsigma(&[&how[..], &of, &fields, &when, cluster].concat());
+            assert!(output.status.success(), "{url} {way} {cluster:?}: {}", stderr(&output));
             stdout(&output).to_owned()
         };
-        let report: Value = serde_json::from_str(&detect("json")).unwrap();
-        let coverage = &report["coverage"];
-        assert_eq!((&coverage["slices"], &coverage["skipped_indices"]), (&json!(4), &json!(3)), "{url}");
-        assert_eq!((&coverage["documents"], &coverage["matched"]), (&json!(40), &json!(40)), "{url}");
-        assert!(detect("table").contains("3 indices without a matching document skipped"), "{url}");
+        for cluster in [&[][..], &["--scheduler", scheduler]] {
+            for way in ["aggregate=never", "aggregate=auto"] {
+                let how = format!("{url} {way} {cluster:?}");
+                let report: Value = serde_json::from_str(&detect("json", way, cluster)).unwrap();
+                let coverage = &report["coverage"];
+                assert_eq!(
+                    (&coverage["slices"], &coverage["skipped_indices"]),
+                    (&json!(4), &json!(3)),
+                    "{how}"
+                );
+                assert_eq!((&coverage["documents"], &coverage["matched"]), (&json!(40), &json!(40)), "{how}");
+            }
+        }
+        let table = detect("table", "aggregate=auto", &[]);
+        assert!(table.contains("3 indices without a matching document skipped"), "{url}");
     }
 }
