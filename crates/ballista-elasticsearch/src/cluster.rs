@@ -33,8 +33,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a scheduler and an executor in this process, with one vcore for each core. No other process can
-    /// connect to them.
+    /// Starts a scheduler and an executor in this process. No other process can connect to them. Most of the time a
+    /// scan waits for the server, so there are two vcores for each core, and at least four.
     ///
     /// The servers run until the process ends. Call [`delete_embedded_files`](crate::delete_embedded_files) before
     /// that.
@@ -50,7 +50,8 @@ impl Cluster {
             .with_target_partitions(cores);
         let state = session_state(&registry, config.clone());
         let runtime = Arc::clone(state.runtime_env());
-        let embedded = Embedded::start(place, &registry, config, runtime, cores).await.map_err(in_process)?;
+        let vcores = (2 * cores).max(4);
+        let embedded = Embedded::start(place, &registry, config, runtime, vcores).await.map_err(in_process)?;
         let cluster =
             Self::over(state.upgrade_for_ballista(ADDRESS.into())?, ADDRESS.into(), Protection::None)?;
         Ok(Self { _embedded: Some(Arc::new(embedded)), ..cluster })

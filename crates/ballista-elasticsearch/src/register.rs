@@ -7,7 +7,9 @@ use crate::cluster_tls::ClusterTls;
 use crate::codec::{EsLogicalCodec, physical_codec};
 use crate::copy::CopyRule;
 use crate::query_planner::EsQueryPlanner;
-use ballista_core::config::BALLISTA_CLIENT_PULL;
+use ballista_core::config::{
+    BALLISTA_CLIENT_PULL, BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, BallistaConfig,
+};
 use ballista_core::extension::{EndpointOverrideFn, SessionConfigExt, ballista_scalar_functions};
 use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder};
@@ -61,13 +63,28 @@ fn keepalive_every(interval: Duration, tls: Option<&ClusterTls>) -> EndpointOver
 /// A client polls the status of its job instead of waiting for pushed updates. The first update comes only when
 /// the first stage has ended. Until then the client would not know the job's id, and could not cancel it.
 pub fn session_config(registry: &Arc<ConnectionRegistry>, tls: Option<&ClusterTls>) -> SessionConfig {
-    SessionConfig::new_with_ballista()
+    let config = SessionConfig::new_with_ballista()
         .with_information_schema(true)
         .set_bool(BALLISTA_CLIENT_PULL, true)
         .with_ballista_logical_extension_codec(Arc::new(EsLogicalCodec::new(Arc::clone(registry))))
         .with_ballista_physical_extension_codec(physical_codec(registry))
         .with_ballista_use_tls(tls.is_some())
-        .with_ballista_override_create_grpc_client_endpoint(endpoint_override(tls))
+        .with_ballista_override_create_grpc_client_endpoint(endpoint_override(tls));
+    one_partition_a_task(config)
+}
+
+/// Has the scheduler give each task one partition, unless the session sets another number.
+///
+/// By default a task has as many partitions as its executor has free vcores. An executor that pulls tasks counts
+/// each as one vcore, so one with four would get tasks of four, three, two and one partitions at once, with more
+/// memory than it has, while other executors wait. And a task that waits for its last partition keeps all its vcores.
+fn one_partition_a_task(config: SessionConfig) -> SessionConfig {
+    let unlimited =
+        config.options().extensions.get::<BallistaConfig>().is_some_and(|b| b.max_partitions_per_task() == 0);
+    match unlimited {
+        true => config.set_usize(BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, 1),
+        false => config,
+    }
 }
 
 /// Returns a session state over `config` in which `STORED AS ELASTICSEARCH` works, and `COPY` writes exactly once.
@@ -75,7 +92,7 @@ pub fn session_state(registry: &Arc<ConnectionRegistry>, config: SessionConfig) 
     let mut builder = SessionStateBuilder::new().with_default_features();
     builder.scalar_functions().get_or_insert_default().extend(datafusion_elasticsearch::functions());
     builder
-        .with_config(config)
+        .with_config(one_partition_a_task(config))
         .with_query_planner(Arc::new(EsQueryPlanner))
         .with_analyzer_rule(Arc::new(AddressOrder))
         .with_analyzer_rule(Arc::new(CopyRule))

@@ -69,6 +69,14 @@ impl Server {
         }
     }
 
+    /// Returns whether the server says `terminated_early` beside aggregations when it counts from its index. It does
+    /// when it searches the segments of a shard
+    /// [concurrently](https://docs.opensearch.org/latest/search-plugins/concurrent-segment-search/), by default since
+    /// OpenSearch 3.0.
+    pub(crate) fn ends_counts_early(&self) -> bool {
+        self.product == Product::OpenSearch && self.version.is_some_and(|v| v >= Version(3, 0, 0))
+    }
+
     /// Returns the kind of search context that this server supports.
     pub fn pit_support(&self) -> PitSupport {
         let since = |version| self.version.is_none_or(|v| v >= version);

@@ -2,6 +2,11 @@
 //!
 //! Owns: their requests, and the checks that every shard responded. Must not know: the meaning of an aggregation, or
 //! pages.
+//!
+//! A server that counts from its index may say `terminated_early`, because the counter ended early
+//! ([`Server::ends_counts_early`](crate::Server)). That is no proof that each document was aggregated, so the search
+//! gets a filter that each document passes. The server then counts document by document, and says `terminated_early`
+//! only if documents are left out. A server that is not known to need that gets the request again.
 
 use crate::connection::Connection;
 use crate::error::Error;
@@ -43,12 +48,28 @@ pub async fn fetch_totals(
     keep_alive: KeepAlive,
 ) -> Result<Totals, Error> {
     let operation = format!("{purpose}: {}", slice.describe());
-    let request = request(slice, &operation, query, aggregations, keep_alive)?;
-    let body = connection.send(&request).await?.body;
-    let (aggregations, rest) = split(&body)
-        .map_err(|e| Error::Protocol { operation: operation.clone(), detail: format!("not JSON: {e}") })?;
-    let documents = complete(&operation, &rest)?;
-    Ok(Totals { documents, aggregations })
+    loop {
+        let counting = connection.counting();
+        let request = request(slice, &operation, query, aggregations, keep_alive, counting)?;
+        let body = connection.send(&request).await?.body;
+        let (aggregations, rest) = split(&body)
+            .map_err(|e| Error::Protocol { operation: operation.clone(), detail: format!("not JSON: {e}") })?;
+        if counting == Counting::FromIndex && rest["terminated_early"] == true {
+            connection.count_each_document();
+            continue;
+        }
+        let documents = complete(&operation, &rest)?;
+        return Ok(Totals { documents, aggregations });
+    }
+}
+
+/// How the server counts the documents that match, beside aggregations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counting {
+    /// From the index, if it can.
+    FromIndex,
+    /// Document by document.
+    EachDocument,
 }
 
 /// Returns the part `aggregations` of a response, and the other parts.
@@ -71,6 +92,7 @@ fn request(
     query: &Value,
     aggregations: Option<&Value>,
     keep_alive: KeepAlive,
+    counting: Counting,
 ) -> Result<Request, Error> {
     let query = match &slice.filter {
         Some(filter) => json!({ "bool": { "filter": [query, filter] } }),
@@ -79,6 +101,9 @@ fn request(
     let mut body = json!({ "size": 0, "track_total_hits": true, "query": query });
     if let Some(aggregations) = aggregations {
         body["aggs"] = aggregations.clone();
+        if counting == Counting::EachDocument {
+            body["post_filter"] = json!({ "match_all": {} });
+        }
     }
     let path = match &slice.source {
         SliceSource::Pit { id, .. } => {
@@ -144,7 +169,9 @@ mod tests {
         let query = json!({ "match_all": {} });
         let aggregations = json!({ "n": { "value_count": { "field": "bytes" } } });
         let build = |slice: &Slice| {
-            let request = request(slice, "count", &query, Some(&aggregations), KeepAlive::default()).unwrap();
+            let counting = Counting::FromIndex;
+            let request = request(slice, "count", &query, Some(&aggregations), KeepAlive::default(), counting);
+            let request = request.unwrap();
             let body: Value = serde_json::from_slice(request.body.as_ref().unwrap()).unwrap();
             (request.path, body)
         };

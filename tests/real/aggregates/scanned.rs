@@ -200,6 +200,26 @@ async fn a_response_that_does_not_add_up_is_not_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_its_counter_early_is_asked_to_count_each_document() {
+    for url in servers() {
+        let _alone = alone(&url).await;
+        let connection = registry(&url).get("test").unwrap();
+        remake(&connection, "agg_counter", 2, "keyword").await;
+        let counts_each = |seen: &Seen| String::from_utf8_lossy(&seen.body).contains("\"post_filter\"");
+        let rule = move |seen: &Seen| match is_grouping(seen) && !counts_each(seen) {
+            true => Fault::Rewrite(|body| body["terminated_early"] = json!(true)),
+            false => Fault::None,
+        };
+        let proxy = Proxy::start(&url, rule).await.unwrap();
+        let never = ask_mode(&url, "agg_counter", "never", BY_SOURCE).await.unwrap();
+        let ran = ask_mode(&proxy.url, "agg_counter", "auto", BY_SOURCE).await.unwrap();
+        assert_eq!((ran.rows, ran.aggregated, ran.pages), (never.rows, 2, 0), "{url}");
+        let counted = proxy.seen().iter().filter(|seen| is_grouping(seen) && counts_each(seen)).count();
+        assert_eq!(counted, 2, "{url}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_value_is_an_error_unless_it_is_read_as_null() {
     for url in servers() {
         let _alone = alone(&url).await;
