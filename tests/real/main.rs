@@ -45,4 +45,5 @@ mod stopped;
 mod tables;
 mod transport;
 mod types;
+mod vcores;
 mod wide;

@@ -8,6 +8,7 @@ use datafusion_elasticsearch::{EsTable, open_contexts};
 use elastic_client::ConnectionRegistry;
 use flowsigma_tests::cluster::embedded_context;
 use flowsigma_tests::golden::count_open_contexts;
+use flowsigma_tests::proxy::{Fault, Proxy, Seen};
 use futures::TryStreamExt;
 use std::sync::Arc;
 
@@ -59,6 +60,38 @@ async fn tables_over_one_index_read_one_state_in_slices_of_their_own() {
         let plan = ctx.state().create_logical_plan(sql).await.unwrap();
         let error = open_contexts(plan).await.expect_err(sql).to_string();
         assert!(error.contains("over index \"shared\" read two states of it"), "{url}: {error}");
+        assert_nothing_open(&connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_search_contexts_of_one_statement_are_opened_at_once() {
+    for url in servers() {
+        let _alone = alone(&url).await;
+        let connection = registry(&url).get("test").unwrap();
+        for index in ["opened_a", "opened_b"] {
+            remake(&connection, index, 1, "keyword").await;
+        }
+        let opens = |seen: &Seen| seen.path.contains("_pit") || seen.path.contains("point_in_time");
+        let rule = move |seen: &Seen| match seen.method == "POST" && opens(seen) {
+            true => Fault::Hold,
+            false => Fault::None,
+        };
+        let proxy = Proxy::start(&url, rule).await.unwrap();
+        let registry = registry(&proxy.url);
+        let ctx = SessionContext::new();
+        for index in ["opened_a", "opened_b"] {
+            let table = EsTable::try_new(Arc::clone(&registry), "test", index, &options(&[])).await.unwrap();
+            ctx.register_table(index, Arc::new(table)).unwrap();
+        }
+        let sql = "SELECT (SELECT count(*) FROM opened_a) AS a, (SELECT count(*) FROM opened_b) AS b";
+        let plan = ctx.state().create_logical_plan(sql).await.unwrap();
+        let opening = tokio::spawn(open_contexts(plan));
+        proxy.wait_for_held(2).await.unwrap();
+        proxy.release();
+        let (_, open) = opening.await.unwrap().unwrap();
+        assert_eq!((open.reads(), open.slices()), (2, 2), "{url}");
+        open.close().await.unwrap();
         assert_nothing_open(&connection).await;
     }
 }

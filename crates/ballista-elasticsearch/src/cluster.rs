@@ -51,7 +51,8 @@ impl Cluster {
         let state = session_state(&registry, config.clone());
         let runtime = Arc::clone(state.runtime_env());
         let vcores = (2 * cores).max(4);
-        let embedded = Embedded::start(place, &registry, config, runtime, vcores).await.map_err(in_process)?;
+        let embedded =
+            Embedded::start(place, &registry, config, runtime, vcores).await.map_err(in_process)?;
         let cluster =
             Self::over(state.upgrade_for_ballista(ADDRESS.into())?, ADDRESS.into(), Protection::None)?;
         Ok(Self { _embedded: Some(Arc::new(embedded)), ..cluster })

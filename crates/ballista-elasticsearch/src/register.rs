@@ -117,3 +117,22 @@ pub fn function_registry() -> Arc<BallistaFunctionRegistry> {
     }
     Arc::new(registry)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_has_one_partition_unless_the_session_says_otherwise() {
+        let registry = Arc::new(ConnectionRegistry::default());
+        let number = |config: &SessionConfig| {
+            config.options().extensions.get::<BallistaConfig>().unwrap().max_partitions_per_task()
+        };
+        assert_eq!(number(&session_config(&registry, None)), 1);
+        // A client of Ballista sends all of its settings, and so the default.
+        let sent = SessionConfig::new_with_ballista();
+        assert_eq!(number(session_state(&registry, sent.clone()).config()), 1);
+        let sent = sent.set_usize(BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, 3);
+        assert_eq!(number(session_state(&registry, sent).config()), 3);
+    }
+}

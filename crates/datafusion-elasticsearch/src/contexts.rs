@@ -9,6 +9,7 @@ use crate::options::Ignored;
 use crate::spec::TableSpec;
 use crate::table::EsTable;
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
+use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
@@ -18,6 +19,7 @@ use elastic_client::{
     Connection, ContextKind, ContextRequest, KeepAlive, ReadMode, SearchContext, close_context,
     close_context_soon, keep_context, open_context,
 };
+use futures::future::join_all;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -158,40 +160,28 @@ async fn open(
         return Ok((plan, QueryContexts::default()));
     }
     let tables = unopened(&plan)?;
-    let mut open = QueryContexts::default();
-    let mut contexts: HashMap<ContextKey, SearchContext> = HashMap::new();
-    for table in &tables {
-        let key = key(table);
-        if contexts.contains_key(&key) {
-            continue;
-        }
-        let sharing: Vec<&TableSpec> =
-            tables.iter().filter(|other| self::key(other) == key).map(EsTable::spec).collect();
-        let mut request = shared_request(table.spec(), &sharing);
-        request.matching = matching.get(&key).cloned();
-        let opened = async {
-            let connection = table.registry().get(&table.spec().connection)?;
-            let context = open_context(&connection, &request).await?;
-            Ok((connection, context))
-        };
-        match opened.await.map_err(from_client) {
-            Ok((connection, context)) => {
-                let kind = context.kind;
-                open.contexts.push(OpenContext::new(connection, context.clone(), request.read.keep_alive));
-                if let Err(e) = check_reads(kind, &sharing) {
-                    open.close().await.ok();
-                    return Err(e);
-                }
-                contexts.insert(key, context);
-            }
-            Err(e) => {
-                open.close().await.ok();
-                return Err(e);
-            }
+    let mut keys: Vec<ContextKey> = Vec::new();
+    for key in tables.iter().map(key) {
+        if !keys.contains(&key) {
+            keys.push(key);
         }
     }
+    let opening = keys.iter().map(|key| open_one(key, &tables, matching.get(key)));
+    let (mut open, mut first_error) = (QueryContexts::default(), None);
+    for opened in join_all(opening).await {
+        match opened {
+            Ok(context) => open.contexts.push(context),
+            Err(e) => first_error = first_error.or(Some(e)),
+        }
+    }
+    if let Some(error) = first_error {
+        open.close().await.ok();
+        return Err(error);
+    }
+    let contexts: HashMap<ContextKey, &SearchContext> =
+        keys.into_iter().zip(open.contexts.iter().map(|open| &open.context)).collect();
     let slices = |table: &EsTable| Some(contexts.get(&key(table))?.sliced(table.spec().slices));
-    open.reads = tables.iter().filter_map(slices).map(|slices| slices.len()).sum();
+    let reads = tables.iter().filter_map(slices).map(|slices| slices.len()).sum();
     let plan = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
         let table = es_table(&scan).filter(|table| table.spec().open_slices.is_none());
@@ -203,7 +193,28 @@ async fn open(
         scan.source = provider_as_source(Arc::new(EsTable::from_spec(Arc::clone(table.registry()), spec)));
         Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
     })?;
+    open.reads = reads;
     Ok((plan.data, open))
+}
+
+/// Opens the search context of all `tables` with this key.
+async fn open_one(key: &ContextKey, tables: &[EsTable], matching: Option<&Value>) -> Result<OpenContext> {
+    let sharing: Vec<&EsTable> = tables.iter().filter(|table| self::key(table) == *key).collect();
+    let specs: Vec<&TableSpec> = sharing.iter().map(|table| table.spec()).collect();
+    let (Some(first), Some(spec)) = (sharing.first(), specs.first()) else {
+        return internal_err!("no table of index \"{}\" has no search context", key.1);
+    };
+    let mut request = shared_request(spec, &specs);
+    request.matching = matching.cloned();
+    let connection = first.registry().get(&spec.connection).map_err(from_client)?;
+    let context = open_context(&connection, &request).await.map_err(from_client)?;
+    let kind = context.kind;
+    let open = OpenContext::new(connection, context, request.read.keep_alive);
+    if let Err(e) = check_reads(kind, &specs) {
+        QueryContexts { contexts: vec![open], reads: 0 }.close().await.ok();
+        return Err(e);
+    }
+    Ok(open)
 }
 
 /// Returns the tables that have no search context.

@@ -15,7 +15,6 @@ use crate::product::KnownServer;
 use crate::request::{Idempotence, Method, Request, Response};
 use crate::retry::RetryPolicy;
 use crate::server_error::ServerError;
-use crate::totals::Counting;
 use crate::transport_error::{TransportError, TransportErrorKind, causes};
 use crate::{headers, tls};
 use bytes::{Bytes, BytesMut};
@@ -64,7 +63,6 @@ pub struct Connection {
     retries: AtomicU64,
     open_contexts: OpenContexts,
     known_server: KnownServer,
-    counts_each_document: AtomicBool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -180,7 +178,6 @@ impl Connection {
             retries: AtomicU64::new(0),
             open_contexts: OpenContexts::default(),
             known_server: KnownServer::default(),
-            counts_each_document: AtomicBool::new(false),
         })
     }
 
@@ -219,21 +216,6 @@ impl Connection {
 
     pub(crate) fn open_contexts(&self) -> &OpenContexts {
         &self.open_contexts
-    }
-
-    /// Returns how the server is to count the documents that match: from its index, unless its version or a response
-    /// showed that it then says `terminated_early`.
-    pub(crate) fn counting(&self) -> Counting {
-        let known = || self.known_server.get().is_some_and(|server| server.ends_counts_early());
-        match self.counts_each_document.load(Ordering::Relaxed) || known() {
-            true => Counting::EachDocument,
-            false => Counting::FromIndex,
-        }
-    }
-
-    /// Has the server count document by document from now on.
-    pub(crate) fn count_each_document(&self) {
-        self.counts_each_document.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn known_server(&self) -> &KnownServer {

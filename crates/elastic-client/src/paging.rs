@@ -3,8 +3,8 @@
 //! Owns: fitting pages into memory by the size of previous pages. Must not know: requests.
 //!
 //! The size of a document is unknown before it is read. A slice has two pages in memory: the one in use and the next
-//! one. While a page is decoded, its bytes are there beside its rows. So the first page of documents has one row. If the documents are small, the pages grow to 10,000 rows in three
-//! steps: 1, 25, 625, 10,000.
+//! one. While a page is decoded, its bytes are there beside its rows. So the first page of documents has one row. If the
+//! documents are small, the pages grow to 10,000 rows in three steps: 1, 25, 625, 10,000.
 
 /// The size of a page that the number of rows aims at, in bytes.
 pub(crate) const TARGET_BYTES: usize = 8 << 20;

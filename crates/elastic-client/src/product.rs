@@ -1,8 +1,9 @@
 //! The product and the version of a server, and what follows from them.
 //!
-//! Owns: the kind of search context that a server supports, and for how long a connection knows its server. Must not
-//! know: how both are fetched.
+//! Owns: the kind of search context that a server supports, how it counts, and for how long a connection knows its
+//! server. Must not know: how these are fetched.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,7 @@ impl Server {
     /// when it searches the segments of a shard
     /// [concurrently](https://docs.opensearch.org/latest/search-plugins/concurrent-segment-search/), by default since
     /// OpenSearch 3.0.
-    pub(crate) fn ends_counts_early(&self) -> bool {
+    pub(crate) fn ends_counter_early(&self) -> bool {
         self.product == Product::OpenSearch && self.version.is_some_and(|v| v >= Version(3, 0, 0))
     }
 
@@ -104,18 +105,45 @@ impl Server {
 /// search context. A server that is upgraded is asked again.
 const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 
-/// What a connection remembers of its server, and since when.
+/// How a server counts the documents that match, beside aggregations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counting {
+    /// From the index, if it can.
+    FromIndex,
+    /// Document by document.
+    EachDocument,
+}
+
+/// What a connection remembers of its server.
 #[derive(Debug, Default)]
-pub(crate) struct KnownServer(Mutex<Option<(Instant, Server)>>);
+pub(crate) struct KnownServer {
+    server: Mutex<Option<(Instant, Server)>>,
+    ended_counter_early: AtomicBool,
+}
 
 impl KnownServer {
     pub(crate) fn get(&self) -> Option<Server> {
-        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *self.server.lock().unwrap_or_else(PoisonError::into_inner);
         known.filter(|(since, _)| since.elapsed() < REMEMBERED_FOR).map(|(_, server)| server)
     }
 
     pub(crate) fn set(&self, server: Server) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), server));
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), server));
+    }
+
+    /// Returns how the server is to count: from its index, unless its version or a response showed that it then says
+    /// `terminated_early`.
+    pub(crate) fn counting(&self) -> Counting {
+        let by_version = || self.get().is_some_and(|server| server.ends_counter_early());
+        match self.ended_counter_early.load(Ordering::Relaxed) || by_version() {
+            true => Counting::EachDocument,
+            false => Counting::FromIndex,
+        }
+    }
+
+    /// Remembers that a response of the server, which counted from its index, said `terminated_early`.
+    pub(crate) fn ended_counter_early(&self) {
+        self.ended_counter_early.store(true, Ordering::Relaxed);
     }
 }
 
@@ -147,6 +175,23 @@ mod tests {
         known.set(server);
         assert_eq!(known.get(), Some(server));
         let before = Instant::now().checked_sub(REMEMBERED_FOR).unwrap();
-        assert_eq!(KnownServer(Mutex::new(Some((before, server)))).get(), None);
+        let known = KnownServer { server: Mutex::new(Some((before, server))), ..KnownServer::default() };
+        assert_eq!(known.get(), None);
+    }
+
+    #[test]
+    fn documents_are_counted_one_by_one_if_the_counter_ends_early() {
+        let known = KnownServer::default();
+        assert_eq!(known.counting(), Counting::FromIndex);
+        for (declared, expected) in [
+            ("opensearch 3.3.0", Counting::EachDocument),
+            ("opensearch 2.19.1", Counting::FromIndex),
+            ("elasticsearch 9.2.0", Counting::FromIndex),
+        ] {
+            known.set(Server::parse_declared(declared).unwrap());
+            assert_eq!(known.counting(), expected, "{declared}");
+        }
+        known.ended_counter_early();
+        assert_eq!(known.counting(), Counting::EachDocument);
     }
 }

@@ -4,13 +4,14 @@
 //! pages.
 //!
 //! A server that counts from its index may say `terminated_early`, because the counter ended early
-//! ([`Server::ends_counts_early`](crate::Server)). That is no proof that each document was aggregated, so the search
+//! ([`Counting`]). That is no proof that each document was aggregated, so the search
 //! gets a filter that each document passes. The server then counts document by document, and says `terminated_early`
 //! only if documents are left out. A server that is not known to need that gets the request again.
 
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::paths;
+use crate::product::Counting;
 use crate::read_options::KeepAlive;
 use crate::request::{Method, Request};
 use crate::slices::{Slice, SliceSource};
@@ -49,27 +50,20 @@ pub async fn fetch_totals(
 ) -> Result<Totals, Error> {
     let operation = format!("{purpose}: {}", slice.describe());
     loop {
-        let counting = connection.counting();
+        let counting = connection.known_server().counting();
         let request = request(slice, &operation, query, aggregations, keep_alive, counting)?;
         let body = connection.send(&request).await?.body;
-        let (aggregations, rest) = split(&body)
-            .map_err(|e| Error::Protocol { operation: operation.clone(), detail: format!("not JSON: {e}") })?;
+        let (aggregations, rest) = split(&body).map_err(|e| Error::Protocol {
+            operation: operation.clone(),
+            detail: format!("not JSON: {e}"),
+        })?;
         if counting == Counting::FromIndex && rest["terminated_early"] == true {
-            connection.count_each_document();
+            connection.known_server().ended_counter_early();
             continue;
         }
         let documents = complete(&operation, &rest)?;
         return Ok(Totals { documents, aggregations });
     }
-}
-
-/// How the server counts the documents that match, beside aggregations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Counting {
-    /// From the index, if it can.
-    FromIndex,
-    /// Document by document.
-    EachDocument,
 }
 
 /// Returns the part `aggregations` of a response, and the other parts.
@@ -170,7 +164,8 @@ mod tests {
         let aggregations = json!({ "n": { "value_count": { "field": "bytes" } } });
         let build = |slice: &Slice| {
             let counting = Counting::FromIndex;
-            let request = request(slice, "count", &query, Some(&aggregations), KeepAlive::default(), counting);
+            let request =
+                request(slice, "count", &query, Some(&aggregations), KeepAlive::default(), counting);
             let request = request.unwrap();
             let body: Value = serde_json::from_slice(request.body.as_ref().unwrap()).unwrap();
             (request.path, body)
