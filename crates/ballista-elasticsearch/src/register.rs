@@ -73,7 +73,8 @@ pub fn session_config(registry: &Arc<ConnectionRegistry>, tls: Option<&ClusterTl
     one_partition_a_task(config)
 }
 
-/// Has the scheduler give each task one partition, unless the session sets another number.
+/// Has the scheduler give each task one partition, unless the session sets another number. A stage that merges its
+/// partitions into one is always one task.
 ///
 /// By default a task has as many partitions as its executor has free vcores. An executor that pulls tasks counts
 /// each as one vcore, so one with four would get tasks of four, three, two and one partitions at once, with more

@@ -198,7 +198,7 @@ async fn find_single(
             tracing::info!(index = pit.index, status, reason, "the filters of a scan are repeated");
             Ok(BTreeSet::new())
         }
-        // OpenSearch 3 says that it ended the search early if it took the numbers from the index.
+        // A response that may lack documents proves nothing.
         Err(error @ Error::Incomplete { .. }) => {
             tracing::info!(index = pit.index, %error, "the filters of a scan are repeated");
             Ok(BTreeSet::new())
