@@ -40,6 +40,7 @@ mod secrets;
 mod security;
 mod shapes;
 mod skipped;
+mod sort_values;
 mod statements;
 mod stopped;
 mod tables;

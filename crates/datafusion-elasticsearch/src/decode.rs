@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use elastic_arrow::{Column, Error, FieldType, MetaField, PageDecoder, ReadFrom};
 use elastic_client::{DecodeError, DecodePage, Envelope, FieldsRequest};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The most doc value fields that one search may request, by the default of `index.max_docvalue_fields_search`.
@@ -79,6 +80,25 @@ impl DecodePage for Decoder {
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
+
+    fn sortable(&self) -> BTreeSet<String> {
+        // Requests for one page must have the same sort values.
+        let [part] = self.parts.as_ref() else { return BTreeSet::new() };
+        let columns = part.decoder.columns().iter().filter(|column| column.is_sort_value());
+        columns.map(|column| column.name.clone()).collect()
+    }
+
+    fn by_sort(&self, sorted: &BTreeSet<String>) -> Option<(Vec<FieldsRequest>, Self)> {
+        let [part] = self.parts.as_ref() else { return None };
+        let columns = part.decoder.columns();
+        let decoder = PageDecoder::by_sort(columns.to_vec(), sorted).ok()?;
+        let (by_sort, others): (Vec<&Column>, Vec<&Column>) =
+            columns.iter().partition(|column| sorted.contains(&column.name));
+        let sort_values = by_sort.iter().map(|column| (column.name.clone(), column.field_type.to_string()));
+        let request = FieldsRequest { sort_values: sort_values.collect(), ..plan_fields(others) };
+        let part = Part { decoder, places: part.places.clone() };
+        Some((vec![request], Self { parts: Arc::new([part]), schema: Arc::clone(&self.schema) }))
+    }
 }
 
 /// Splits the columns into requests. The first has all columns that are not doc values, and each has at most
@@ -97,7 +117,7 @@ fn plan_parts(columns: &[Column]) -> Vec<Vec<usize>> {
     parts
 }
 
-fn plan_fields(columns: &[Column]) -> FieldsRequest {
+fn plan_fields<'a>(columns: impl IntoIterator<Item = &'a Column>) -> FieldsRequest {
     let mut request = FieldsRequest::default();
     for column in columns {
         match &column.read_from {
@@ -156,6 +176,33 @@ mod tests {
             assert_eq!(asked, doc_values, "{count}");
             assert!(fields[0].metadata && fields.iter().skip(1).all(|f| !f.metadata && f.source.is_empty()));
         }
+    }
+
+    #[test]
+    fn texts_are_read_by_sort_values_if_each_page_is_one_request() {
+        let decoder = Decoder::try_new(&columns(9)).unwrap();
+        assert_eq!(decoder.sortable(), ["f0", "f3", "f6"].map(str::to_owned).into());
+        let sorted = ["f0", "f6"].map(str::to_owned).into();
+        let (fields, by_sort) = decoder.by_sort(&sorted).unwrap();
+        let [fields] = fields.as_slice() else { panic!("{} requests", fields.len()) };
+        assert_eq!(fields.sort_values, ["f0", "f6"].map(|name| (name.to_owned(), "keyword".to_owned())));
+        let doc_values: Vec<&str> = fields.doc_values.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(doc_values, ["f2", "f3", "f5", "f8"]);
+        assert!(fields.metadata && fields.source == ["f1", "f4", "f7"]);
+        let hit = json!({ "_id": "a", "_index": "wide", "_source": {}, "sort": [1, "x", null],
+            "fields": { "f2": [2], "f3": ["y"] } });
+        let body =
+            json!({ "timed_out": false, "_shards": { "total": 1, "failed": 0 }, "hits": { "hits": [hit] } });
+        let (envelope, rows) = by_sort.decode(0, body.to_string().as_bytes()).unwrap();
+        assert_eq!(envelope.last_sort, Some(vec![json!(1)]));
+        assert_eq!(rows.schema(), Decoder::try_new(&columns(9)).unwrap().schema);
+        let text = |place: usize| {
+            datafusion::arrow::util::display::array_value_to_string(rows.column(place), 0).unwrap()
+        };
+        let values: Vec<String> = (0..10).map(text).filter(|text| !text.is_empty()).collect();
+        assert_eq!(values, ["x", "2", "y", "a"]);
+        let several = Decoder::try_new(&columns(151)).unwrap();
+        assert!(several.sortable().is_empty() && several.by_sort(&sorted).is_none());
     }
 
     #[test]

@@ -22,9 +22,9 @@ use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Explain, Expr, LogicalPlan, TableScan};
 use elastic_arrow::Column;
-use elastic_client::{Connection, Error, IgnoredValues, Slice, SliceSource, fetch_totals, refuse_ignored};
+use elastic_client::{Connection, Error, IgnoredValues, Slice, SliceSource, fetch_single, refuse_ignored};
 use futures::{StreamExt, TryStreamExt};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -172,27 +172,8 @@ async fn find_single(
     if fields.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let mut asked = Map::new();
-    for (place, field) in fields.iter().enumerate() {
-        asked.insert(format!("v{place}"), json!({ "value_count": { "field": field } }));
-        asked.insert(format!("n{place}"), json!({ "missing": { "field": field } }));
-    }
-    let purpose = "look for documents with several values";
-    let asked = Value::Object(asked);
-    match fetch_totals(connection, pit, purpose, query, Some(&asked), spec.read.keep_alive).await {
-        Ok(totals) => {
-            // A response that cannot be read proves nothing.
-            let counts: Value = serde_json::from_slice(&totals.aggregations).unwrap_or_default();
-            let is_single = |place: usize| {
-                let values = counts[format!("v{place}")]["value"].as_u64();
-                let missing = counts[format!("n{place}")]["doc_count"].as_u64();
-                values
-                    .zip(missing)
-                    .is_some_and(|(values, missing)| values.checked_add(missing) == Some(totals.documents))
-            };
-            let places = fields.iter().enumerate().filter(|(place, _)| is_single(*place));
-            Ok(places.map(|(_, field)| field.clone()).collect())
-        }
+    match fetch_single(connection, pit, query, fields, spec.read.keep_alive).await {
+        Ok(single) => Ok(single.fields),
         // Without the proof, the filters are repeated.
         Err(Error::Status { status, reason, .. }) if !matches!(status, 401 | 403 | 404) => {
             tracing::info!(index = pit.index, status, reason, "the filters of a scan are repeated");

@@ -318,6 +318,14 @@ impl Column {
         if self.array { DataType::List(Arc::new(Field::new_list_field(value, true))) } else { value }
     }
 
+    /// Returns whether the sort values of a hit have the same text as its doc values, or null if the document has no
+    /// value. That holds only for documents with at most one value: of several, the server sorts by the least. Numbers
+    /// and dates are no such columns, because the server sorts documents without a value by a number.
+    pub fn is_sort_value(&self) -> bool {
+        let is_text = matches!(self.field_type, FieldType::Keyword | FieldType::Ip);
+        is_text && !self.array && !self.mixed && matches!(self.read_from, ReadFrom::DocValues { .. })
+    }
+
     /// Returns the Arrow field, which is always nullable. The field of an `ip` column has [`TYPE_KEY`] in its metadata,
     /// because the order of addresses differs from the order of their texts.
     pub fn to_arrow(&self) -> Field {

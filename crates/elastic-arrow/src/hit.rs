@@ -30,7 +30,7 @@ enum HitKey {
     Other,
 }
 
-/// Reads one hit into a row. Returns the JSON text of its sort values.
+/// Reads one hit into a row. Returns the JSON text of its sort values, or of the first one if the others fill columns.
 pub(crate) struct HitSeed<'a, 'd> {
     pub(crate) rows: &'a mut Rows<'d>,
 }
@@ -58,7 +58,10 @@ impl<'de> Visitor<'de> for HitSeed<'_, '_> {
             match key {
                 HitKey::Id => id = Some(map.next_value()?),
                 HitKey::Index => index = Some(map.next_value()?),
-                HitKey::Sort => sort = Some(map.next_value_seed(JsonText)?),
+                HitKey::Sort if self.rows.layout.sort_values.is_empty() => {
+                    sort = Some(map.next_value_seed(JsonText)?);
+                }
+                HitKey::Sort => sort = Some(map.next_value_seed(SortSeed { rows: &mut *self.rows })?),
                 HitKey::Fields => {
                     map.next_value_seed(FieldsSeed { rows: &mut *self.rows })?;
                 }
@@ -67,6 +70,9 @@ impl<'de> Visitor<'de> for HitSeed<'_, '_> {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
+        }
+        if sort.is_none() && !self.rows.layout.sort_values.is_empty() {
+            return Err(A::Error::custom("a hit without its sort values"));
         }
         let id = id.as_ref().map(|text| text.0.as_ref());
         if !self.rows.end_row(id, index.as_ref().map(|text| text.0.as_ref())) {
@@ -93,6 +99,40 @@ fn read_source<'de, A: MapAccess<'de>>(map: &mut A, rows: &mut Rows<'_>) -> Resu
     }
     let mut inner = serde_json::Deserializer::from_str(&text);
     SourceSeed { tree, rows, depth: 0 }.deserialize(&mut inner).map_err(A::Error::custom)
+}
+
+/// Reads the sort values of a hit: a key of the order, whose JSON text it returns, and a value for each column.
+struct SortSeed<'a, 'd> {
+    rows: &'a mut Rows<'d>,
+}
+
+impl<'de> DeserializeSeed<'de> for SortSeed<'_, '_> {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for SortSeed<'_, '_> {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} sort values", 1 + self.rows.layout.sort_values.len())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let layout = self.rows.layout;
+        let key = seq.next_element_seed(JsonText)?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+        for (place, &column) in layout.sort_values.iter().enumerate() {
+            let value = seq.next_element_seed(ValuesSeed { rows: &mut *self.rows, column })?;
+            value.ok_or_else(|| A::Error::invalid_length(1 + place, &self))?;
+        }
+        if seq.next_element::<IgnoredAny>()?.is_some() {
+            return Err(A::Error::invalid_length(2 + layout.sort_values.len(), &self));
+        }
+        Ok(key)
+    }
 }
 
 struct FieldsSeed<'a, 'd> {

@@ -2,7 +2,7 @@
 //!
 //! Owns: the immutable plan of a decoder. Must not know: pages, or the values in them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use arrow::datatypes::SchemaRef;
 
@@ -20,23 +20,26 @@ pub(crate) struct Layout {
     pub(crate) doc_values: Vec<usize>,
     /// The position in `doc_values` of each name.
     by_name: HashMap<String, usize>,
+    /// The columns that the sort values of a hit fill, after the first one, in this order.
+    pub(crate) sort_values: Vec<usize>,
     pub(crate) source: SourceTree,
     pub(crate) metadata: Vec<(MetaField, usize)>,
 }
 
 impl Layout {
-    /// Returns the layout of these columns.
+    /// Returns the layout of these columns. Those that `sorted` names are filled by sort values.
     ///
     /// # Errors
     ///
     /// If a column is `Unavailable`, if two columns have the same name, or if a path in `_source` is too deep.
-    pub(crate) fn try_new(columns: Vec<Column>) -> Result<Self, Error> {
+    pub(crate) fn try_new(columns: Vec<Column>, sorted: &BTreeSet<String>) -> Result<Self, Error> {
         let schema = to_schema(&columns);
         let mut layout = Self {
             columns: Vec::new(),
             schema,
             doc_values: Vec::new(),
             by_name: HashMap::new(),
+            sort_values: Vec::new(),
             source: SourceTree::default(),
             metadata: Vec::new(),
         };
@@ -59,6 +62,9 @@ impl Layout {
                     return Err(Error::Unavailable { column: column.name.clone(), reason });
                 }
                 (ReadFrom::Source, _) => layout.source.insert(&column.source_path, position),
+                (ReadFrom::DocValues { .. }, _) if sorted.contains(&column.name) => {
+                    layout.sort_values.push(position);
+                }
                 (ReadFrom::DocValues { .. }, _) => {
                     layout.by_name.insert(column.name.clone(), layout.doc_values.len());
                     layout.doc_values.push(position);

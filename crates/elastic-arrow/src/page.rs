@@ -6,6 +6,7 @@
 //! All code is generic over the deserializer. A second format would need only its own `json_text` and
 //! `PageDecoder::decode`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use arrow::array::RecordBatch;
@@ -49,7 +50,7 @@ pub struct Envelope {
     pub scroll_id: Option<String>,
     /// The number of documents of this page.
     pub hits: usize,
-    /// The sort values of the last document.
+    /// The sort values of the last document, without those that fill columns.
     pub last_sort: Option<Vec<Value>>,
 }
 
@@ -76,7 +77,18 @@ impl PageDecoder {
     /// If a column is [`Unavailable`](crate::ReadFrom::Unavailable), if two columns have the same name, or if a path in
     /// `_source` is too deep.
     pub fn new(columns: Vec<Column>) -> Result<Self, Error> {
-        Ok(Self { layout: Layout::try_new(columns)? })
+        Self::by_sort(columns, &BTreeSet::new())
+    }
+
+    /// Returns a decoder of pages in which the columns that `sorted` names are not in the part `fields`. Their values
+    /// follow the first sort value of each hit, in the order of the columns. Name only columns that
+    /// [are sort values](Column::is_sort_value).
+    ///
+    /// # Errors
+    ///
+    /// The same as of [`PageDecoder::new`].
+    pub fn by_sort(columns: Vec<Column>, sorted: &BTreeSet<String>) -> Result<Self, Error> {
+        Ok(Self { layout: Layout::try_new(columns, sorted)? })
     }
 
     /// Returns the schema of every batch.
@@ -306,7 +318,12 @@ impl<'de> Visitor<'de> for HitList<'_, '_> {
             last = sort;
         }
         let Some(text) = last else { return Ok(None) };
-        serde_json::from_str(&text).map_err(A::Error::custom)
+        let keys = if self.rows.layout.sort_values.is_empty() {
+            serde_json::from_str(&text)
+        } else {
+            serde_json::from_str(&text).map(|first| Some(vec![first]))
+        };
+        keys.map_err(A::Error::custom)
     }
 }
 

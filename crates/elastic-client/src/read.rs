@@ -3,7 +3,8 @@
 //! Owns: the options of a read, and its counters. Must not know: columns. A [`DecodePage`] turns bytes into rows.
 //!
 //! A module uses only modules that precede it in this list. `requests` builds the common parts of every search. `pit`
-//! and `scroll` are the two modes with their state. `tail` reads the ends of a response before it is decoded, and
+//! and `scroll` are the two modes with their state. `sort_values` proves that a slice can be read by sort values. `tail`
+//! reads the ends of a response before it is decoded, and
 //! `check` judges it after that. `reader` reads by one of the modes, and `in_flight` sends its requests.
 //! `count` only counts the rows.
 
@@ -14,6 +15,7 @@ mod pit;
 mod reader;
 mod requests;
 mod scroll;
+mod sort_values;
 mod tail;
 
 pub use reader::SliceReader;
@@ -22,6 +24,7 @@ use crate::ignored::IgnoredValues;
 use crate::read_options::ReadOptions;
 use crate::sort_key::SortKey;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::atomic::AtomicU64;
 
@@ -51,7 +54,7 @@ pub struct Envelope {
     pub scroll_id: Option<String>,
     /// The number of rows of this page.
     pub hits: usize,
-    /// The sort values of the last row.
+    /// The sort values of the last row, without those that fill columns.
     pub last_sort: Option<Vec<Value>>,
 }
 
@@ -74,6 +77,18 @@ pub trait DecodePage: Send + Sync {
     ///
     /// If the parts do not fit together.
     fn join(&self, parts: Vec<Self::Rows>) -> Result<Self::Rows, DecodeError>;
+    /// Returns the fields whose doc values a hit also has as sort values, unless a document has several of them.
+    fn sortable(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+    /// Returns the fields of each request for a page, and their decoder, if these fields are read by sort values. `None`
+    /// if no such decoder exists.
+    fn by_sort(&self, _sorted: &BTreeSet<String>) -> Option<(Vec<FieldsRequest>, Self)>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 /// The fields that one request of a page returns.
@@ -82,6 +97,10 @@ pub struct FieldsRequest {
     /// The name and the format of each of
     /// [`docvalue_fields`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/search-fields.html).
     pub doc_values: Vec<(String, Option<String>)>,
+    /// The name and the type of each field that is read by
+    /// [`sort`](https://www.elastic.co/guide/en/elasticsearch/reference/8.8/sort-search-results.html) values. They
+    /// follow the key of the order in each hit. Only a point in time is read so.
+    pub sort_values: Vec<(String, String)>,
     /// The paths to return from `_source`. Empty returns nothing from it.
     pub source: Vec<String>,
     /// Whether to return all of `_source`.

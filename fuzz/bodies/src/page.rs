@@ -98,6 +98,9 @@ fn check_whole(decoder: &PageDecoder, hits: &[Value], u: &mut Unstructured<'_>) 
             {
                 assert_eq!(*batch, reversed, "the order of keys counts: {}", hits_text(hits));
             }
+            let (by_sort, moved) = by_sort(decoder, hits);
+            let sorted = check_bytes(&by_sort, &answer(&moved));
+            assert_eq!(sorted.as_ref(), Some(batch), "by sort values: {}", hits_text(&moved));
         }
         None => assert!(alone.len() < hits.len(), "refused only together: {}", hits_text(hits)),
     }
@@ -107,6 +110,36 @@ fn check_whole(decoder: &PageDecoder, hits: &[Value], u: &mut Unstructured<'_>) 
         "cut off at {cut}, and yet a page: {}",
         hits_text(hits)
     );
+}
+
+/// Returns a decoder by sort values, and the hits with all texts there that may be.
+fn by_sort(decoder: &PageDecoder, hits: &[Value]) -> (PageDecoder, Vec<Value>) {
+    let value = |hit: &Value, name: &str| match &hit["fields"][name] {
+        Value::Null => Some(Value::Null),
+        Value::Array(values) => match values.as_slice() {
+            [value] if value.is_string() => Some(value.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let is_single = |name: &str| hits.iter().all(|hit| value(hit, name).is_some());
+    let columns = decoder.columns();
+    let sorted: Vec<&str> = columns
+        .iter()
+        .filter(|column| column.is_sort_value() && is_single(&column.name))
+        .map(|column| column.name.as_str())
+        .collect();
+    let moved = hits.iter().map(|hit| {
+        let mut moved = hit.clone();
+        for name in &sorted {
+            moved["sort"].as_array_mut().expect("each hit has sort values").extend(value(hit, name));
+            moved["fields"].as_object_mut().expect("each hit has fields").remove(*name);
+        }
+        moved
+    });
+    let names = sorted.iter().map(|name| (*name).to_owned()).collect();
+    let decoder = PageDecoder::by_sort(columns.to_vec(), &names).expect("the columns can be read");
+    (decoder, moved.collect())
 }
 
 fn answer(hits: &[Value]) -> Vec<u8> {

@@ -21,6 +21,7 @@ impl<D: DecodePage> SliceReader<D> {
             return Err(Error::Protocol { operation: self.operation(), detail: "no page".into() });
         };
         let (envelope, _) = self
+            .form
             .decoder
             .decode(0, &response.body)
             .map_err(|source| Error::Decode { operation: self.operation(), source })?;

@@ -33,7 +33,7 @@ impl<D: DecodePage> SliceReader<D> {
     pub(super) fn begin_count(&mut self) -> Result<(), Error> {
         if let Mode::Pit(pit) = &self.mode {
             self.asked = 0;
-            let page = SearchRequests { slice: &self.slice, options: &self.options, rows: 0 };
+            let page = SearchRequests { slice: &self.slice, options: &self.form.options, rows: 0 };
             self.state = State::Fetching(self.fetch(vec![pit.count_request(&page)]));
             return Ok(());
         }
@@ -64,7 +64,7 @@ impl<D: DecodePage> SliceReader<D> {
             })?;
             match fetched {
                 Err(Error::TooLarge { bytes, max, .. }) if self.asked > 1 => {
-                    let parts = self.options.fields.len().max(1);
+                    let parts = self.form.options.fields.len().max(1);
                     self.page_size = self.page_size.after_too_large(bytes.saturating_mul(parts));
                     if matches!(&self.mode, Mode::Scroll(scroll) if scroll.is_open()) {
                         let (rows, fitting) = (self.asked, self.page_size.rows());
@@ -75,6 +75,12 @@ impl<D: DecodePage> SliceReader<D> {
                             fitting,
                         });
                     }
+                    self.begin()?;
+                }
+                // Rather than fail, read as servers can be read that sort otherwise than known.
+                Err(Error::Status { status: 400, reason, .. }) if self.form.by_sort => {
+                    tracing::info!(reason, "the slice is read by doc values");
+                    self.unsort();
                     self.begin()?;
                 }
                 fetched => break fetched?,
@@ -100,6 +106,7 @@ impl<D: DecodePage> SliceReader<D> {
     /// Drops the requests in flight of a point in time or an open scroll.
     pub(super) fn stop(&mut self) {
         self.ahead = None;
+        self.proof.close();
         if let State::Fetching(task) = &self.state {
             task.abort();
             self.state = State::Done;
@@ -117,6 +124,7 @@ impl<D: DecodePage> SliceReader<D> {
 
 impl<D: DecodePage> Drop for SliceReader<D> {
     fn drop(&mut self) {
+        self.proof.close();
         match (std::mem::replace(&mut self.state, State::Done), &mut self.mode) {
             (State::Opening(task), Mode::Scroll(scroll)) => scroll.free_when_opened(task),
             (State::Fetching(task), _) => task.abort(),

@@ -17,7 +17,7 @@ pub(super) struct PitRead {
     id: Arc<str>,
     /// The order that is unique within the slice.
     tiebreaker: Tiebreaker,
-    /// The sort values of the last row.
+    /// The sort values of the last row that order it.
     cursor: Option<Vec<Value>>,
 }
 
@@ -42,10 +42,15 @@ impl PitRead {
     pub(super) fn page_requests(&self, page: &SearchRequests<'_>) -> Vec<Request> {
         let requests = (0..page.parts()).map(|part| {
             let mut body = self.body(page, part);
-            body["sort"] = self.order(page);
+            let values = page.value_keys(part);
             if let Some(cursor) = &self.cursor {
-                body["search_after"] = json!(cursor);
+                // Missing values come last, so the row of the cursor is not after it.
+                let missing = values.iter().map(|_| Value::Null);
+                body["search_after"] = cursor.iter().cloned().chain(missing).collect();
             }
+            let mut order = self.order(page);
+            order.extend(values);
+            body["sort"] = order.into();
             if self.cursor.is_some() || part > 0 {
                 body["track_total_hits"] = json!(false);
             }
@@ -69,14 +74,14 @@ impl PitRead {
     }
 
     /// Returns the requested order, then the tiebreaker, which makes the position of each row unique.
-    fn order(&self, page: &SearchRequests<'_>) -> Value {
+    fn order(&self, page: &SearchRequests<'_>) -> Vec<Value> {
         let unique = match self.tiebreaker {
             Tiebreaker::ShardDoc => "_shard_doc",
             Tiebreaker::Doc => "_doc",
         };
         let mut order = page.order();
         order.push(json!(unique));
-        Value::Array(order)
+        order
     }
 }
 
@@ -99,7 +104,13 @@ mod tests {
         };
         let options = PageOptions {
             query: json!({ "match_all": {} }),
-            fields: vec![FieldsRequest::default(), FieldsRequest::default()],
+            fields: vec![
+                FieldsRequest::default(),
+                FieldsRequest {
+                    sort_values: vec![("a.b".into(), "ip".into()), ("c".into(), "keyword".into())],
+                    ..FieldsRequest::default()
+                },
+            ],
             read: ReadOptions {
                 keep_alive: KeepAlive::from_millis(60_000).unwrap(),
                 ..ReadOptions::default()
@@ -124,11 +135,17 @@ mod tests {
         pit.renamed(Some("p2".into()));
         pit.renamed(None);
         pit.advance(vec![json!(7)]);
-        for body in bodies(&pit) {
+        let later = bodies(&pit);
+        for body in &later {
             assert_eq!(body["pit"]["id"], "p2");
-            assert_eq!(body["search_after"], json!([7]));
             assert_eq!(body["track_total_hits"], false);
         }
+        assert_eq!(
+            (&later[0]["search_after"], &later[1]["search_after"]),
+            (&json!([7]), &json!([7, null, null]))
+        );
+        let value = |field: &str, kind: &str| json!({ field: { "order": "asc", "missing": "_last", "unmapped_type": kind } });
+        assert_eq!(later[1]["sort"], json!(["_shard_doc", value("a.b", "ip"), value("c", "keyword")]));
         let count = pit.count_request(&SearchRequests { rows: 0, ..page });
         let count: Value = serde_json::from_slice(count.body.as_ref().unwrap()).unwrap();
         assert_eq!((&count["size"], &count["track_total_hits"]), (&json!(0), &json!(true)));

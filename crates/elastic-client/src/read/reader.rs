@@ -7,6 +7,7 @@ use super::check::{EarlyEnd, incompleteness};
 use super::pit::PitRead;
 use super::requests::SearchRequests;
 use super::scroll::{Opened, ScrollRead};
+use super::sort_values::{Form, Proof};
 use super::{DecodeError, DecodePage, Envelope, PageOptions, ReadCounters, tail};
 use crate::connection::Connection;
 use crate::error::Error;
@@ -56,16 +57,19 @@ pub(super) enum State {
 pub struct SliceReader<D: DecodePage> {
     pub(super) connection: Arc<Connection>,
     pub(super) slice: Slice,
-    pub(super) options: PageOptions,
-    pub(super) decoder: D,
+    /// The form of the pages that are requested from now on.
+    pub(super) form: Arc<Form<D>>,
+    /// The form of doc values, while another one is in use.
+    doc_values: Option<Arc<Form<D>>>,
+    pub(super) proof: Proof,
     pub(super) counters: Arc<ReadCounters>,
     pub(super) mode: Mode,
     pub(super) state: State,
     pub(super) page_size: PageSize,
     /// The number of rows that the request in flight asks for.
     pub(super) asked: u32,
-    /// The responses of the page that is decoded next.
-    received: Option<Vec<Response>>,
+    /// The responses of the page that is decoded next, and its form.
+    received: Option<(Arc<Form<D>>, Vec<Response>)>,
     /// The requests in flight that were sent before the previous page was decoded.
     pub(super) ahead: Option<Vec<Request>>,
     /// Whether the ends of a response have so far told what its successor is.
@@ -91,8 +95,9 @@ impl<D: DecodePage> SliceReader<D> {
         Self {
             connection,
             slice,
-            options,
-            decoder,
+            form: Arc::new(Form { options, decoder, by_sort: false }),
+            doc_values: None,
+            proof: Proof::Open,
             counters,
             mode,
             state: State::Start,
@@ -115,11 +120,12 @@ impl<D: DecodePage> SliceReader<D> {
     /// that [`PageOptions::ignored`] forbids.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
-            if let Some(ignored) = &self.options.ignored {
-                refuse_ignored(&self.connection, &self.slice, ignored, self.options.read.keep_alive).await?;
+            let options = &self.form.options;
+            if let Some(ignored) = &options.ignored {
+                refuse_ignored(&self.connection, &self.slice, ignored, options.read.keep_alive).await?;
             }
             if let Mode::Scroll(scroll) = &self.mode {
-                self.page_size = scroll.sample(&self.slice, &self.options, self.page_size).await?;
+                self.page_size = scroll.sample(&self.slice, options, self.page_size).await?;
             }
             self.begin()?;
         }
@@ -130,31 +136,58 @@ impl<D: DecodePage> SliceReader<D> {
                 self.state = State::Fetching(self.fetch(requests));
             }
             let Some(responses) = self.responses().await? else { return Ok(None) };
-            self.ask_ahead(&responses);
-            self.received = Some(responses);
+            let form = Arc::clone(&self.form);
+            self.improve();
+            self.ask_ahead(&form, &responses);
+            self.received = Some((form, responses));
             if self.ahead.is_some() {
                 // Decoding does not yield, so the request would be sent after it.
                 tokio::task::yield_now().await;
             }
         }
-        let responses = self.received.take().unwrap_or_default();
-        let rows = self.decode(responses).await;
-        if rows.is_err() {
-            self.stop();
+        let Some((form, responses)) = self.received.take() else { return Ok(None) };
+        let rows = self.decode(&form, responses).await;
+        match rows {
+            Ok(_) => self.ask_for_proof(),
+            Err(_) => self.stop(),
         }
         rows.map(Some)
     }
 
+    /// Changes to a better form, if it is proved.
+    fn improve(&mut self) {
+        if let Some(form) = self.form.improved(&mut self.proof) {
+            self.doc_values = Some(std::mem::replace(&mut self.form, Arc::new(form)));
+        }
+    }
+
+    /// Returns to the form of doc values.
+    pub(super) fn unsort(&mut self) {
+        if let Some(form) = self.doc_values.take() {
+            self.form = form;
+        }
+    }
+
+    /// Asks for a proof, once, if a page follows the one that is requested meanwhile.
+    fn ask_for_proof(&mut self) {
+        let (Proof::Open, Some(total)) = (&self.proof, self.total) else { return };
+        let follows = total.saturating_sub(self.read) > 2 * u64::from(self.page_size.rows());
+        self.proof = match follows && self.form.is_improvable() {
+            true => self.form.prove(&self.connection, &self.slice, total),
+            false => Proof::Closed,
+        };
+    }
+
     /// Decodes and checks the page of these responses, and requests the next page.
-    async fn decode(&mut self, responses: Vec<Response>) -> Result<D::Rows, Error> {
+    async fn decode(&mut self, form: &Form<D>, responses: Vec<Response>) -> Result<D::Rows, Error> {
         let bytes = size_of(&responses);
         let mut page: Option<Checked> = None;
         let mut parts = Vec::with_capacity(responses.len());
         for (part, response) in responses.into_iter().enumerate() {
             let started = Instant::now();
-            let (envelope, rows) = match self.decoder.decode(part, &response.body) {
+            let (envelope, rows) = match form.decoder.decode(part, &response.body) {
                 Ok(decoded) => decoded,
-                Err(source) => return Err(self.name_document(part, source).await),
+                Err(source) => return Err(self.name_document(form, part, source).await),
             };
             add(&self.counters.decode_nanos, started.elapsed().as_nanos() as u64);
             let checked = self.check(envelope)?;
@@ -172,7 +205,7 @@ impl<D: DecodePage> SliceReader<D> {
             last
         } else {
             parts.push(last);
-            self.decoder
+            form.decoder
                 .join(parts)
                 .map_err(|source| Error::Decode { operation: self.operation(), source })?
         };
@@ -185,38 +218,41 @@ impl<D: DecodePage> SliceReader<D> {
     ///
     /// Nothing of that is trusted: [`Self::take_over`] uses the request only if the decoded page leads to the same one.
     /// So a request with an older id of the point in time, or with another size, is discarded, too.
-    fn ask_ahead(&mut self, responses: &[Response]) {
+    fn ask_ahead(&mut self, form: &Form<D>, responses: &[Response]) {
         let (Mode::Pit(pit), [response], Some(total)) = (&self.mode, responses, self.total) else { return };
         let bytes = response.body.len();
         let read = self.read + u64::from(self.asked);
         if !self.looks_ahead || is_large(bytes) || read >= total || self.is_enough(read) {
             return;
         }
-        let Some(cursor) = tail::last_sort(&response.body) else { return };
+        let Some(mut cursor) = tail::last_sort(&response.body) else { return };
+        if form.by_sort {
+            cursor.truncate(1);
+        }
         let mut next = pit.clone();
         next.renamed(tail::pit_id(&response.body));
         next.advance(cursor);
         let rows = self.next_size(read, self.asked as usize, bytes).rows();
         let requests =
-            next.page_requests(&SearchRequests { slice: &self.slice, options: &self.options, rows });
+            next.page_requests(&SearchRequests { slice: &self.slice, options: &self.form.options, rows });
         self.state = State::Fetching(self.fetch(requests.clone()));
         self.ahead = Some(requests);
     }
 
     /// Returns whether the read ends by its limit after this many rows.
     fn is_enough(&self, read: u64) -> bool {
-        self.options.limit.is_some_and(|limit| read >= u64::from(limit.get()))
+        self.form.options.limit.is_some_and(|limit| read >= u64::from(limit.get()))
     }
 
     /// Returns the size of the page after one with this many rows and bytes, when `read` rows are read.
     fn next_size(&self, read: u64, rows: usize, bytes: usize) -> PageSize {
-        self.page_size.after(rows, bytes).at_most(self.options.max_rows(read))
+        self.page_size.after(rows, bytes).at_most(self.form.options.max_rows(read))
     }
 
     /// Returns the mode, and the builder of requests for pages of the current page size.
     pub(super) fn ask(&mut self) -> (&mut Mode, SearchRequests<'_>) {
         self.asked = self.page_size.rows();
-        let page = SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked };
+        let page = SearchRequests { slice: &self.slice, options: &self.form.options, rows: self.asked };
         (&mut self.mode, page)
     }
 
@@ -224,18 +260,19 @@ impl<D: DecodePage> SliceReader<D> {
     ///
     /// Pages have no `_id` unless a column needs it, because it is slow to return. The same page of a point in time can
     /// be requested again with `_id`.
-    async fn name_document(&mut self, part: usize, source: DecodeError) -> Error {
+    async fn name_document(&mut self, form: &Form<D>, part: usize, source: DecodeError) -> Error {
         // This page is the last one that is requested.
         self.stop();
         let mut source = source;
+        let mut options = form.options.clone();
         if let Mode::Pit(pit) = &self.mode
-            && let Some(fields) = self.options.fields.get_mut(part).filter(|fields| !fields.metadata)
+            && let Some(fields) = options.fields.get_mut(part).filter(|fields| !fields.metadata)
         {
             fields.metadata = true;
-            let page = SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked };
+            let page = SearchRequests { slice: &self.slice, options: &options, rows: self.asked };
             if let Some(request) = pit.page_requests(&page).get(part)
                 && let Ok(response) = self.connection.send(request).await
-                && let Err(named) = self.decoder.decode(part, &response.body)
+                && let Err(named) = form.decoder.decode(part, &response.body)
             {
                 source = named;
             }
@@ -244,7 +281,7 @@ impl<D: DecodePage> SliceReader<D> {
     }
 
     pub(super) fn operation(&self) -> String {
-        SearchRequests { slice: &self.slice, options: &self.options, rows: self.asked }.operation()
+        SearchRequests { slice: &self.slice, options: &self.form.options, rows: self.asked }.operation()
     }
 
     /// Refuses a response in which rows may be missing.

@@ -1,5 +1,8 @@
 //! Reads of a point in time from a socket that sends prepared pages.
 
+#[path = "sort_values_tests.rs"]
+mod sort_values;
+
 use super::super::FieldsRequest;
 use super::*;
 use crate::config::ConnectionConfig;
@@ -14,6 +17,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const ROWS: u64 = 10;
+/// The body of a refusal.
+const REFUSED: &str = r#"{"error":{"type":"illegal_argument_exception","reason":"no"},"status":400}"#;
 /// Longer than any test needs, so that a test fails instead of waiting forever.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -57,8 +62,9 @@ fn serve(mut stream: TcpStream, respond: Respond, asked: &Sender<Value>) {
         let search = serde_json::from_slice(&body).unwrap();
         let body = respond(&search);
         let _ = asked.send(search);
+        let status = if body == REFUSED { "400 Bad Request" } else { "200 OK" };
         let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         if stream.write_all((head + &body).as_bytes()).is_err() {
@@ -194,7 +200,8 @@ async fn only_a_page_that_has_rows_and_is_needed_is_requested_ahead() {
         let mut reader = reader("http://127.0.0.1:1", limit, |_| ());
         (reader.total, reader.read, reader.asked) = (total, 3, 3);
         let response = Response { body: body.clone().into(), elastic_product: false, retries: 0 };
-        reader.ask_ahead(std::slice::from_ref(&response));
+        let form = Arc::clone(&reader.form);
+        reader.ask_ahead(&form, std::slice::from_ref(&response));
         let searches: Option<Vec<Value>> = reader.ahead.as_ref().map(|requests| {
             requests.iter().map(|r| serde_json::from_slice(r.body.as_ref().unwrap()).unwrap()).collect()
         });

@@ -35,6 +35,14 @@ impl SearchRequests<'_> {
         if self.rows > 1 { page.with_max_bytes(MAX_BYTES / parts) } else { page }
     }
 
+    /// Returns the sort keys that return values, beside those that order the rows. None of them is ever compared, because
+    /// the keys before them are unique.
+    pub(super) fn value_keys(&self, part: usize) -> Vec<Value> {
+        let keys = self.options.fields.get(part).into_iter().flat_map(|fields| &fields.sort_values);
+        keys.map(|(field, kind)| json!({ field.as_str(): { "order": "asc", "missing": "_last", "unmapped_type": kind } }))
+            .collect()
+    }
+
     /// Returns the requested order of rows.
     pub(super) fn order(&self) -> Vec<Value> {
         self.options.order.iter().flat_map(SortKey::to_json).collect()
