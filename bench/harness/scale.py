@@ -19,14 +19,16 @@ def run(context, options):
     sizes = [size for size in DOCUMENTS if size <= options.most_documents]
     text = f"### {context.server.name}, by documents\n"
     text += f"Microseconds per document, three shards, {report.in_rounds(options.repeat)}.\n\n"
-    rows = []
+    rows, peaks = [], []
     for size in sizes:
         context.index, context.documents = "bench-scale", size
         context.server.generate(context.index, size)
         results = rounds.measure(context, chosen, options.repeat)
         rows.append([f"{size:,}", *[cell(results[name], 1e6 / size) for name in NAMES]])
+        peaks.append([f"{size:,}", *[peak(results[name]) for name in NAMES]])
         context.server.request("DELETE", "/bench-scale")
     text += report.table(["documents", *titles(chosen)], rows) + "\n" + problems(results)
+    text += "\nPeak memory of the process, in MiB.\n\n" + report.table(["documents", *titles(chosen)], peaks) + "\n"
     # Servers allow 1,000 shards on each node by default.
     context.server.request("PUT", "/_cluster/settings", {"persistent": {"cluster.max_shards_per_node": 5_000}})
     text += f"\n### {context.server.name}, by indices\nMilliseconds per index of one shard and {EACH} documents.\n\n"
@@ -50,6 +52,12 @@ def titles(chosen):
 def cell(result, factor):
     """Returns the median time multiplied by a factor, or nothing without one."""
     return "" if result.seconds is None else f"{result.seconds * factor:.2f}"
+
+
+def peak(result):
+    """Returns the median of the peak memory, or nothing without one."""
+    median = result.median("peak_mib")
+    return "" if median is None else f"{median:.0f}"
 
 
 def problems(results):

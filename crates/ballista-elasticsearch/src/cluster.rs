@@ -34,7 +34,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts a scheduler and an executor in this process. No other process can connect to them. Most of the time a
-    /// scan waits for the server, so there are two vcores for each core, and at least four.
+    /// scan waits for the server, so there are two tasks at a time for each core, and at least four.
     ///
     /// The servers run until the process ends. Call [`delete_embedded_files`](crate::delete_embedded_files) before
     /// that.
@@ -50,9 +50,9 @@ impl Cluster {
             .with_target_partitions(cores);
         let state = session_state(&registry, config.clone());
         let runtime = Arc::clone(state.runtime_env());
-        let vcores = (2 * cores).max(4);
+        let tasks = (2 * cores).max(4);
         let embedded =
-            Embedded::start(place, &registry, config, runtime, vcores).await.map_err(in_process)?;
+            Embedded::start(place, &registry, config, runtime, cores, tasks).await.map_err(in_process)?;
         let cluster =
             Self::over(state.upgrade_for_ballista(ADDRESS.into())?, ADDRESS.into(), Protection::None)?;
         Ok(Self { _embedded: Some(Arc::new(embedded)), ..cluster })

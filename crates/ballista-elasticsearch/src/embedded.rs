@@ -92,18 +92,20 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// Starts the scheduler and an executor with `vcores`. `config` is the base of all sessions, and has the
-    /// endpoint override of `place`.
+    /// Starts the scheduler, and an executor that runs so many `tasks` at a time on as many threads as `cores`. More
+    /// threads would only keep more memory: each allocates from an arena of its own. `config` is the base of all
+    /// sessions, and has the endpoint override of `place`.
     pub(crate) async fn start(
         place: PrivatePlace,
         registry: &Arc<ConnectionRegistry>,
         config: SessionConfig,
         runtime: Arc<RuntimeEnv>,
-        vcores: usize,
+        cores: usize,
+        tasks: usize,
     ) -> Result<Self> {
         let work_dir = place.0.path().to_string_lossy().into_owned();
         let listener = UnixListener::bind(place.socket())?;
-        let wake = Wake::new(vcores);
+        let wake = Wake::new(tasks);
         let codec = BallistaCodec::<LogicalPlanNode, PhysicalPlanNode>::new(
             config.ballista_logical_extension_codec(),
             config.ballista_physical_extension_codec(),
@@ -128,13 +130,13 @@ impl Embedded {
         engine.wake_by(wake.clone());
         let for_tasks = config.clone();
         let executor = Arc::new(Executor::new(
-            registration(vcores),
+            registration(cores),
             &work_dir,
             Arc::new(move |_| Ok(Arc::clone(&runtime))),
             Arc::new(move || for_tasks.clone()),
             function_registry(),
             Arc::new(LoggingMetricsCollector::default()),
-            vcores,
+            tasks,
             Arc::clone(&engine) as _,
         ));
         let channel = (place.endpoint_override())(Endpoint::from_static(ADDRESS))

@@ -24,6 +24,8 @@ const JOB: &str = "hourly";
 const ALERTS: &str = "chaos-alerts";
 /// Seconds of the servers' clock in a second. Their poll interval, 5 s, is as long as two windows then.
 const SPEED: i64 = 1_440;
+/// Ten minutes at that speed. What arrives after it is not found, so a slow machine must load late documents before.
+const RECHECK: &str = "240h";
 /// Runs that may end before the moment at which they would have been killed.
 const ATTEMPTS: usize = 40;
 /// Objects that a run of one window writes, without those of its lease.
@@ -102,7 +104,8 @@ impl Course {
                 place
             }
         };
-        let window = format!("every = \"1h\"\ndelay = \"5m\"\nrecheck = \"24h\"\nfrom = \"{}\"", time(start));
+        let window =
+            format!("every = \"1h\"\ndelay = \"5m\"\nrecheck = \"{RECHECK}\"\nfrom = \"{}\"", time(start));
         let sink = format!("[[sinks]]\ntype = \"index\"\nconnection = \"alerts\"\nindex = \"{ALERTS}\"");
         let sections = [place.section.as_str(), sink.as_str()];
         let text = JobText { name: JOB, index: "chaos", window: &window, sections: &sections };
