@@ -206,6 +206,14 @@ def golden_findings(output):
 
 FIGURES = [
     Figure("bound-two", "raw reader, two columns", bound("bound"), documents_read, "documents"),
+    Figure(
+        "bound-sorted",
+        "raw reader, two columns as sort values",
+        bound("bound", "--sorted"),
+        documents_read,
+        "documents",
+        "bound-two",
+    ),
     Figure("bound-all", "raw reader, all columns", bound("bound", "--columns", "all"), documents_read, "documents"),
     Figure(
         "bound-aggregate",
@@ -214,6 +222,14 @@ FIGURES = [
         parts=aggregate_parts,
     ),
     Figure("count", "`sql`: `count()` of two columns by scan", count_two, counts, "documents", "bound-two"),
+    Figure(
+        "count-aggregate",
+        "`sql`: `count()` of two columns by aggregation",
+        lambda c: count_two(c, "aggregate"),
+        counts,
+        "documents",
+        "bound-two",
+    ),
     Figure("max-all", "`sql`: `max()` of all columns by scan", max_all, bound="bound-all"),
     Figure(
         "detect-query",

@@ -43,6 +43,9 @@ pub(crate) struct Bound {
     /// Columns to read, as doc values
     #[arg(long, value_enum, default_value = "two")]
     columns: Columns,
+    /// Read the columns as sort values instead, which must be texts with one value
+    #[arg(long)]
+    sorted: bool,
     /// Number of slices [default: one per shard]
     #[arg(long)]
     slices: Option<NonZeroU32>,
@@ -66,9 +69,10 @@ impl Bound {
         let begin = Instant::now();
         let opened = Arc::new(Opened::open(&self.url, &self.index, self.slices).await?);
         let fields = Arc::new(self.fields(&opened).await?);
+        let sorted = self.sorted;
         let reads = opened.context.slices.iter().cloned().map(|slice| {
             let (opened, fields) = (Arc::clone(&opened), Arc::clone(&fields));
-            let task = tokio::spawn(async move { read(&opened, &fields, &slice).await });
+            let task = tokio::spawn(async move { read(&opened, &fields, sorted, &slice).await });
             async move { task.await? }
         });
         let reads = try_join_all(reads).await?;
@@ -115,14 +119,19 @@ fn leaves(prefix: &str, mapping: &Value, found: &mut Vec<Value>) {
     }
 }
 
-async fn read(opened: &Opened, fields: &Value, slice: &Slice) -> Result<Read> {
+async fn read(opened: &Opened, fields: &Value, sorted: bool, slice: &Slice) -> Result<Read> {
     let (mut body, unique) = opened.body(slice)?;
     body["size"] = json!(PAGE);
     body["query"] = json!({ "match_all": {} });
-    body["docvalue_fields"] = fields.clone();
+    body["sort"] = json!([unique]);
+    if sorted {
+        let keys = fields.as_array().into_iter().flatten().map(|field| field["field"].clone());
+        body["sort"].as_array_mut().context("the sort keys")?.extend(keys);
+    } else {
+        body["docvalue_fields"] = fields.clone();
+    }
     body["_source"] = json!(false);
     body["stored_fields"] = json!("_none_");
-    body["sort"] = json!([unique]);
     body["track_total_hits"] = json!(false);
     let mut read = Read::default();
     loop {

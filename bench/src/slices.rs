@@ -25,8 +25,11 @@ impl Opened {
         let connection = Arc::new(Connection::try_new("bench", &ConnectionConfig::from_url(url)?)?);
         let read = ReadOptions::default();
         let keep_alive = read.keep_alive.to_string();
-        let context =
-            open_context(&connection, &ContextRequest { index: index.to_owned(), read, slices, matching: None }).await?;
+        let context = open_context(
+            &connection,
+            &ContextRequest { index: index.to_owned(), read, slices, matching: None },
+        )
+        .await?;
         Ok(Self { connection, context, keep_alive })
     }
 
