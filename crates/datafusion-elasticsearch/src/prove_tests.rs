@@ -6,6 +6,7 @@ use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionContext;
 use elastic_arrow::{IndexMapping, SchemaOptions, plan_columns};
 use elastic_client::{ConnectionConfig, ConnectionRegistry, Cut, Tiebreaker};
+use serde_json::json;
 
 fn slice(ordinal: u32, source: SliceSource) -> Slice {
     let cut = Some(Cut { id: ordinal, max: 4 });
