@@ -200,7 +200,7 @@ mod tests {
             datafusion::arrow::util::display::array_value_to_string(rows.column(place), 0).unwrap()
         };
         let values: Vec<String> = (0..10).map(text).filter(|text| !text.is_empty()).collect();
-        assert_eq!(values, ["x", "2", "y", "a"]);
+        assert_eq!(values, ["a", "x", "2", "y"]);
         let several = Decoder::try_new(&columns(151)).unwrap();
         assert!(several.sortable().is_empty() && several.by_sort(&sorted).is_none());
     }
