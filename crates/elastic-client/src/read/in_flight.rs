@@ -78,7 +78,7 @@ impl<D: DecodePage> SliceReader<D> {
                     self.begin()?;
                 }
                 // Rather than fail, read as servers can be read that sort otherwise than known.
-                Err(Error::Status { status: 400, reason, .. }) if self.form.by_sort => {
+                Err(Error::Status { status: 400 | 500, reason, .. }) if self.form.by_sort => {
                     tracing::info!(reason, "the slice is read by doc values");
                     self.unsort();
                     self.begin()?;

@@ -17,6 +17,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const ROWS: u64 = 10;
+/// The body of an error of the server.
+const BROKEN: &str = r#"{"error":{"type":"null_pointer_exception","reason":"no"},"status":500}"#;
 /// The body of a refusal.
 const REFUSED: &str = r#"{"error":{"type":"illegal_argument_exception","reason":"no"},"status":400}"#;
 /// Longer than any test needs, so that a test fails instead of waiting forever.
@@ -62,7 +64,11 @@ fn serve(mut stream: TcpStream, respond: Respond, asked: &Sender<Value>) {
         let search = serde_json::from_slice(&body).unwrap();
         let body = respond(&search);
         let _ = asked.send(search);
-        let status = if body == REFUSED { "400 Bad Request" } else { "200 OK" };
+        let status = match body.as_str() {
+            REFUSED => "400 Bad Request",
+            BROKEN => "500 Internal Server Error",
+            _ => "200 OK",
+        };
         let head = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()

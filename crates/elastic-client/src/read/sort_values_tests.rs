@@ -120,15 +120,21 @@ async fn without_a_proof_or_a_gain_all_pages_are_read_by_doc_values() {
     }
 }
 
-/// Answers a search by sort values with 400, as a server might that does not know such a cursor.
+/// Answers a search by sort values with an error, as a server might that does not know such a cursor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_refuses_sort_values_is_read_by_doc_values() {
-    let refuses: Respond = |search| match search["sort"].as_array().map_or(0, Vec::len) {
-        2 => REFUSED.into(),
-        _ => respond(search, ROWS - 4),
-    };
-    let (rows, pages) = rows(refuses, |_| ()).await;
-    assert_eq!(rows, (1..=ROWS).collect::<Vec<_>>());
-    let by_sort: Vec<_> = pages.iter().map(|page| page["sort"].as_array().map_or(0, Vec::len) == 2).collect();
-    assert_eq!(by_sort, [false, false, true, false, false]);
+    fn refuse(search: &Value, refusal: &str) -> String {
+        match search["sort"].as_array().map_or(0, Vec::len) {
+            2 => refusal.into(),
+            _ => respond(search, ROWS - 4),
+        }
+    }
+    let refusals: [Respond; 2] = [|search| refuse(search, REFUSED), |search| refuse(search, BROKEN)];
+    for refuses in refusals {
+        let (rows, pages) = rows(refuses, |_| ()).await;
+        assert_eq!(rows, (1..=ROWS).collect::<Vec<_>>());
+        let by_sort: Vec<_> =
+            pages.iter().map(|page| page["sort"].as_array().map_or(0, Vec::len) == 2).collect();
+        assert_eq!(by_sort, [false, false, true, false, false]);
+    }
 }
