@@ -91,10 +91,16 @@ fn properties() -> Value {
     })
 }
 
+async fn open(registry: &Arc<ConnectionRegistry>, index: &str) -> Result<EsTable> {
+    EsTable::try_new(Arc::clone(registry), "test", index, &options(&[("page_size", "50")])).await
+}
+
 async fn read(registry: &Arc<ConnectionRegistry>, index: &str, sql: &str) -> Result<Vec<RecordBatch>> {
+    read_table(open(registry, index).await?, sql).await
+}
+
+async fn read_table(table: EsTable, sql: &str) -> Result<Vec<RecordBatch>> {
     let ctx = SessionContext::new();
-    let with = options(&[("page_size", "50")]);
-    let table = EsTable::try_new(Arc::clone(registry), "test", index, &with).await?;
     ctx.register_table("t", Arc::new(table))?;
     let plan = ctx.sql(sql).await?.into_unoptimized_plan();
     let (plan, open) = open_contexts(plan).await?;
@@ -214,6 +220,34 @@ async fn without_sort_values_the_rows_are_the_same() {
             assert_eq!(refusals > 0, refused, "{url}");
             // Each slice tries once.
             assert!(refusals <= 2, "{url}: {refusals}");
+        }
+        assert_nothing_open(&connection).await;
+    }
+}
+
+/// Elasticsearch prints the sort values of all indices of a point in time as the last one would: an address as a keyword,
+/// or a keyword as an address.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_with_other_types_that_came_later_changes_no_value() {
+    for url in servers() {
+        let _alone = alone(&url).await;
+        let direct = registry(&[&url], None);
+        let connection = direct.get("test").unwrap();
+        let delete = Request::new(Method::Delete, "/typed-b", "delete a test index")
+            .with_param("ignore_unavailable", "true");
+        connection.send(&delete).await.unwrap();
+        let documents: Vec<Value> = (0..DOCUMENTS).map(document).collect();
+        make(&connection, "typed-a", properties(), &documents).await;
+        let table = open(&direct, "typed-*").await.unwrap();
+        let other = json!({ "n": { "type": "long" }, "ip": { "type": "keyword" }, "rare": { "type": "ip" } });
+        make(&connection, "typed-b", other, &[]).await;
+        let batches = read_table(table, "SELECT n, ip, rare FROM t").await.unwrap();
+        for (column, value) in [("ip", address as Cell), ("rare", COLUMNS[5].1)] {
+            let rows = by_number(&batches, column);
+            assert_eq!(rows.len(), DOCUMENTS, "{url}");
+            for (n, text) in rows {
+                assert_eq!(text, value(usize::try_from(n).unwrap()), "{url}: {column} of {n}");
+            }
         }
         assert_nothing_open(&connection).await;
     }

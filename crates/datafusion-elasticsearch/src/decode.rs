@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use elastic_arrow::{Column, Error, FieldType, MetaField, PageDecoder, ReadFrom};
 use elastic_client::{DecodeError, DecodePage, Envelope, FieldsRequest};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The most doc value fields that one search may request, by the default of `index.max_docvalue_fields_search`.
@@ -81,11 +81,11 @@ impl DecodePage for Decoder {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
-    fn sortable(&self) -> BTreeSet<String> {
+    fn sortable(&self) -> BTreeMap<String, String> {
         // Requests for one page must have the same sort values.
-        let [part] = self.parts.as_ref() else { return BTreeSet::new() };
+        let [part] = self.parts.as_ref() else { return BTreeMap::new() };
         let columns = part.decoder.columns().iter().filter(|column| column.is_sort_value());
-        columns.map(|column| column.name.clone()).collect()
+        columns.map(|column| (column.name.clone(), column.field_type.to_string())).collect()
     }
 
     fn by_sort(&self, sorted: &BTreeSet<String>) -> Option<(Vec<FieldsRequest>, Self)> {
@@ -181,7 +181,10 @@ mod tests {
     #[test]
     fn texts_are_read_by_sort_values_if_each_page_is_one_request() {
         let decoder = Decoder::try_new(&columns(9)).unwrap();
-        assert_eq!(decoder.sortable(), ["f0", "f3", "f6"].map(str::to_owned).into());
+        assert_eq!(
+            decoder.sortable(),
+            ["f0", "f3", "f6"].map(|name| (name.to_owned(), "keyword".to_owned())).into()
+        );
         let sorted = ["f0", "f6"].map(str::to_owned).into();
         let (fields, by_sort) = decoder.by_sort(&sorted).unwrap();
         let [fields] = fields.as_slice() else { panic!("{} requests", fields.len()) };

@@ -12,8 +12,8 @@ use elasticsearch::indices::{IndicesGetMappingParts, IndicesGetSettingsParts};
 use elasticsearch::nodes::NodesInfoParts;
 use elasticsearch::security::SecurityAuthenticateParts;
 use elasticsearch::{
-    ClearScrollParts, ClosePointInTimeParts, CountParts, InfoParts, OpenPointInTimeParts, ScrollParts,
-    SearchParts, SearchShardsParts,
+    ClearScrollParts, ClosePointInTimeParts, CountParts, FieldCapsParts, InfoParts, OpenPointInTimeParts,
+    ScrollParts, SearchParts, SearchShardsParts,
 };
 
 /// Returns the path of the server's product and version.
@@ -58,6 +58,12 @@ pub(crate) fn count(index: &str) -> Result<String, Error> {
 pub(crate) fn mapping(index: &str) -> Result<String, Error> {
     check_index(index)?;
     Ok(IndicesGetMappingParts::Index(&[index]).url().into_owned())
+}
+
+/// Returns the path of the types of fields in indices.
+pub(crate) fn field_types(index: &str) -> Result<String, Error> {
+    check_index(index)?;
+    Ok(FieldCapsParts::Index(&[index]).url().into_owned())
 }
 
 /// Returns the path of one setting of indices.

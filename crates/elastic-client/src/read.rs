@@ -24,7 +24,7 @@ use crate::ignored::IgnoredValues;
 use crate::read_options::ReadOptions;
 use crate::sort_key::SortKey;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::atomic::AtomicU64;
 
@@ -77,9 +77,10 @@ pub trait DecodePage: Send + Sync {
     ///
     /// If the parts do not fit together.
     fn join(&self, parts: Vec<Self::Rows>) -> Result<Self::Rows, DecodeError>;
-    /// Returns the fields whose doc values a hit also has as sort values, unless a document has several of them.
-    fn sortable(&self) -> BTreeSet<String> {
-        BTreeSet::new()
+    /// Returns the fields whose doc values a hit also has as sort values, unless a document has several of them, with
+    /// their types as mappings name them.
+    fn sortable(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
     /// Returns the fields of each request for a page, and their decoder, if these fields are read by sort values. `None`
     /// if no such decoder exists.

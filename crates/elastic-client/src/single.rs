@@ -1,14 +1,16 @@
-//! Fields with at most one value in each document.
+//! Fields with at most one value in each document, and with one type.
 //!
-//! Owns: the request, and what its response proves. Must not know: what the proof is used for.
+//! Owns: the requests, and what their responses prove. Must not know: what the proofs are used for.
 
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::paths;
 use crate::read_options::KeepAlive;
+use crate::request::{Method, Request};
 use crate::slices::Slice;
 use crate::totals::fetch_totals;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What [`fetch_single`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,34 @@ pub async fn fetch_single(
     Ok(SingleValued { documents, fields: single.map(|(_, field)| field.clone()).collect() })
 }
 
+/// Returns which of `fields` have in every index that has them the type that they are given here. An index may have come
+/// since the mappings were read.
+///
+/// # Errors
+///
+/// If the request fails.
+pub(crate) async fn fetch_of_type(
+    connection: &Connection,
+    index: &str,
+    fields: &BTreeMap<String, String>,
+) -> Result<BTreeSet<String>, Error> {
+    // The server reads these characters as a list and as a pattern.
+    let plain = fields.keys().filter(|field| !field.contains([',', '*'])).map(String::as_str);
+    let operation = format!("read the types of fields of index \"{index}\"");
+    let request = Request::new(Method::Get, paths::field_types(index)?, &operation)
+        .with_param("fields", plain.collect::<Vec<_>>().join(","));
+    let found: Value = connection.send(&request).await?.json(&operation)?;
+    Ok(fields
+        .iter()
+        .filter(|(field, kind)| is_of_type(&found, field, kind))
+        .map(|(field, _)| field.clone())
+        .collect())
+}
+
+fn is_of_type(found: &Value, field: &str, kind: &str) -> bool {
+    found["fields"][field].as_object().is_some_and(|types| types.len() == 1 && types.contains_key(kind))
+}
+
 fn is_single(counts: &Value, place: usize, documents: u64) -> bool {
     let values = counts[format!("v{place}")]["value"].as_u64();
     let missing = counts[format!("n{place}")]["doc_count"].as_u64();
@@ -55,6 +85,19 @@ fn is_single(counts: &Value, place: usize, documents: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_of_two_types_is_not_of_one() {
+        let found = json!({ "fields": {
+            "a": { "keyword": { "type": "keyword" } },
+            "b": { "keyword": { "type": "keyword" }, "ip": { "type": "ip" } },
+        } });
+        assert!(is_of_type(&found, "a", "keyword"));
+        for (field, kind) in [("a", "ip"), ("b", "keyword"), ("b", "ip"), ("c", "keyword")] {
+            assert!(!is_of_type(&found, field, kind), "{field} {kind}");
+        }
+        assert!(!is_of_type(&Value::Null, "a", "keyword"));
+    }
 
     #[test]
     fn only_numbers_that_add_up_prove_a_field() {

@@ -61,7 +61,8 @@ fn serve(mut stream: TcpStream, respond: Respond, asked: &Sender<Value>) {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
-        let search = serde_json::from_slice(&body).unwrap();
+        // A request without a body is none for rows.
+        let search = serde_json::from_slice(&body).unwrap_or_default();
         let body = respond(&search);
         let _ = asked.send(search);
         let status = match body.as_str() {

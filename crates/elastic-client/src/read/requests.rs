@@ -35,8 +35,8 @@ impl SearchRequests<'_> {
         if self.rows > 1 { page.with_max_bytes(MAX_BYTES / parts) } else { page }
     }
 
-    /// Returns the sort keys that return values, beside those that order the rows. None of them is ever compared, because
-    /// the keys before them are unique.
+    /// Returns the sort keys that return values, beside those that order the rows. The keys before them are unique,
+    /// so they are compared only for the row of the cursor.
     pub(super) fn value_keys(&self, part: usize) -> Vec<Value> {
         let keys = self.options.fields.get(part).into_iter().flat_map(|fields| &fields.sort_values);
         keys.map(|(field, kind)| json!({ field.as_str(): { "order": "asc", "missing": "_last", "unmapped_type": kind } }))

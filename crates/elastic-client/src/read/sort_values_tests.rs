@@ -1,7 +1,7 @@
 //! Reads of a slice whose later pages are read by sort values.
 
 use super::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Decodes the numbers of a page from the part of a hit that has them.
 struct Numbers {
@@ -27,19 +27,23 @@ impl DecodePage for Numbers {
         Err("one part only".into())
     }
 
-    fn sortable(&self) -> BTreeSet<String> {
-        BTreeSet::from(["n".into()])
+    fn sortable(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("n".into(), "keyword".into())])
     }
 
     fn by_sort(&self, sorted: &BTreeSet<String>) -> Option<(Vec<FieldsRequest>, Self)> {
-        assert_eq!(sorted, &self.sortable());
+        assert_eq!(sorted, &BTreeSet::from(["n".into()]));
         let sort_values = vec![("n".into(), "keyword".into())];
         Some((vec![FieldsRequest { sort_values, ..FieldsRequest::default() }], Self { by_sort: true }))
     }
 }
 
-/// Responds to a search for rows by doc values or by sort values, and to the one for the proof with `values`.
+/// Responds to a search for rows by doc values or by sort values, to the one for the proof with `values`, and to the
+/// request for the type of the field.
 fn respond(search: &Value, values: u64) -> String {
+    if search.is_null() {
+        return r#"{"fields":{"n":{"keyword":{"type":"keyword"}}}}"#.into();
+    }
     if search["size"] == 0 {
         let counts =
             format!(r#""aggregations":{{"v0":{{"value":{values}}},"n0":{{"doc_count":4}}}},"timed_out""#);
@@ -75,7 +79,7 @@ async fn rows(respond: Respond, change: impl FnOnce(&mut PageOptions)) -> (Vec<u
             tokio::task::yield_now().await;
         }
     }
-    (rows, asked.try_iter().filter(|search| search["size"] != 0).collect())
+    (rows, asked.try_iter().filter(|search| search["size"].as_u64().is_some_and(|size| size > 0)).collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +112,12 @@ async fn without_a_proof_or_a_gain_all_pages_are_read_by_doc_values() {
     };
     let unchanged = |_: &mut PageOptions| ();
     let limited = |options: &mut PageOptions| options.limit = NonZeroU32::new(9);
+    let other_type: Respond = |search| match search.is_null() {
+        true => r#"{"fields":{"n":{"keyword":{},"ip":{}}}}"#.into(),
+        false => respond(search, ROWS - 4),
+    };
     for (respond, change, expected) in [
+        (other_type, &unchanged as &dyn Fn(&mut PageOptions), ROWS),
         (several, &unchanged as &dyn Fn(&mut PageOptions), ROWS),
         (other_documents, &unchanged, ROWS),
         (failed, &unchanged, ROWS),
