@@ -330,3 +330,6 @@ impl<'de> Visitor<'de> for HitList<'_, '_> {
 #[cfg(test)]
 #[path = "page_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod sort_values_tests;

@@ -4,9 +4,8 @@
 //!
 //! A module uses only modules that precede it in this list. `requests` builds the common parts of every search. `pit`
 //! and `scroll` are the two modes with their state. `sort_values` proves that a slice can be read by sort values. `tail`
-//! reads the ends of a response before it is decoded, and
-//! `check` judges it after that. `reader` reads by one of the modes, and `in_flight` sends its requests.
-//! `count` only counts the rows.
+//! reads the ends of a response before it is decoded, and `check` judges it after that. `reader` reads by one of the
+//! modes, and `in_flight` sends its requests. `count` only counts the rows.
 
 mod check;
 mod count;

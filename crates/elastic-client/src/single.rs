@@ -73,7 +73,12 @@ pub(crate) async fn fetch_of_type(
 }
 
 fn is_of_type(found: &Value, field: &str, kind: &str) -> bool {
-    found["fields"][field].as_object().is_some_and(|types| types.len() == 1 && types.contains_key(kind))
+    // What failed may have another type.
+    let is_whole = found["failed_indices"].as_u64().unwrap_or(0) == 0 && found["failures"].is_null();
+    is_whole
+        && found["fields"][field]
+            .as_object()
+            .is_some_and(|types| types.len() == 1 && types.contains_key(kind))
 }
 
 fn is_single(counts: &Value, place: usize, documents: u64) -> bool {
@@ -97,6 +102,11 @@ mod tests {
             assert!(!is_of_type(&found, field, kind), "{field} {kind}");
         }
         assert!(!is_of_type(&Value::Null, "a", "keyword"));
+        for (key, value) in [("failed_indices", json!(1)), ("failures", json!([{ "indices": ["c"] }]))] {
+            let mut part = found.clone();
+            part[key] = value;
+            assert!(!is_of_type(&part, "a", "keyword"), "{key}");
+        }
     }
 
     #[test]

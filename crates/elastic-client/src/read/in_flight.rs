@@ -77,8 +77,8 @@ impl<D: DecodePage> SliceReader<D> {
                     }
                     self.begin()?;
                 }
-                // Rather than fail, read as servers can be read that sort otherwise than known.
-                Err(Error::Status { status: 400 | 500, reason, .. }) if self.form.by_sort => {
+                // A server that cannot return these sort values can still return doc values.
+                Err(Error::Status { status: 400 | 500, reason, .. }) if self.form.is_by_sort() => {
                     tracing::info!(reason, "the slice is read by doc values");
                     self.unsort();
                     self.begin()?;

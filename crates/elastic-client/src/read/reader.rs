@@ -95,7 +95,7 @@ impl<D: DecodePage> SliceReader<D> {
         Self {
             connection,
             slice,
-            form: Arc::new(Form { options, decoder, by_sort: false }),
+            form: Arc::new(Form { options, decoder }),
             doc_values: None,
             proof: Proof::Open,
             counters,
@@ -161,14 +161,14 @@ impl<D: DecodePage> SliceReader<D> {
         }
     }
 
-    /// Returns to the form of doc values.
+    /// Changes back to the form of doc values.
     pub(super) fn unsort(&mut self) {
         if let Some(form) = self.doc_values.take() {
             self.form = form;
         }
     }
 
-    /// Asks for a proof, once, if a page follows the one that is requested meanwhile.
+    /// Asks for a proof, once, if the slice has more than the page that is requested meanwhile and one more.
     fn ask_for_proof(&mut self) {
         let (Proof::Open, Some(total)) = (&self.proof, self.total) else { return };
         let follows = total.saturating_sub(self.read) > 2 * u64::from(self.page_size.rows());
@@ -226,7 +226,7 @@ impl<D: DecodePage> SliceReader<D> {
             return;
         }
         let Some(mut cursor) = tail::last_sort(&response.body) else { return };
-        if form.by_sort {
+        if form.is_by_sort() {
             cursor.truncate(1);
         }
         let mut next = pit.clone();
