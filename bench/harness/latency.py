@@ -14,6 +14,9 @@ MEANING = """
 A slice waits for one page at a time, so it gets the same number of documents a second on any number of executors. Slices
 are what scales, up to the tasks of all executors and the speed of the server. An index of 100 shards has 100 slices:
 executors with 100 tasks together, such as 25 of four tasks, read all of them at once.
+
+What a ratio lacks is the start of a job, and the work of a server that shares its cores with the executors. The start
+weighs less the more pages a slice has.
 """
 # The tasks that each executor runs at once.
 VCORES = 4
@@ -42,7 +45,7 @@ def run(context, options):
     context.index, context.documents = "bench-latency", options.documents
     context.server.generate(context.index, options.documents, "--shards", "1")
     delay = Delay(context.server.url, options.millis)
-    rows = []
+    rows, most_slices = [], []
     try:
         for executors in EXECUTORS:
             context.cluster = cluster.Cluster(context.programs, delay.url, executors, VCORES)
@@ -54,6 +57,7 @@ def run(context, options):
             finally:
                 context.cluster.stop()
             rows.append([executors, *[cell(context, results[one.name]) for one in chosen]])
+            most_slices.append(results[chosen[-1].name].seconds)
     finally:
         delay.stop()
     text = (
@@ -65,6 +69,7 @@ def run(context, options):
         text
         + report.table(["executors", *[f"{slices} slice{'' if slices == 1 else 's'}" for slices in SLICES]], rows)
         + "\n"
+        + ratio(most_slices)
         + MEANING
     )
 
@@ -81,6 +86,16 @@ def figure(slices):
         return figures.sql(context, statement, options, on_cluster=True)
 
     return figures.Figure(f"slices-{slices}", f"{slices} slices", command, figures.counts, "documents", on_cluster=True)
+
+
+def ratio(seconds):
+    """Returns a sentence about the most executors against the fewest, which read the most slices in these seconds."""
+    if None in (seconds[0], seconds[-1]):
+        return ""
+    return (
+        f"\nWith {SLICES[-1]} slices, {EXECUTORS[-1]} executors read {seconds[0] / seconds[-1]:.2f} times as many documents "
+        f"a second as {EXECUTORS[0]}.\n"
+    )
 
 
 def cell(context, result: rounds.Result):

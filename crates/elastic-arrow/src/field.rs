@@ -284,6 +284,8 @@ pub struct Column {
     /// For dates: whether the server can print any date in the format of every index. It prints dates when it sorts by
     /// the field.
     pub prints_any_date: bool,
+    /// Whether the field is a runtime field in some index. Then the server runs a script for each value that it reads.
+    pub computed: bool,
     /// Whether the field has different types in different indices.
     pub mixed: bool,
     /// Names of the field besides `name` and `source_path`: the targets of an alias, and other paths in `_source`. In
@@ -307,6 +309,7 @@ impl Column {
             ignore_above: None,
             null_value: false,
             prints_any_date: false,
+            computed: false,
             mixed: false,
             targets: BTreeSet::new(),
         }
@@ -320,10 +323,15 @@ impl Column {
 
     /// Returns whether the sort values of a hit have the same text as its doc values, or null if the document has no
     /// value. That holds only for documents with at most one value: of several, the server sorts by the least. Numbers
-    /// and dates are no such columns, because the server sorts documents without a value by a number.
+    /// and dates are no such columns, because the server sorts documents without a value by a number. Runtime fields
+    /// are none, because a proof of that would run their script twice more for each document.
     pub fn is_sort_value(&self) -> bool {
         let is_text = matches!(self.field_type, FieldType::Keyword | FieldType::Ip);
-        is_text && !self.array && !self.mixed && matches!(self.read_from, ReadFrom::DocValues { .. })
+        is_text
+            && !self.array
+            && !self.mixed
+            && !self.computed
+            && matches!(self.read_from, ReadFrom::DocValues { .. })
     }
 
     /// Returns the Arrow field, which is always nullable. The field of an `ip` column has [`TYPE_KEY`] in its metadata,

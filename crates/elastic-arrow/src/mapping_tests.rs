@@ -273,6 +273,20 @@ fn runtime_fields_are_read_like_doc_values_and_hide_mapped_ones() {
     assert_eq!(columns.len(), 2);
     assert_eq!((&columns[0].field_type, &columns[0].read_from), (&FieldType::Long, &doc_values(None)));
     assert_eq!(columns[1].name, "c.x");
+    assert!(columns.iter().all(|column| column.computed && !column.is_sort_value()));
+}
+
+#[test]
+fn a_field_that_one_index_computes_is_no_sort_value() {
+    let stored = json!({"properties": {"f": {"type": "keyword"}}});
+    let computed = json!({"runtime": {"f": {"type": "keyword"}}});
+    for (a, b, expected) in
+        [(&stored, &stored, true), (&stored, &computed, false), (&computed, &stored, false)]
+    {
+        let mappings = [mapping("a", a.clone()), mapping("b", b.clone())];
+        let columns = plan_columns(&mappings, &SchemaOptions::default()).unwrap();
+        assert_eq!(find(&columns, "f").is_sort_value(), expected);
+    }
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn merge_group(group: Vec<Member<'_>>) -> Result<Column, Error> {
         merged.normalizer |= column.normalizer;
         merged.null_value |= column.null_value;
         merged.prints_any_date &= column.prints_any_date;
+        merged.computed |= column.computed;
         merged.targets.extend(column.targets.into_iter().chain([column.source_path]));
         merged.mixed |= merged.field_type != column.field_type;
         merged.ignore_above = smaller(merged.ignore_above, column.ignore_above);

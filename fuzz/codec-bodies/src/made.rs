@@ -266,6 +266,7 @@ fn column(u: &mut Unstructured<'_>) -> Result<Value> {
         "ignore_above": u.arbitrary::<Option<u32>>()?,
         "null_value": u.ratio(1, 4)?,
         "prints_any_date": u.arbitrary::<bool>()?,
+        "computed": u.ratio(1, 4)?,
         "mixed": u.ratio(1, 4)?,
     }))
 }

@@ -26,6 +26,9 @@ pub(super) struct Column {
     /// Is missing in the first plans of format 1.
     #[serde(default)]
     prints_any_date: bool,
+    /// Is missing in the first plans of format 3.
+    #[serde(default)]
+    computed: bool,
     mixed: bool,
     /// Is missing in the first plans of format 1.
     #[serde(default)]
@@ -110,6 +113,7 @@ impl From<&Domain> for Column {
             ignore_above,
             null_value,
             prints_any_date,
+            computed,
             mixed,
             targets,
         } = column.clone();
@@ -127,6 +131,7 @@ impl From<&Domain> for Column {
             ignore_above,
             null_value,
             prints_any_date,
+            computed,
             mixed,
             targets,
         }
@@ -150,6 +155,7 @@ impl From<Column> for Domain {
             ignore_above: sent.ignore_above,
             null_value: sent.null_value,
             prints_any_date: sent.prints_any_date,
+            computed: sent.computed,
             mixed: sent.mixed,
             targets: sent.targets,
         }

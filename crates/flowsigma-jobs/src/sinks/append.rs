@@ -3,7 +3,8 @@
 //! Owns: the last line of a writer that was killed, and which lines are already there. Must not know: the file's path,
 //! or its lock, which the caller holds.
 
-use super::lines::{Form, Identity, Line};
+use super::identity::Identity;
+use super::lines::{Form, Line};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};

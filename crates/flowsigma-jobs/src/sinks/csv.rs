@@ -4,7 +4,7 @@
 //!
 //! A line break in an address is written as a space, so that each finding is one line.
 
-use super::lines::Identity;
+use super::identity::Identity;
 use crate::alert::{Alert, AlertState};
 use crate::manifest::WindowTimes;
 use jiff::Timestamp;

@@ -1,27 +1,11 @@
 //! Findings as lines of a file.
 //!
-//! Owns: the forms of lines, and which finding a line is. Must not know: where lines are written.
+//! Owns: the forms of lines. Must not know: where lines are written.
 
+use super::identity::Identity;
 use super::{csv, ndjson};
 use crate::alert::Alert;
-use crate::manifest::WindowTimes;
-use serde::Deserialize;
 use std::fmt;
-
-/// What makes two lines the same finding of the same revision.
-#[derive(Debug, PartialEq, Eq, Hash, Deserialize)]
-pub(super) struct Identity {
-    pub(super) id: String,
-    pub(super) job: String,
-    pub(super) window: WindowTimes,
-    pub(super) revision: u32,
-}
-
-impl Identity {
-    fn of(alert: &Alert) -> Self {
-        Self { id: alert.id.clone(), job: alert.job.clone(), window: alert.window, revision: alert.revision }
-    }
-}
 
 /// A finding as a line.
 #[derive(Debug)]

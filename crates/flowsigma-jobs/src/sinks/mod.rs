@@ -10,6 +10,7 @@ mod append;
 mod csv;
 mod document;
 mod file;
+mod identity;
 mod index;
 mod lines;
 mod ndjson;

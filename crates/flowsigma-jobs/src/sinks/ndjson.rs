@@ -2,7 +2,7 @@
 //!
 //! Owns: one JSON object for each finding. Must not know: where lines are written.
 
-use super::lines::Identity;
+use super::identity::Identity;
 use crate::alert::Alert;
 
 /// The first bytes of every line.
