@@ -38,10 +38,16 @@ def line(*command):
 
 
 def revision(programs):
-    """Returns the revision of this checkout, unless the programs were built elsewhere."""
+    """Returns the revision of this checkout, unless the programs were built elsewhere.
+
+    It is dirty if anything was changed but the files that bench/run writes.
+    """
     if not programs.flowsigma.is_relative_to(places.TARGET):
         return "of another checkout"
-    return "revision " + line("git", "-C", places.ROOT, "describe", "--always", "--dirty", "--exclude", "*")
+    git = ["git", "-C", places.ROOT]
+    written = [f":(exclude,top){path.relative_to(places.ROOT)}" for path in (places.REPORT, places.THRESHOLDS)]
+    clean = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *written], check=False).returncode == 0
+    return "revision " + line(*git, "rev-parse", "--short", "HEAD") + ("" if clean else "-dirty")
 
 
 def profile(programs):
