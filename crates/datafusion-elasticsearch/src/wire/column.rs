@@ -26,8 +26,8 @@ pub(super) struct Column {
     /// Is missing in the first plans of format 1.
     #[serde(default)]
     prints_any_date: bool,
-    /// Is missing in the first plans of format 3.
-    #[serde(default)]
+    /// Since format 3, and only if it is true: executors without it read all other columns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     computed: bool,
     mixed: bool,
     /// Is missing in the first plans of format 1.
