@@ -9,8 +9,8 @@ from . import cluster, figures, places, process, report, rounds
 
 EXECUTORS = [1, 2, 4]
 SLICES = [1, 2, 4, 8, 16]
-# What the table says, which holds for any numbers in it.
-MEANING = """
+# What the tables say, which holds for any numbers in them.
+MEANING = """\
 A slice waits for one page at a time, so it gets the same number of documents a second on any number of executors. Slices
 are what scales, up to the tasks of all executors and the speed of the server. An index of 100 shards has 100 slices:
 executors with 100 tasks together, such as 25 of four tasks, read all of them at once.
@@ -70,7 +70,6 @@ def run(context, options):
         + report.table(["executors", *[f"{slices} slice{'' if slices == 1 else 's'}" for slices in SLICES]], rows)
         + "\n"
         + ratio(most_slices)
-        + MEANING
     )
 
 

@@ -46,8 +46,8 @@ def revision(programs):
         return "of another checkout"
     git = ["git", "-C", places.ROOT]
     written = [f":(exclude,top){path.relative_to(places.ROOT)}" for path in (places.REPORT, places.THRESHOLDS)]
-    clean = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *written], check=False).returncode == 0
-    return "revision " + line(*git, "rev-parse", "--short", "HEAD") + ("" if clean else "-dirty")
+    dirty = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *written], check=False).returncode == 1
+    return "revision " + line(*git, "rev-parse", "--short", "HEAD") + ("-dirty" if dirty else "")
 
 
 def profile(programs):

@@ -110,3 +110,24 @@ fn each_partition_has_the_contexts_of_its_own_slices() {
     let error = from_batch(&batch.slice(2, 2)).unwrap_err().to_string();
     assert_eq!(error, "slice 2 is of context 0, which did not arrive");
 }
+
+/// An executor of an earlier version knows no such columns, and reads a table without them.
+#[test]
+fn only_a_computed_column_says_so() {
+    for computed in [true, false] {
+        let mut sent = table();
+        sent["columns"] = json!([{
+            "name": "a", "field_type": "keyword", "read_from": { "doc_values": { "format": null } }, "array": false,
+            "source_path": "a", "indexed": true, "doc_values": true, "keyword_subfield": null, "normalizer": false,
+            "ignore_above": null, "null_value": false, "mixed": false,
+        }]);
+        if computed {
+            sent["columns"][0]["computed"] = json!(true);
+        }
+        let spec = decode_table(&sent.to_string()).unwrap();
+        assert_eq!(spec.columns.iter().map(|column| column.computed).collect::<Vec<_>>(), [computed]);
+        let again = encode_table(&spec).unwrap();
+        assert_eq!(decode_table(&again).unwrap(), spec);
+        assert_eq!(again.contains("computed"), computed);
+    }
+}
