@@ -62,7 +62,8 @@ impl Bench {
     /// 1,730 pages of one row.
     fn long_scan(&self) -> Child {
         let sql = "CREATE EXTERNAL TABLE t STORED AS ELASTICSEARCH LOCATION 'elasticsearch://prod/hosts' \
-                   OPTIONS ('page_size' '1', 'keep_alive' '10s'); SELECT count(*) AS rows, sum(\"netflow.bytes\") AS bytes FROM t";
+                   OPTIONS ('page_size' '1', 'keep_alive' '10s', 'aggregate' 'never'); \
+                   SELECT count(*) AS rows, sum(\"netflow.bytes\") AS bytes FROM t";
         self.client(&["sql", "--format", "json", "-c", sql])
     }
 
