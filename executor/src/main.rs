@@ -34,7 +34,7 @@ struct Args {
     #[command(flatten)]
     node: NodeArgs,
     /// How long after SIGTERM or Ctrl-C tasks may still run, and jobs may still read rows of this executor.
-    /// Other executors run the tasks again that have not ended by then
+    /// Other executors run the tasks again that have not ended by then. At least 1, to tell the scheduler
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain_timeout_seconds: u64,
     /// Take tasks from anyone who reaches the ports, unencrypted; for a scheduler with the same flag
@@ -56,6 +56,10 @@ const CREDENTIALS_WAIT: Duration = Duration::from_secs(5);
 
 /// The interval at which a draining executor is marked as not ready.
 const READINESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The shortest drain, in which the executor tells the scheduler that it ends. A read that failed before that would be
+/// begun again here, fail at once, and soon fail the job.
+const SHUTDOWN_NOTICE: Duration = Duration::from_secs(1);
 
 /// The time for reporting cancelled tasks to the scheduler.
 const LAST_REPORTS: Duration = Duration::from_secs(3);
@@ -153,7 +157,7 @@ fn work_dir() -> anyhow::Result<TempDir> {
 }
 
 /// Runs the executor until it has drained. On SIGTERM, Ballista's executor waits for its tasks without a limit, and its
-/// scheduler does not, so this ends them after `drain`.
+/// scheduler does not, so this ends them after `drain`, or after [`SHUTDOWN_NOTICE`] if that is longer.
 async fn run_until_drained<E>(
     mut process: Pin<&mut impl Future<Output = Result<(), E>>>,
     drain: Duration,
@@ -163,7 +167,7 @@ async fn run_until_drained<E>(
     let overdue = async {
         match shutdown_signal().await {
             Ok(()) => {
-                tokio::time::timeout(drain, never_ready(readiness)).await.ok();
+                tokio::time::timeout(drain.max(SHUTDOWN_NOTICE), never_ready(readiness)).await.ok();
             }
             Err(_) => std::future::pending().await,
         }
@@ -177,9 +181,9 @@ async fn run_until_drained<E>(
         "the drain timeout has passed: other executors run the remaining tasks again, and jobs that still need rows of \
          this executor fail"
     );
-    // Reads fail at their next request, which leaves time to report that to the scheduler.
-    registry.close().await;
-    tokio::time::timeout(LAST_REPORTS, process).await.unwrap_or(Ok(()))
+    // Reads fail at their next request. The process reports that to the scheduler while scrolls are freed.
+    let ((), ended) = tokio::join!(registry.close(), tokio::time::timeout(LAST_REPORTS, process));
+    ended.unwrap_or(Ok(()))
 }
 
 /// Keeps the executor marked as not ready. A heartbeat under way at the shutdown signal would mark it as ready again.
