@@ -18,10 +18,11 @@ install_tool() { # PROGRAM PACKAGE CRATE VERSION
   fi
 }
 
-# Installs a program from its crate, which has the same name, unless there is one.
-install_crate() { # CRATE VERSION
+# Installs a program from its crate, which has the same name, unless there is one. A debug build (--debug) takes half of
+# the time, for a program that does little.
+install_crate() { # CRATE VERSION [CARGO-OPTION...]
   local crate=$1 version=$2
   command -v "$crate" >/dev/null && return
   echo "building $crate $version into $tools" >&2
-  cargo install --quiet --locked --root "$tools" --version "$version" "$crate"
+  cargo install --quiet --locked --root "$tools" --version "$version" "${@:3}" "$crate"
 }

@@ -22,6 +22,17 @@ use std::sync::Arc;
 
 /// Executors, and vcores of each.
 const SHAPES: [(usize, usize); 6] = [(1, 1), (1, 2), (1, 8), (2, 1), (2, 2), (2, 8)];
+/// Whether the planner is adaptive, and how many partitions a task has at most.
+const PLANNERS: [(&str, &str); 4] = [("true", "0"), ("true", "1"), ("false", "0"), ("false", "1")];
+const SLICES: [&str; 3] = ["1", "3", "8"];
+
+/// Each shape with each planner, and each of both with each number of slices.
+fn pairs() -> impl Iterator<Item = ((usize, usize), Vec<(&'static str, &'static str, &'static str)>)> {
+    SHAPES.into_iter().enumerate().map(|(at, shape)| {
+        let planners = PLANNERS.into_iter().enumerate();
+        (shape, planners.map(|(p, (adaptive, most))| (adaptive, most, SLICES[(at + p) % 3])).collect())
+    })
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_are_exact_on_clusters_of_every_shape() {
@@ -35,33 +46,31 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
             all += loaded();
         }
         let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
-        for (executors, vcores) in SHAPES {
+        for ((executors, vcores), planners) in pairs() {
             let cluster = Cluster::start(executors, vcores, &config).await.unwrap();
             let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
-            for (adaptive, per_task) in [("true", "0"), ("true", "1"), ("false", "0"), ("false", "1")] {
+            for (adaptive, per_task, slices) in planners {
                 for set in [
                     format!("SET ballista.planner.adaptive.enabled = {adaptive}"),
                     format!("SET ballista.scheduler.max_partitions_per_task = {per_task}"),
                 ] {
                     ctx.sql(&set).await.unwrap().collect().await.unwrap();
                 }
-                for slices in ["1", "3", "8"] {
-                    let how = format!("{url} {executors}x{vcores} {adaptive} {per_task} {slices}");
-                    let with = [("slices", slices), ("page_size", "50")];
-                    for (index, rows) in [("many_a", loaded()), ("many_*", all)] {
-                        let options = options(&with);
-                        let table = EsTable::try_new(Arc::clone(&registry), "test", index, &options);
-                        ctx.deregister_table("t").unwrap();
-                        ctx.register_table("t", Arc::new(table.await.unwrap())).unwrap();
-                        // By the server's word, and by reading every row in small pages.
-                        for counted in ["*", "src_addr_space"] {
-                            let sql = format!("SELECT count({counted}) FROM t");
-                            assert_eq!(count(&ctx, &sql).await.unwrap(), rows, "{how} {index} {sql}");
-                        }
+                let how = format!("{url} {executors}x{vcores} {adaptive} {per_task} {slices}");
+                let with = [("slices", slices), ("page_size", "50")];
+                for (index, rows) in [("many_a", loaded()), ("many_*", all)] {
+                    let options = options(&with);
+                    let table = EsTable::try_new(Arc::clone(&registry), "test", index, &options);
+                    ctx.deregister_table("t").unwrap();
+                    ctx.register_table("t", Arc::new(table.await.unwrap())).unwrap();
+                    // By the server's word, and by reading every row in small pages.
+                    for counted in ["*", "src_addr_space"] {
+                        let sql = format!("SELECT count({counted}) FROM t");
+                        assert_eq!(count(&ctx, &sql).await.unwrap(), rows, "{how} {index} {sql}");
                     }
-                    let with = [("query", NOTEBOOK_QUERY), ("slices", slices), ("page_size", "50")];
-                    assert_golden(&detect(&ctx, &registry, "many_a", &with).await, &how);
                 }
+                let with = [("query", NOTEBOOK_QUERY), ("slices", slices), ("page_size", "50")];
+                assert_golden(&detect(&ctx, &registry, "many_a", &with).await, &how);
             }
         }
         assert_nothing_open(&connection).await;
