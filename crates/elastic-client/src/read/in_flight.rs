@@ -41,13 +41,17 @@ impl<D: DecodePage> SliceReader<D> {
         self.begin()
     }
 
-    /// Waits for the responses to the requests in flight. Returns `None` if no request is in flight.
+    /// Waits for the responses to the requests in flight. Returns `None` after the end of the read.
     pub(super) async fn responses(&mut self) -> Result<Option<Vec<Response>>, Error> {
         let started = Instant::now();
         let responses = loop {
             // The task stays in the state until it ends, because `drop` must find it if this future is dropped.
             let fetched = match &mut self.state {
-                State::Start | State::Later(_) | State::Done => return Ok(None),
+                State::Ended => return Ok(None),
+                State::Start | State::Later(_) | State::Stopped => {
+                    let detail = "the read was stopped before its end".into();
+                    return Err(Error::Incomplete { operation: self.operation(), detail });
+                }
                 State::Fetching(task) => task.await,
                 State::Opening(task) => task.await.map(|opened| {
                     let Opened { response, id } = opened?;
@@ -57,7 +61,7 @@ impl<D: DecodePage> SliceReader<D> {
                     Ok(vec![response])
                 }),
             };
-            self.state = State::Done;
+            self.state = State::Stopped;
             let fetched = fetched.map_err(|e| Error::Protocol {
                 operation: self.operation(),
                 detail: format!("the request was cancelled: {e}"),
@@ -109,7 +113,7 @@ impl<D: DecodePage> SliceReader<D> {
         self.proof.close();
         if let State::Fetching(task) = &self.state {
             task.abort();
-            self.state = State::Done;
+            self.state = State::Stopped;
         }
     }
 
@@ -125,12 +129,12 @@ impl<D: DecodePage> SliceReader<D> {
 impl<D: DecodePage> Drop for SliceReader<D> {
     fn drop(&mut self) {
         self.proof.close();
-        match (std::mem::replace(&mut self.state, State::Done), &mut self.mode) {
+        match (std::mem::replace(&mut self.state, State::Stopped), &mut self.mode) {
             (State::Opening(task), Mode::Scroll(scroll)) => scroll.free_when_opened(task),
             (State::Fetching(task), _) => task.abort(),
             // A reader opens only scrolls.
             (State::Opening(_), Mode::Pit(_)) => {}
-            (State::Start | State::Later(_) | State::Done, _) => {}
+            (State::Start | State::Later(_) | State::Stopped | State::Ended, _) => {}
         }
         self.free();
     }

@@ -50,7 +50,10 @@ pub(super) enum State {
     Opening(JoinHandle<Result<Opened, Error>>),
     /// The next page, which is requested only when the caller asks for it.
     Later(Vec<Request>),
-    Done,
+    /// No request is in flight, and the read has not reached its end: it failed, or decoding was dropped.
+    Stopped,
+    /// Every row was returned.
+    Ended,
 }
 
 /// Reads one slice, page by page. Dropping the reader cancels the read and closes its scroll.
@@ -117,7 +120,7 @@ impl<D: DecodePage> SliceReader<D> {
     /// # Errors
     ///
     /// If a request fails, if rows are missing, or if a page cannot be decoded. Also if a document has dropped values
-    /// that [`PageOptions::ignored`] forbids.
+    /// that [`PageOptions::ignored`] forbids. A read that failed stays failed: each later call is an error, too.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
         if matches!(self.state, State::Start) {
             let options = &self.form.options;
@@ -330,6 +333,7 @@ impl<D: DecodePage> SliceReader<D> {
         let end = self.read == total && short;
         if end || self.is_enough(self.read) {
             self.stop();
+            self.state = State::Ended;
             self.free();
             return Ok(());
         }

@@ -249,5 +249,7 @@ async fn a_page_that_is_refused_ends_the_read_with_its_request_ahead() {
     assert_eq!(reader.next_page().await.unwrap(), Some(vec![1, 2, 3]));
     let error = reader.next_page().await.unwrap_err();
     assert!(error.to_string().contains("5 rows read of 10"), "{error}");
-    assert_eq!(reader.next_page().await.unwrap(), None);
+    // Not the end, which a caller that overlooks an error would take for it.
+    let error = reader.next_page().await.unwrap_err();
+    assert!(error.to_string().contains("stopped before its end"), "{error}");
 }
