@@ -21,6 +21,8 @@ const ROWS: u64 = 10;
 const BROKEN: &str = r#"{"error":{"type":"null_pointer_exception","reason":"no"},"status":500}"#;
 /// The body of a refusal.
 const REFUSED: &str = r#"{"error":{"type":"illegal_argument_exception","reason":"no"},"status":400}"#;
+/// Stands for a body of a terabyte, of which only the length and the beginning are sent.
+const LARGE: &str = "large";
 /// Longer than any test needs, so that a test fails instead of waiting forever.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -70,9 +72,12 @@ fn serve(mut stream: TcpStream, respond: Respond, asked: &Sender<Value>) {
             BROKEN => "500 Internal Server Error",
             _ => "200 OK",
         };
+        let (length, body) = match body.as_str() {
+            LARGE => (1 << 40, " ".repeat(1 << 16)),
+            _ => (body.len(), body),
+        };
         let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
         );
         if stream.write_all((head + &body).as_bytes()).is_err() {
             return;

@@ -3,9 +3,11 @@
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Decodes the numbers of a page from the part of a hit that has them.
+/// Decodes the numbers of a page from the part of a hit that has them. 8 is an error if it is a sort value, with the
+/// hit's `_id` if there is one.
 struct Numbers {
     by_sort: bool,
+    refuses_8: bool,
 }
 
 impl DecodePage for Numbers {
@@ -18,6 +20,9 @@ impl DecodePage for Numbers {
         }
         let body: Value = serde_json::from_slice(body)?;
         let hits = body["hits"]["hits"].as_array().ok_or("no hits")?;
+        if let Some(hit) = hits.iter().find(|hit| self.refuses_8 && hit["sort"][1] == "8") {
+            return Err(format!("document {} has 8", hit["_id"]).into());
+        }
         let rows: Option<Vec<u64>> = hits.iter().map(|hit| hit["sort"][1].as_str()?.parse().ok()).collect();
         envelope.last_sort.iter_mut().for_each(|sort| sort.truncate(1));
         Ok((envelope, rows.ok_or("a hit without its sort values")?))
@@ -34,7 +39,10 @@ impl DecodePage for Numbers {
     fn by_sort(&self, sorted: &BTreeSet<String>) -> Option<(Vec<FieldsRequest>, Self)> {
         assert_eq!(sorted, &BTreeSet::from(["n".into()]));
         let sort_values = vec![("n".into(), "keyword".into())];
-        Some((vec![FieldsRequest { sort_values, ..FieldsRequest::default() }], Self { by_sort: true }))
+        Some((
+            vec![FieldsRequest { sort_values, ..FieldsRequest::default() }],
+            Self { by_sort: true, ..*self },
+        ))
     }
 }
 
@@ -66,15 +74,31 @@ fn respond(search: &Value, values: u64) -> String {
 
 /// Returns the rows of a read, and the searches for its pages. The proof is awaited before the third page.
 async fn rows(respond: Respond, change: impl FnOnce(&mut PageOptions)) -> (Vec<u64>, Vec<Value>) {
+    let (rows, pages) = read_by(Numbers { by_sort: false, refuses_8: false }, respond, change).await;
+    (rows.unwrap(), pages)
+}
+
+async fn read_by(
+    decoder: Numbers,
+    respond: Respond,
+    change: impl FnOnce(&mut PageOptions),
+) -> (Result<Vec<u64>, Error>, Vec<Value>) {
     let (url, asked) = server(respond);
     let SliceReader { connection, slice, form, .. } = &reader(&url, None, |_: &[u64]| ());
     let mut options = form.options.clone();
     change(&mut options);
     let (connection, slice) = (Arc::clone(connection), slice.clone());
-    let mut reader = SliceReader::new(connection, slice, options, Numbers { by_sort: false }, Arc::default());
-    let mut rows = Vec::new();
-    while let Some(page) = reader.next_page().await.unwrap() {
-        rows.extend(page);
+    let mut reader = SliceReader::new(connection, slice, options, decoder, Arc::default());
+    let mut rows = Ok(Vec::new());
+    loop {
+        match (reader.next_page().await, &mut rows) {
+            (Ok(Some(page)), Ok(rows)) => rows.extend(page),
+            (Ok(_), _) => break,
+            (Err(error), _) => {
+                rows = Err(error);
+                break;
+            }
+        }
         while matches!(&reader.proof, Proof::Asked(task) if !task.is_finished()) {
             tokio::task::yield_now().await;
         }
@@ -146,4 +170,39 @@ async fn a_server_that_refuses_sort_values_is_read_by_doc_values() {
             pages.iter().map(|page| page["sort"].as_array().map_or(0, Vec::len) == 2).collect();
         assert_eq!(by_sort, [false, false, true, false, false]);
     }
+}
+
+/// The first page by sort values is too large with three rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_sort_values_that_is_too_large_is_requested_with_fewer_rows() {
+    let (rows, pages) = rows(
+        |search| match search["sort"].as_array().map_or(0, Vec::len) == 2 && search["size"] == 3 {
+            true => LARGE.into(),
+            false => respond(search, ROWS - 4),
+        },
+        |_| (),
+    )
+    .await;
+    assert_eq!(rows, (1..=ROWS).collect::<Vec<_>>());
+    let by_sort = |page: &&Value| page["sort"].as_array().map_or(0, Vec::len) == 2;
+    let sizes: Vec<_> =
+        pages.iter().filter(by_sort).map(|page| (&page["search_after"][0], &page["size"])).collect();
+    assert_eq!(sizes[..2], [(&json!(6), &json!(3)), (&json!(6), &json!(1))], "{pages:?}");
+}
+
+/// Pages have no `_id`, so the page is requested once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_in_a_sort_value_names_the_document() {
+    let with_ids: Respond = |search| {
+        let mut body: Value = serde_json::from_str(&respond(search, ROWS - 4)).unwrap();
+        if let (Some(hits), false) =
+            (body["hits"]["hits"].as_array_mut(), search["stored_fields"] == "_none_")
+        {
+            hits.iter_mut().for_each(|hit| hit["_id"] = json!(format!("id-{}", hit["sort"][0])));
+        }
+        body.to_string()
+    };
+    let (rows, _) = read_by(Numbers { by_sort: false, refuses_8: true }, with_ids, |_| ()).await;
+    let error = rows.unwrap_err().to_string();
+    assert!(error.ends_with(r#"document "id-8" has 8"#), "{error}");
 }
