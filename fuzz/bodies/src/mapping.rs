@@ -174,17 +174,17 @@ pub(crate) fn is_unavailable(column: &Column) -> bool {
     matches!(column.read_from, ReadFrom::Unavailable { .. })
 }
 
-/// What must not depend on the order of indices: all but the order of columns and the words of a reason.
+/// What must not depend on the order of indices: all but the order of columns, the words of a reason, and which of a
+/// field's names is its path, unless the path is read.
 fn without_order(columns: &[Column]) -> Vec<Column> {
     let mut columns = columns.to_vec();
     for column in &mut columns {
         if let ReadFrom::Unavailable { reason } = &mut column.read_from {
             reason.clear();
-            column.source_path.clear();
         }
-        // Where doc values are read, nobody looks at the path.
-        if matches!(column.read_from, ReadFrom::DocValues { .. }) {
-            column.source_path.clear();
+        if !matches!(column.read_from, ReadFrom::Source) {
+            column.targets.insert(std::mem::take(&mut column.source_path));
+            column.targets.remove(&column.name);
         }
     }
     columns.sort_by(|a, b| a.name.cmp(&b.name));
