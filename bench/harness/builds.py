@@ -19,7 +19,7 @@ def build_tool():
 
 
 def build_flowsigma():
-    """Builds the programs of Flowsigma for release."""
+    """Builds the programs of Flowsigma for release. An older program would be measured as this revision."""
     log("building flowsigma; the first time takes about fifteen minutes on two cores")
     # The whole workspace: with -p, Cargo chooses other features and builds DataFusion a second time.
     process.run(["cargo", "build", "--release", "--workspace", "--quiet"], cwd=places.ROOT)
