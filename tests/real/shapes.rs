@@ -27,13 +27,6 @@ const PLANNERS: [(&str, &str); 4] = [("true", "0"), ("true", "1"), ("false", "0"
 const SLICES: [&str; 3] = ["1", "3", "8"];
 
 /// Each shape with each planner, and each of both with each number of slices.
-fn pairs() -> impl Iterator<Item = ((usize, usize), Vec<(&'static str, &'static str, &'static str)>)> {
-    SHAPES.into_iter().enumerate().map(|(at, shape)| {
-        let planners = PLANNERS.into_iter().enumerate();
-        (shape, planners.map(|(p, (adaptive, most))| (adaptive, most, SLICES[(at + p) % 3])).collect())
-    })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_are_exact_on_clusters_of_every_shape() {
     for url in servers() {
@@ -46,10 +39,11 @@ async fn counts_are_exact_on_clusters_of_every_shape() {
             all += loaded();
         }
         let config = format!("[connections.test]\nnodes = [\"{url}\"]\n");
-        for ((executors, vcores), planners) in pairs() {
+        for (at, (executors, vcores)) in SHAPES.into_iter().enumerate() {
             let cluster = Cluster::start(executors, vcores, &config).await.unwrap();
             let ctx = remote_context(Arc::clone(&registry), &cluster.scheduler_url).await.unwrap();
-            for (adaptive, per_task, slices) in planners {
+            for (planner, (adaptive, per_task)) in PLANNERS.into_iter().enumerate() {
+                let slices = SLICES[(at + planner) % SLICES.len()];
                 for set in [
                     format!("SET ballista.planner.adaptive.enabled = {adaptive}"),
                     format!("SET ballista.scheduler.max_partitions_per_task = {per_task}"),
