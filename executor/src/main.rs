@@ -34,7 +34,7 @@ struct Args {
     #[command(flatten)]
     node: NodeArgs,
     /// How long after SIGTERM or Ctrl-C tasks may still run, and jobs may still read rows of this executor.
-    /// Other executors run the tasks again that have not ended by then. At least 1, to tell the scheduler
+    /// Other executors run the tasks again that have not ended by then. 0 is 1, so that the scheduler hears of the end
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain_timeout_seconds: u64,
     /// Take tasks from anyone who reaches the ports, unencrypted; for a scheduler with the same flag

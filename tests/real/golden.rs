@@ -99,6 +99,11 @@ pub(crate) async fn count(ctx: &SessionContext, sql: &str) -> Result<i64> {
         .sum())
 }
 
+/// Whether a test runs in all ways instead of chosen ones, as with `scripts/test --all-servers`.
+pub(crate) fn in_all_ways() -> bool {
+    std::env::var_os("FLOWSIGMA_TEST_ALL_WAYS").is_some()
+}
+
 /// How many documents [`remake`] loads.
 pub(crate) fn loaded() -> i64 {
     documents().len() as i64

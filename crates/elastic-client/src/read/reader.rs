@@ -122,15 +122,11 @@ impl<D: DecodePage> SliceReader<D> {
     /// If a request fails, if rows are missing, or if a page cannot be decoded. Also if a document has dropped values
     /// that [`PageOptions::ignored`] forbids. A read that failed stays failed: each later call is an error, too.
     pub async fn next_page(&mut self) -> Result<Option<D::Rows>, Error> {
-        if matches!(self.state, State::Start) {
-            let options = &self.form.options;
-            if let Some(ignored) = &options.ignored {
-                refuse_ignored(&self.connection, &self.slice, ignored, options.read.keep_alive).await?;
-            }
-            if let Mode::Scroll(scroll) = &self.mode {
-                self.page_size = scroll.sample(&self.slice, options, self.page_size).await?;
-            }
-            self.begin()?;
+        if matches!(self.state, State::Start)
+            && let Err(error) = self.start().await
+        {
+            self.state = State::Stopped;
+            return Err(error);
         }
         // If the caller dropped this future while it yielded, the page is still there.
         if self.received.is_none() {
@@ -155,6 +151,18 @@ impl<D: DecodePage> SliceReader<D> {
             Err(_) => self.stop(),
         }
         rows.map(Some)
+    }
+
+    /// Checks what must be known before the first page, and requests it. A caller that drops this may start again.
+    async fn start(&mut self) -> Result<(), Error> {
+        let options = &self.form.options;
+        if let Some(ignored) = &options.ignored {
+            refuse_ignored(&self.connection, &self.slice, ignored, options.read.keep_alive).await?;
+        }
+        if let Mode::Scroll(scroll) = &self.mode {
+            self.page_size = scroll.sample(&self.slice, options, self.page_size).await?;
+        }
+        self.begin()
     }
 
     /// Changes to a better form, if it is proved.

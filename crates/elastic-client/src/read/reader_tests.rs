@@ -6,6 +6,7 @@ mod sort_values;
 use super::super::FieldsRequest;
 use super::*;
 use crate::config::ConnectionConfig;
+use crate::ignored::IgnoredValues;
 use crate::read_options::{PageRows, ReadOptions};
 use crate::slices::Tiebreaker;
 use serde_json::json;
@@ -257,4 +258,20 @@ async fn a_page_that_is_refused_ends_the_read_with_its_request_ahead() {
     // Not the end, which a caller that overlooks an error would take for it.
     let error = reader.next_page().await.unwrap_err();
     assert!(error.to_string().contains("stopped before its end"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_fails_before_its_first_page_stays_failed() {
+    // All documents have dropped values.
+    let (url, asked) = server(good);
+    let SliceReader { connection, slice, form, .. } = &reader(&url, None, |_: &[u64]| ());
+    let ignored = IgnoredValues { fields: vec!["n".into()], query: json!({ "match_all": {} }) };
+    let options = PageOptions { ignored: Some(ignored), ..form.options.clone() };
+    let (connection, slice) = (Arc::clone(connection), slice.clone());
+    let mut reader = SliceReader::new(connection, slice, options, Rows(|_: &[u64]| ()), Arc::default());
+    let error = reader.next_page().await.unwrap_err();
+    assert!(error.to_string().contains("10 documents have values of \"n\""), "{error}");
+    let error = reader.next_page().await.unwrap_err();
+    assert!(error.to_string().contains("stopped before its end"), "{error}");
+    assert_eq!(asked.try_iter().count(), 1);
 }
